@@ -1,0 +1,5 @@
+"""``python -m netsync``."""
+
+from netsync.cli.main import main
+
+main()

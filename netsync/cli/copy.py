@@ -1,0 +1,128 @@
+"""``netsync push`` and ``netsync pull``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import click
+
+from netsync.cli.options import (
+    TransferCommand,
+    connection_options,
+    options_from,
+    transfer_options,
+)
+from netsync.cli.report import (
+    print_failure_json,
+    print_items,
+    print_json,
+    print_problems,
+    print_statistics,
+)
+from netsync.cli.run import run_until_signal
+from netsync.errors import NetsyncError, UsageError
+from netsync.identity.directory import default_directory
+from netsync.model import Item, Report
+from netsync.modes import copy
+from netsync.modes.address import Remote, parse_address
+from netsync.modes.outcome import EXIT_CODES, outcome_of
+from netsync.modes.session import Connection
+from netsync.transfer.tally import Observer, Unobserved
+
+
+@click.command(cls=TransferCommand)
+@click.argument("paths", nargs=-1, required=True, metavar="SRC... DEST")
+@transfer_options
+@connection_options
+def push(paths: tuple[str, ...], **given: Any) -> int:
+    """Send SRC... to DEST, sending only what changed. DEST is remote or local."""
+    return _transfer("push", paths, given)
+
+
+@click.command(cls=TransferCommand)
+@click.argument("paths", nargs=-1, required=True, metavar="SRC... DEST")
+@transfer_options
+@connection_options
+def pull(paths: tuple[str, ...], **given: Any) -> int:
+    """Fetch SRC... into DEST, fetching only what changed. SRC is remote or local."""
+    return _transfer("pull", paths, given)
+
+
+def _transfer(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> int:
+    """Run one transfer and print its results; return the exit code."""
+    if len(paths) < 2:
+        raise UsageError("give at least one source and a destination", op=command)
+    *sources, target = map(parse_address, paths)
+    local = not any(isinstance(address, Remote) for address in (*sources, target))
+    options = options_from(given, local=local)
+    connection = Connection(
+        given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
+    )
+    started = time.monotonic()
+    try:
+        with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
+            run = copy.Run(options, connection, observer)
+            report = run_until_signal(_work(command, sources, target, run))
+    except NetsyncError as error:
+        if given["as_json"]:
+            seconds = time.monotonic() - started
+            print_failure_json(command, error, seconds, dry_run=options.dry_run)
+        raise
+    _print(command, given, report, time.monotonic() - started)
+    return EXIT_CODES[outcome_of(report)]
+
+
+def _work(
+    command: str, sources: Sequence[Remote | bytes], target: Remote | bytes, run: copy.Run
+) -> Callable[[], Awaitable[Report]]:
+    """Return the transfer that the addresses mean. Raises ``UsageError``."""
+    local = [source for source in sources if isinstance(source, bytes)]
+    remote = [source for source in sources if isinstance(source, Remote)]
+    if local and remote:
+        raise UsageError("sources must be all local or all remote", op=command)
+    if isinstance(target, Remote):
+        if command == "pull" or remote:
+            raise UsageError(
+                "the destination is remote", op=command, hint="push sends from here to a server"
+            )
+        return functools.partial(copy.push, local, target, run)
+    if local:
+        return functools.partial(copy.copy, local, target, run)
+    if command == "push":
+        raise UsageError("the source is remote", op=command, hint="pull fetches from a server")
+    return functools.partial(copy.pull, remote, target, run)
+
+
+class _Lines(Unobserved):
+    """The observer of a run without a live display: itemized lines only."""
+
+    def items(self, items: Sequence[Item]) -> None:
+        """Print itemized lines as they come."""
+        print_items(items)
+
+
+def _observer(
+    given: dict[str, Any], *, itemize: bool
+) -> contextlib.AbstractContextManager[Observer]:
+    live = given["progress"] or given["progress_flag"]
+    if given["progress"] is None and not given["progress_flag"]:
+        live = sys.stderr.isatty() and not given["quiet"]
+    if live:
+        from netsync.cli.progress import Display  # noqa: PLC0415 - rich costs 60 ms to import
+
+        return Display(live=True, itemize=itemize)
+    return contextlib.nullcontext(_Lines() if itemize else Unobserved())
+
+
+def _print(command: str, given: dict[str, Any], report: Report, seconds: float) -> None:
+    print_problems(report)
+    if (given["stats"] or given["verbose"]) and not given["quiet"]:
+        print_statistics(report, seconds)
+    if given["as_json"]:
+        print_json(command, report, seconds)
+    sys.stdout.flush()

@@ -1,0 +1,162 @@
+"""The options of push and pull, and what they mean as one ``Options`` value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from netsync.cli.values import Duration, Size
+from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN
+from netsync.errors import UsageError
+from netsync.model import COMPRESSION_LEVELS, Keep, Options, Rule
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_AUTO_LEVEL: Final = 1
+"""zstd level of ``-z``: fast enough not to be the brake on a gigabit link."""
+_KEPT: Final = ("links", "perms", "owner", "group", "times", "devices")
+
+
+class TransferCommand(click.Command):
+    """A command that keeps ``--exclude`` and ``--include`` in the order they were given.
+
+    click collects each option by itself; rewriting both into one keeps their order.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _ordered_rules(args))
+
+
+def _ordered_rules(arguments: list[str]) -> list[str]:
+    rewritten: list[str] = []
+    pending = iter(arguments)
+    for argument in pending:
+        name, separator, value = argument.partition("=")
+        if argument == "--":
+            return [*rewritten, argument, *pending]
+        if name not in ("--exclude", "--include"):
+            rewritten.append(argument)
+            continue
+        if not separator:
+            following = next(pending, None)
+            if following is None:
+                rewritten.append(argument)
+                break
+            value = following
+        rewritten.append(f"--rule={'-' if name == '--exclude' else '+'}{value}")
+    return rewritten
+
+
+def _flag(*names: str, help: str = "", **more: Any) -> Callable[[Decorated], Decorated]:  # noqa: A002 - click's name
+    return click.option(*names, is_flag=True, help=help, **more)
+
+
+_TRANSFER: Final = [
+    click.option("--exclude", metavar="P", expose_value=False, help="Leave out what matches P."),
+    click.option("--include", metavar="P", expose_value=False, help="Keep what matches P."),
+    click.option("--rule", "rules", multiple=True, hidden=True),
+    _flag("--existing", help="Create nothing new on the target."),
+    _flag("--ignore-existing", help="Change nothing that exists on the target."),
+    _flag("-u", "--update", help="Leave files that are newer on the target."),
+    _flag("-c", "--checksum", help="Compare content, not size and time."),
+    _flag("--size-only", help="Compare size only."),
+    _flag("-I", "--ignore-times", help="Transfer files even if size and time match."),
+    click.option("--modify-window", type=Duration(), help="Times this near count as equal."),
+    *(_flag(f"--no-{name}", help=f"Do not keep {name}.") for name in _KEPT),
+    _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
+    _flag("--delete", help="Delete on the target what the source does not have."),
+    _flag("--delete-excluded", help="Delete excluded files on the target too."),
+    _flag("--inplace", help="Write files where they are (not crash-safe)."),
+    _flag("-W", "--whole-file", help="Send files whole, without deltas."),
+    click.option("--block-size", type=Size(), default=0, help="Bytes of a delta block."),
+    _flag("--no-fsync", help="Do not wait until the target's disk has everything."),
+    click.option("--bwlimit", type=Size(), default=0, metavar="RATE", help="Bytes per second."),
+    _flag("-z", "compress_flag", help="Compress file data."),
+    click.option("--compress", metavar="off|auto|LEVEL", help="Compress file data."),
+    _flag("-n", "--dry-run", help="Change nothing, show what would be done."),
+    _flag("-i", "--itemize-changes", help="Print a line for each change."),
+    _flag("-v", "--verbose", help="Print a line for each change, and statistics."),
+    _flag("-q", "--quiet", help="Print nothing but errors."),
+    click.option("--progress/--no-progress", default=None, help="Show progress on stderr."),
+    _flag("-P", "progress_flag", hidden=True),
+    _flag("--stats", help="Print statistics."),
+    _flag("--json", "as_json", help="Print one JSON object on stdout, last."),
+]
+_FOR_RSYNC: Final = [
+    ("-a", "--archive"), ("-r", "--recursive"), ("-l", "--links"), ("-p", "--perms"),
+    ("-t", "--times"), ("-g", "--group"), ("-o", "--owner"), ("-D", "--devices"),
+    ("-H", "--hard-links"), ("-A", "--acls"), ("-X", "--xattrs"), ("-S", "--sparse"),
+    ("-h", "--human-readable"), ("--partial",),
+]  # fmt: skip
+_CONNECTION: Final = [
+    click.option("--timeout", type=Duration(), default=30.0, help="Seconds of silence allowed."),
+    click.option("--connect-timeout", type=Duration(), default=10.0, help="Seconds to connect."),
+    click.option(
+        "--identity",
+        type=click.Path(path_type=Path),
+        envvar="NETSYNC_IDENTITY",
+        help="Directory with ca.pem, cert.pem and key.pem.",
+    ),
+]
+
+
+def transfer_options(command: Decorated) -> Decorated:
+    """Add the options of a transfer to ``command``."""
+    for names in reversed(_FOR_RSYNC):
+        command = _flag(*names, expose_value=False, hidden=True)(command)
+    for option in reversed(_TRANSFER):
+        command = option(command)
+    return command
+
+
+def connection_options(command: Decorated) -> Decorated:
+    """Add the options of a connection to ``command``."""
+    for option in reversed(_CONNECTION):
+        command = option(command)
+    return command
+
+
+def options_from(given: dict[str, Any], *, local: bool) -> Options:
+    """Return the transfer's options. A local copy sends files whole, as rsync's does."""
+    block_size = given["block_size"]
+    if block_size and (block_size & (block_size - 1) or not BLOCK_MIN <= block_size <= BLOCK_FREE):
+        raise UsageError(
+            f"--block-size {block_size} is not a power of two from {BLOCK_MIN} to {BLOCK_FREE}"
+        )
+    return Options(
+        rules=tuple(Rule(rule[0] == "-", rule[1:]) for rule in given["rules"]),
+        keep=Keep(**{name: not given[f"no_{name}"] for name in _KEPT}),
+        numeric_ids=given["numeric_ids"],
+        checksum=given["checksum"],
+        size_only=given["size_only"],
+        ignore_times=given["ignore_times"],
+        modify_window=int((given["modify_window"] or 0) * 1_000_000_000),
+        existing=given["existing"],
+        ignore_existing=given["ignore_existing"],
+        update=given["update"],
+        delete=given["delete"] or given["delete_excluded"],
+        delete_excluded=given["delete_excluded"],
+        dry_run=given["dry_run"],
+        itemize=given["itemize_changes"] or given["verbose"],
+        inplace=given["inplace"],
+        whole_file=given["whole_file"] or (local and not given["inplace"]),
+        block_size=block_size,
+        fsync=not given["no_fsync"],
+        compress=_compression(given["compress"], flag=given["compress_flag"]),
+        rate=given["bwlimit"],
+    )
+
+
+def _compression(text: str | None, *, flag: bool) -> int:
+    """Return the zstd level that was asked for; 0 is none."""
+    if text is None:
+        return _AUTO_LEVEL if flag else 0
+    if text in ("off", "auto"):
+        return _AUTO_LEVEL if text == "auto" else 0
+    lowest, highest = COMPRESSION_LEVELS
+    if not text.isdecimal() or not lowest <= int(text) <= highest:
+        raise UsageError(f"--compress {text}: give off, auto or a level from 1 to {highest}")
+    return int(text)

@@ -1,0 +1,102 @@
+"""Results on stdout: itemized lines, statistics, and the JSON report of the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from netsync.delta import kernel
+from netsync.errors import NetsyncError
+from netsync.model import Item, Problem, Report
+from netsync.modes.outcome import Outcome, outcome_of
+from netsync.names import as_text, shown
+
+SCHEMA: Final = "netsync.report/1"
+
+
+def item_line(item: Item) -> str:
+    """Return one itemized line."""
+    return f"{item.change.value} {shown(item.path)}{'/' if item.directory else ''}"
+
+
+def print_items(items: Sequence[Item]) -> None:
+    """Print itemized lines to stdout."""
+    for item in items:
+        click.echo(item_line(item))
+
+
+def print_problems(report: Report) -> None:
+    """Tell each problem in one line on stderr."""
+    for notice in report.notices:
+        click.echo(f"netsync: {notice}", err=True)
+    for problem in report.problems:
+        click.echo(f"netsync: {problem.op} {shown(problem.path)}: {problem.error}", err=True)
+    if report.problems_omitted:
+        click.echo(f"netsync: and {report.problems_omitted} more problems", err=True)
+    if report.held:
+        click.echo(f"netsync: {report.held}", err=True)
+
+
+def print_statistics(report: Report, seconds: float) -> None:
+    """Print the counters to stdout."""
+    files, size = report.files, report.bytes
+    lines = {
+        "entries considered": files.considered,
+        "created": files.created,
+        "updated": files.updated,
+        "metadata only": files.metadata,
+        "deleted": files.deleted,
+        "unchanged": files.unchanged,
+        "failed": files.failed,
+        "total size": size.total,
+        "literal data": size.literal,
+        "matched data": size.matched,
+        "sent on the wire": size.wire_sent,
+        "received on the wire": size.wire_received,
+    }
+    for name, value in lines.items():
+        click.echo(f"{name + ':':<22}{value:>16,}")
+    click.echo(f"{'seconds:':<22}{seconds:>16.2f}")
+    click.echo(f"{'durable:':<22}{'yes' if report.durable else 'no':>16}")
+    click.echo(f"{'delta kernel:':<22}{report.kernel:>16}")
+
+
+def print_json(command: str, report: Report, seconds: float) -> None:
+    """Print the one JSON object of a finished run."""
+    _print_object(command, outcome_of(report), report, seconds)
+
+
+def print_failure_json(command: str, error: NetsyncError, seconds: float, *, dry_run: bool) -> None:
+    """Print the one JSON object of a run that ended early."""
+    problem = Problem(error.where.encode("utf-8", "surrogateescape"), error.op, error.why)
+    report = Report(problems=(problem,), kernel=kernel.NAME, dry_run=dry_run)
+    _print_object(command, Outcome.FAILED, report, seconds)
+
+
+def _print_object(command: str, outcome: Outcome, report: Report, seconds: float) -> None:
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "command": command,
+        "result": outcome.value,
+        "files": msgspec.to_builtins(report.files),
+        "bytes": msgspec.to_builtins(report.bytes),
+        "seconds": round(seconds, 3),
+        "durable": report.durable,
+        "dry_run": report.dry_run,
+        "kernel": report.kernel,
+        "problems": [
+            {"path": as_text(problem.path), "op": problem.op, "error": problem.error}
+            for problem in report.problems
+        ],
+    }
+    if report.problems_omitted:
+        document["problems_omitted"] = report.problems_omitted
+    if report.notices:
+        document["notices"] = list(report.notices)
+    if report.held:
+        document["held"] = report.held
+    click.echo(json.dumps(document))

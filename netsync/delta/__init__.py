@@ -1,0 +1,1 @@
+"""Signature, match and patch: the delta as pure functions of bytes."""

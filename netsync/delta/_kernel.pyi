@@ -1,0 +1,18 @@
+from typing import Final, Literal
+
+from netsync.delta.kernel import Buffer
+
+NAME: Final[Literal["compiled"]]
+WEAK_SIZE: Final[int]
+CANDIDATES_MAX: Final[int]
+BLOCKS_MAX: Final[int]
+
+def weak_sums(data: Buffer, block_size: int) -> bytes: ...
+
+class WeakTable:
+    def __init__(self, entries: Buffer, stride: int) -> None: ...
+    def __len__(self) -> int: ...
+    def candidates(self, state: int, first: int = 0) -> list[int]: ...
+    def find(
+        self, data: Buffer, start: int, stop: int, block_size: int, state: int | None = None
+    ) -> tuple[int, int | None]: ...

@@ -1,0 +1,142 @@
+"""The kernel in plain Python: the meaning of each function, and the twin that always runs.
+
+Two jobs touch every byte of a file and are too slow in Python to be used by choice: summing
+the blocks of a basis, and rolling a checksum over a new file to find those blocks at any
+offset. ``netsync.delta._kernel`` does both in C; this module has the same names and gives the
+same results, so that installing never fails and the tests have a reference.
+
+The rolling checksum of a window of n bytes is the pair ``a`` (the sum of the bytes) and ``b``
+(the sum of all prefix sums), each modulo 2**32, as in rsync but not cut to 16 bits each. The
+pair, ``a | b << 32``, is the window's *state*. The *weak checksum* is the upper 40 bits of the
+state times an odd constant: in blocks of 4 KiB and more ``a`` and ``b`` together carry about
+40 bits, where rsync's two halves carry 30. A window then meets a wrong block by accident once
+in 2**40 / blocks: a basis must reach 1 TiB before false hits cost as much hashing as there
+is data, where 32 bits would reach that at 4 GiB.
+
+It knows nothing of strong checksums, seeds or what a match is good for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from netsync.delta.kernel import Buffer
+
+NAME: Final = "pure"
+
+WEAK_SIZE: Final = 5
+"""Bytes of a weak checksum, little-endian: 40 bits, see above."""
+
+CANDIDATES_MAX: Final = 16
+"""Blocks offered for one weak checksum. Equal blocks need one; sixteen bound the comparisons
+that a signature crafted to repeat one weak checksum can force for each hit."""
+
+BLOCKS_MAX: Final = 1 << 24
+"""Blocks in one table: a number and a weak checksum share one 64-bit key in the compiled twin."""
+
+_MIX: Final = 0x9E3779B97F4A7C15
+_MASK32: Final = (1 << 32) - 1
+_MASK64: Final = (1 << 64) - 1
+_WEAK_SHIFT: Final = 24
+
+
+def weak_sums(data: Buffer, block_size: int) -> bytes:
+    """Return the weak checksum of each block of ``data``, WEAK_SIZE bytes each, in order.
+
+    The last block may be short. Raises ValueError for a block size below 1.
+    """
+    if block_size < 1:
+        raise ValueError("block size must be at least 1 byte")
+    view = memoryview(data).cast("B")
+    return b"".join(
+        _weak(_window_state(view[at : at + block_size])).to_bytes(WEAK_SIZE, "little")
+        for at in range(0, len(view), block_size)
+    )
+
+
+def _window_state(window: memoryview) -> int:
+    a = b = 0
+    for byte in window:
+        a += byte
+        b += a
+    return (a & _MASK32) | (b & _MASK32) << 32
+
+
+def _rolled(state: int, block_size: int, old: int, new: int) -> int:
+    a = (state + new - old) & _MASK32
+    b = ((state >> 32) + a - block_size * old) & _MASK32
+    return a | b << 32
+
+
+def _weak(state: int) -> int:
+    return (state * _MIX & _MASK64) >> _WEAK_SHIFT
+
+
+class WeakTable:
+    """The block numbers of a basis, looked up by weak checksum."""
+
+    def __init__(self, entries: Buffer, stride: int) -> None:
+        """Index ``entries``: one block each ``stride`` bytes, the weak checksum first.
+
+        Raises ValueError when they do not divide evenly or are more than BLOCKS_MAX.
+        """
+        if stride < WEAK_SIZE:
+            raise ValueError("entry too short for its weak checksum")
+        view = memoryview(entries).cast("B")
+        if len(view) % stride:
+            raise ValueError("entries end in the middle of one")
+        self._count = len(view) // stride
+        if self._count > BLOCKS_MAX:
+            raise ValueError("too many blocks for one table")
+        self._numbers: dict[int, list[int]] = {}
+        for number in range(self._count):
+            at = number * stride
+            weak = int.from_bytes(view[at : at + WEAK_SIZE], "little")
+            self._numbers.setdefault(weak, []).append(number)
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return self._count
+
+    def candidates(self, state: int, first: int = 0) -> list[int]:
+        """Return the blocks, from number ``first`` on, with the weak checksum of ``state``.
+
+        Rising, and no more than CANDIDATES_MAX of them.
+        """
+        numbers = self._numbers.get(_weak(state & _MASK64), [])
+        begin = bisect_left(numbers, first)
+        return numbers[begin : begin + CANDIDATES_MAX]
+
+    def find(
+        self, data: Buffer, start: int, stop: int, block_size: int, state: int | None = None
+    ) -> tuple[int, int | None]:
+        """Find the first window whose weak checksum is in the table.
+
+        Looks at the windows of ``block_size`` bytes that begin at ``start`` to ``stop``, both
+        included, as far as they fit in ``data``. Returns where the window begins and its state,
+        or -1 and the state of the last window looked at (as given, when none was).
+
+        ``state``, when given, is that of the window at ``start - 1``, and spares reading the
+        first window as a whole. Raises ValueError for a block size or a start out of range.
+        """
+        if block_size < 1:
+            raise ValueError("block size must be at least 1 byte")
+        if start < (0 if state is None else 1):
+            raise ValueError("search starts before the data")
+        view = memoryview(data).cast("B")
+        stop = min(stop, len(view) - block_size)
+        if start > stop or not self._count:
+            return -1, state
+        if state is None:
+            state = _window_state(view[start : start + block_size])
+        else:
+            state = _rolled(
+                state & _MASK64, block_size, view[start - 1], view[start + block_size - 1]
+            )
+        for at in range(start, stop):
+            if _weak(state) in self._numbers:
+                return at, state
+            state = _rolled(state, block_size, view[at], view[at + block_size])
+        return (stop if _weak(state) in self._numbers else -1), state

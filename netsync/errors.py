@@ -1,0 +1,161 @@
+"""The one tree of errors that may end a session, a command or the daemon.
+
+Every class carries the exit code a user's script will see and whether trying again can help.
+Foreign exceptions (``OSError``, ``ssl.SSLError``, trio's) are turned into these where they
+enter. Trouble with a single path is not an exception: it is a ``Problem`` in the report.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import ClassVar
+
+from netsync.names import shown
+
+
+class NetsyncError(Exception):
+    """Base of all; shown as one line: what failed, where, why, and what to do.
+
+    ``op`` is a verb phrase ("connect to"), ``where`` a path or address, ``why`` the reason,
+    ``hint`` what the administrator can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, why: str, *, op: str = "", where: str | bytes = "", hint: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.op = op
+        self.where = shown(where) if isinstance(where, bytes) else where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        subject = " ".join(part for part in (self.op, self.where) if part)
+        line = f"{subject}: {self.why}" if subject else self.why
+        return f"{line} ({self.hint})" if self.hint else line
+
+
+class UsageError(NetsyncError):
+    """The command line asks for something that cannot be."""
+
+
+class ConfigError(NetsyncError):
+    """The configuration file or the identity directory is wrong."""
+
+
+class RefusedError(NetsyncError):
+    """One end refused the other: certificate, module or right."""
+
+    exit_code = 5
+
+
+class NetworkError(NetsyncError):
+    """The connection could not be made, or was lost."""
+
+    exit_code = 10
+    retryable = True
+
+
+class RootError(NetsyncError):
+    """The source or target root is missing, full, over quota or read-only."""
+
+    exit_code = 11
+
+
+class ProtocolError(NetsyncError):
+    """The peer is not netsync, or broke the protocol."""
+
+    exit_code = 12
+
+
+class InterruptedBySignal(NetsyncError):  # noqa: N818 - what happened, not whose error it is
+    """A signal ended the run."""
+
+    exit_code = 20
+
+
+class StalledError(NetsyncError):
+    """The peer fell silent for longer than the timeout."""
+
+    exit_code = 30
+    retryable = True
+
+
+class ConnectTimeoutError(NetsyncError):
+    """No connection within the time allowed for making one."""
+
+    exit_code = 35
+    retryable = True
+
+
+PARTIAL_EXIT = 23
+"""Finished, but some paths failed."""
+VANISHED_EXIT = 24
+"""Finished, and the only trouble was source paths that vanished."""
+HELD_EXIT = 25
+"""Finished, but a deletion guard held the deletes back."""
+
+_BY_EXIT_CODE: dict[int, type[NetsyncError]] = {
+    cls.exit_code: cls
+    for cls in (
+        UsageError,
+        RefusedError,
+        NetworkError,
+        RootError,
+        ProtocolError,
+        InterruptedBySignal,
+        StalledError,
+        ConnectTimeoutError,
+    )
+}
+
+_ROOT_HINTS = {
+    errno.ENOSPC: "free some space on the target and run again; finished files stay",
+    errno.EDQUOT: "raise the quota or free some space, and run again",
+    errno.EROFS: "remount the target read-write and run again",
+}
+
+
+def error_for_exit_code(code: int) -> type[NetsyncError]:
+    """Return the class a peer meant by ``code``; an unknown code is a protocol matter."""
+    return _BY_EXIT_CODE.get(code, ProtocolError)
+
+
+def is_fatal(error: OSError) -> bool:
+    """Tell whether ``error`` dooms every further write, so the session should end."""
+    return error.errno in _ROOT_HINTS
+
+
+def root_error(error: OSError, *, op: str, where: str | bytes) -> RootError:
+    """Map an ``OSError`` on a root, or one that dooms the whole target, to a ``RootError``."""
+    hint = _ROOT_HINTS.get(error.errno or 0, "")
+    return RootError(reason(error), op=op, where=where, hint=hint)
+
+
+def reason(error: OSError) -> str:
+    """Return the system's words for ``error``, without Python's decoration."""
+    if error.errno is None:
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno).lower()
+
+
+def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
+    """Return the error that explains a nursery's group of them, or None.
+
+    Anything that is no ``NetsyncError`` is a defect and must surface as it is. Of several, what
+    a peer or disk said comes before the connection that broke because of it.
+    """
+    errors: list[NetsyncError] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            inner = principal(error)
+            if inner is None:
+                return None
+            errors.append(inner)
+        elif isinstance(error, NetsyncError):
+            errors.append(error)
+        else:
+            return None
+    return min(errors, key=lambda error: error.retryable, default=None)

@@ -1,0 +1,1 @@
+"""Keys and certificates: who this host is, and whom it trusts."""

@@ -1,0 +1,188 @@
+"""The words netsync thinks in: entries, options, problems and reports.
+
+Values only, frozen, known to every layer and knowing none. They are msgspec structs because the
+same values cross the wire and are validated while they are decoded (0.2 µs an entry); array-like
+ones may grow fields at their end, which older peers ignore.
+"""
+
+from __future__ import annotations
+
+import enum
+import stat
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+U32 = Annotated[int, Meta(ge=0, lt=2**32)]
+U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Path = Annotated[bytes, Meta(max_length=1 << 16)]
+"""A relative path; longer than PATH_MAX because only its components meet the kernel."""
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class Kind(enum.IntEnum):
+    """What an entry is. The numbers are on the wire."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+    CHARACTER = 6
+    BLOCK = 7
+
+
+KIND_OF_FORMAT: Final = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFCHR: Kind.CHARACTER,
+    stat.S_IFBLK: Kind.BLOCK,
+}
+"""``st_mode``'s format bits to kinds."""
+
+DEVICES: Final = frozenset({Kind.CHARACTER, Kind.BLOCK})
+SPECIALS: Final = frozenset({Kind.FIFO, Kind.SOCKET})
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """One path of a tree with its metadata, named by a single component.
+
+    ``mode`` holds permission bits only (12 bits), ``size`` bytes of a regular file (else 0),
+    ``target`` a symbolic link's text, ``device`` the device number of a device node,
+    ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it.
+    ``extra`` is room for what later versions keep (link group, xattrs, ACLs, holes).
+    """
+
+    name: bytes
+    kind: Kind
+    mode: Annotated[int, Meta(ge=0, le=0o7777)]
+    uid: U32
+    gid: U32
+    size: U63
+    mtime_ns: I64
+    target: Annotated[bytes, Meta(max_length=4096)] = b""
+    device: U63 = 0
+    digest: Annotated[bytes, Meta(max_length=32)] = b""
+    extra: msgspec.Raw = msgspec.Raw(b"\xc0")
+
+
+class Rule(Struct, frozen=True, array_like=True):
+    """One ``--exclude`` or ``--include`` in the order of the command line."""
+
+    exclude: bool
+    pattern: Text
+
+
+class Keep(Struct, frozen=True):
+    """Which kinds of entries and which metadata a transfer keeps; all by default."""
+
+    links: bool = True
+    perms: bool = True
+    owner: bool = True
+    group: bool = True
+    times: bool = True
+    devices: bool = True
+
+
+COMPRESSION_LEVELS: Final = (1, 19)
+"""zstd's ordinary range; the ultra levels want more memory than a session may use."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What a transfer was asked to do; one value from the command line to both ends.
+
+    ``rate`` limits the sending side (bytes per second, 0 for none); ``compress`` is a zstd level
+    (0 for none); ``block_size`` 0 lets the signature choose; ``modify_window`` is in nanoseconds.
+    """
+
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=4096)] = ()
+    keep: Keep = Keep()
+    numeric_ids: bool = False
+    checksum: bool = False
+    size_only: bool = False
+    ignore_times: bool = False
+    modify_window: U63 = 0
+    existing: bool = False
+    ignore_existing: bool = False
+    update: bool = False
+    delete: bool = False
+    delete_excluded: bool = False
+    dry_run: bool = False
+    itemize: bool = False
+    inplace: bool = False
+    whole_file: bool = False
+    block_size: U32 = 0
+    fsync: bool = True
+    compress: Annotated[int, Meta(ge=0, le=19)] = 0
+    rate: U63 = 0
+
+
+class Problem(Struct, frozen=True, array_like=True):
+    """Trouble with one path: the run goes on, the report and the exit code tell.
+
+    ``vanished`` marks a source path that disappeared between listing and reading.
+    """
+
+    path: Path
+    op: Text
+    error: Text
+    vanished: bool = False
+
+
+class Change(enum.StrEnum):
+    """The change code of an itemized line."""
+
+    CREATED = "+"
+    UPDATED = ">"
+    METADATA = "."
+    DELETED = "-"
+    FAILED = "!"
+
+
+class Item(Struct, frozen=True, array_like=True):
+    """One itemized line: a change and the path it happened to, relative to DEST."""
+
+    change: Change
+    path: Path
+    directory: bool = False
+
+
+class Files(Struct, frozen=True):
+    """Entries counted by what happened to them; ``considered`` is all the source listed."""
+
+    considered: U63 = 0
+    created: U63 = 0
+    updated: U63 = 0
+    metadata: U63 = 0
+    deleted: U63 = 0
+    unchanged: U63 = 0
+    failed: U63 = 0
+
+
+class Bytes(Struct, frozen=True):
+    """Bytes of file data by where they came from, and bytes on the socket."""
+
+    total: U63 = 0
+    literal: U63 = 0
+    matched: U63 = 0
+    wire_sent: U63 = 0
+    wire_received: U63 = 0
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What one transfer did, as both ends know it once it is committed."""
+
+    files: Files = Files()
+    bytes: Bytes = Bytes()
+    durable: bool = False
+    dry_run: bool = False
+    held: Text = ""
+    kernel: Literal["compiled", "pure"] = "pure"
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=1 << 20)] = ()
+    problems_omitted: U63 = 0
+    notices: Annotated[tuple[Text, ...], Meta(max_length=256)] = ()

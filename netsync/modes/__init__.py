@@ -1,0 +1,1 @@
+"""Triggers: who is source, who is target, and when."""

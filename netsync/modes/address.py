@@ -1,0 +1,65 @@
+"""Addresses as a user writes them: a local path, ``HOST::MODULE/PATH`` or a netsync URL."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from dataclasses import dataclass
+from typing import Final
+
+from netsync.errors import UsageError
+from netsync.wire.messages import Place
+
+DEFAULT_PORT: Final = 7873
+_SCHEME: Final = "netsync://"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A path in a module of a server. ``path`` keeps a trailing slash."""
+
+    host: str
+    port: int
+    place: Place
+
+    @property
+    def shown(self) -> str:
+        """The server, for messages."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_address(text: str) -> Remote | bytes:
+    """Return a ``Remote``, or the bytes of a local path. Raises ``UsageError``."""
+    if not text:
+        raise UsageError("an address is empty", hint="give a path or HOST::MODULE/PATH")
+    if text.startswith(_SCHEME):
+        return _parse_url(text)
+    host, separator, rest = text.partition("::")
+    if separator and "/" not in host:
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        return _remote(host, DEFAULT_PORT, rest, text)
+    bracket, separator, rest = text.partition("]::")
+    if separator and bracket.startswith("[") and "/" not in bracket:
+        return _remote(bracket[1:], DEFAULT_PORT, rest, text)
+    return os.fsencode(text)
+
+
+def _parse_url(text: str) -> Remote:
+    authority, _, rest = text[len(_SCHEME) :].partition("/")
+    try:
+        parts = urllib.parse.urlsplit(f"//{authority}")
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise UsageError(str(error), op="read address", where=text) from error
+    return _remote(host, port, rest, text)
+
+
+def _remote(host: str, port: int, rest: str, text: str) -> Remote:
+    if not host:
+        raise UsageError("the host is missing", op="read address", where=text)
+    module, _, path = rest.partition("/")
+    if "/" in rest and not path:
+        path = "/"
+    return Remote(host, port, Place(module, os.fsencode(path)))

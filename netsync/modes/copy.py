@@ -1,0 +1,153 @@
+"""On-demand transfers: push, pull and local copy are one engine with the roles placed anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from netsync.errors import NetsyncError, UsageError
+from netsync.model import Options, Problem, Report
+from netsync.modes.address import Remote
+from netsync.modes.session import Connection, session, unwrapped
+from netsync.names import shown
+from netsync.net.channel import Channel, memory_channels
+from netsync.plan.compare import Policy, policy_for
+from netsync.transfer.source import send_tree
+from netsync.transfer.tally import Observer, Unobserved
+from netsync.transfer.target import receive_tree
+from netsync.tree.capability import capability
+from netsync.tree.roots import (
+    SourceRoot,
+    TargetRoot,
+    contains,
+    local_anchor,
+    local_path,
+    open_source,
+    open_target,
+)
+from netsync.wire import messages as m
+from netsync.wire.order import State
+
+
+@dataclass(frozen=True)
+class Run:
+    """One transfer as the user asked for it, and who watches it."""
+
+    options: Options
+    connection: Connection
+    observer: Observer
+
+
+async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
+    """Send local sources to a server; this side is the source."""
+    with _open_sources(sources) as (roots, problems):
+        async with session(target, run.connection) as channel:
+            _equip(channel, run.options)
+            await _ask(channel, m.Direction.PUSH, [target.place], run.options)
+            report = await send_tree(channel, roots, run.options, run.observer, problems)
+            return _with_wire(report, channel)
+
+
+async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
+    """Fetch from a server into a local directory; this side is the target."""
+    places = [source.place for source in sources]
+    if len({(source.host, source.port) for source in sources}) > 1:
+        raise UsageError("all sources must be on one server", op="pull")
+    asked = msgspec.structs.replace(run.options, itemize=False)
+    async with session(sources[0], run.connection) as channel:
+        _equip(channel, run.options)
+        await _ask(channel, m.Direction.PULL, places, asked)
+        report = await _receive_locally(channel, target, run)
+        return _with_wire(report, channel)
+
+
+async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
+    """Copy between two local directories: both roles in one process, over memory."""
+    resolved = local_path(target)
+    for source in sources:
+        if contains(local_path(source), resolved):
+            raise UsageError(
+                f"the source {shown(source)} is or contains the destination",
+                op="copy to",
+                where=target,
+                hint="copying it into itself would never end",
+            )
+    source_end, target_end = memory_channels(State.CLIENT_ASKS, State.SERVER_ANSWERS)
+    source_end.pace.rate = run.options.rate
+    with _open_sources(sources) as (roots, problems), unwrapped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send_quietly, source_end, roots, run.options, problems)
+            report = await _receive_locally(target_end, target, run)
+            nursery.cancel_scope.cancel()
+    return report
+
+
+async def _send_quietly(
+    channel: Channel, roots: Sequence[SourceRoot], options: Options, problems: Sequence[Problem]
+) -> None:
+    await send_tree(channel, roots, options, Unobserved(), problems)
+
+
+async def _receive_locally(channel: Channel, target: bytes, run: Run) -> Report:
+    with local_anchor() as anchor:
+
+        def open_root(single_file: bool) -> TargetRoot:
+            path = local_path(target)
+            dry_run = run.options.dry_run
+            return open_target(anchor, path, single_file=single_file, dry_run=dry_run)
+
+        return await receive_tree(channel, open_root, local_policy(run.options), run.observer)
+
+
+def local_policy(options: Options) -> Policy:
+    """Return the policy of a target in this process with all it may do."""
+    return policy_for(options, special=True, **capability())
+
+
+@contextlib.contextmanager
+def _open_sources(
+    sources: Sequence[bytes],
+) -> Iterator[tuple[list[SourceRoot], list[Problem]]]:
+    """Open the local sources. One missing among several is a problem; all missing an error."""
+    roots: list[SourceRoot] = []
+    problems: list[Problem] = []
+    failure: NetsyncError | None = None
+    with contextlib.ExitStack() as stack:
+        anchor = stack.enter_context(local_anchor())
+        for source in sources:
+            listed = os.path.basename(source)
+            try:
+                root = open_source(anchor, local_path(source), listed)
+            except NetsyncError as error:
+                failure = error
+                problems.append(Problem(source, "open source", error.why))
+                continue
+            stack.callback(os.close, root.fd)
+            roots.append(root)
+        if failure is not None and not roots:
+            raise failure
+        yield roots, problems
+
+
+def _equip(channel: Channel, options: Options) -> None:
+    """Let the channel compress and pace what it sends as the options say."""
+    channel.compression = options.compress
+    channel.pace.rate = options.rate
+
+
+async def _ask(
+    channel: Channel, direction: m.Direction, places: Sequence[m.Place], options: Options
+) -> None:
+    await channel.send(m.Open(direction, list(places), options))
+    await channel.receive()  # Opened: the order table allows nothing else but Browsed
+
+
+def _with_wire(report: Report, channel: Channel) -> Report:
+    sent, received = channel.wire
+    counted = msgspec.structs.replace(report.bytes, wire_sent=sent, wire_received=received)
+    return msgspec.structs.replace(report, bytes=counted)

@@ -1,0 +1,106 @@
+"""A client's session with a server: connect, be welcomed, ask, part.
+
+Connected means that ``Welcome`` has arrived: with TLS 1.3 a client whose certificate was refused
+learns it only at its first read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from netsync import __version__
+from netsync.errors import ConnectTimeoutError, NetsyncError, ProtocolError, principal
+from netsync.identity.contexts import client_context
+from netsync.identity.directory import load_identity
+from netsync.identity.peer import peer_identity
+from netsync.modes.address import Remote
+from netsync.net.channel import StreamChannel, kept_alive
+from netsync.net.dial import Address, connect
+from netsync.wire.messages import PROTOCOL, Bye, Hello, Welcome
+from netsync.wire.order import State
+
+SOFTWARE: Final = f"netsync {__version__}"
+FEATURES: Final = ["zstd"]
+"""What this version can do beyond the protocol's first version; unknown ones are ignored."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach servers: our identity, and how long to wait (seconds)."""
+
+    identity: Path
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+
+
+@contextlib.asynccontextmanager
+async def session(remote: Remote, connection: Connection) -> AsyncGenerator[StreamChannel]:
+    """Hold a welcomed channel to ``remote``; what ends it early is raised as one error."""
+    identity = load_identity(connection.identity)
+    context = client_context(identity)
+    with trio.CancelScope() as scope:
+        scope.deadline = trio.current_time() + connection.connect_timeout
+        stream = await connect(
+            Address(remote.host, remote.port),
+            context,
+            connect_timeout=connection.connect_timeout,
+            timeout=connection.timeout,
+        )
+        channel = StreamChannel(
+            stream,
+            peer=remote.shown,
+            expects=State.SERVER_GREETS,
+            timeout=connection.timeout,
+        )
+        try:
+            peer_identity(stream.tls, identity)
+            await _greet(channel, connection)
+            scope.deadline = float("inf")
+            with unwrapped():
+                async with kept_alive(channel):
+                    yield channel
+                    await channel.send(Bye())
+        except NetsyncError as error:
+            await channel.fail(error)
+            raise
+        finally:
+            await channel.aclose()
+    if scope.cancelled_caught:
+        raise ConnectTimeoutError(
+            f"no answer within {connection.connect_timeout:g} seconds",
+            op="connect to",
+            where=remote.shown,
+            hint="is it a netsync server? --connect-timeout allows more",
+        )
+
+
+async def _greet(channel: StreamChannel, connection: Connection) -> None:
+    timeout = max(1, round(connection.timeout))
+    await channel.send(Hello(PROTOCOL, SOFTWARE, FEATURES, timeout))
+    welcome = (await channel.receive()).message
+    assert isinstance(welcome, Welcome)
+    if welcome.protocol != PROTOCOL:
+        raise ProtocolError(
+            f"{welcome.software} speaks protocol {welcome.protocol}, we speak {PROTOCOL}",
+            op="talk to",
+            where=channel.peer,
+            hint="install the same version on both hosts",
+        )
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the one error that matters out of a nursery's group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = principal(group)
+        if error is None:
+            raise
+        raise error from error.__cause__

@@ -1,0 +1,62 @@
+"""Names as netsync checks and shows them.
+
+Paths and names are bytes everywhere inside; they become text only at the edges (terminal,
+log, JSON) and only through the functions here. A name that came from a peer is one path
+component and is checked here before anything touches a file system with it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+RESERVED_PREFIX: Final = b".netsync"
+"""Names netsync keeps for itself: stages, temporaries, per-directory ignore files excepted."""
+
+IGNORE_FILE: Final = b".netsyncignore"
+"""The one name under the reserved prefix that users own and netsync copies."""
+
+NAME_MAX: Final = 255
+"""Bytes in one component: the limit of every Linux file system."""
+
+
+def is_reserved(name: bytes) -> bool:
+    """Tell whether ``name`` belongs to netsync's own stages and temporaries."""
+    return name.startswith(RESERVED_PREFIX) and name != IGNORE_FILE
+
+
+def is_component(name: bytes) -> bool:
+    """Tell whether ``name`` may stand as one path component offered by a peer."""
+    return (
+        0 < len(name) <= NAME_MAX
+        and name not in (b".", b"..")
+        and b"/" not in name
+        and b"\0" not in name
+        and not is_reserved(name)
+    )
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """Join a relative directory path (empty for the root) and one component."""
+    return directory + b"/" + name if directory else name
+
+
+def shown(name: bytes) -> str:
+    r"""Return ``name`` for a terminal or a log: control and undecodable bytes as ``\ooo``."""
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_shown_character(character) for character in text)
+
+
+def _shown_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    raw = character.encode("utf-8", "surrogateescape")
+    return "".join(f"\\{byte:03o}" for byte in raw)
+
+
+def as_text(name: bytes) -> str:
+    """Return ``name`` for JSON: UTF-8, other bytes as surrogate escapes."""
+    return name.decode("utf-8", "surrogateescape")

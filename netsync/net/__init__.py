@@ -1,0 +1,1 @@
+"""Sockets and TLS, and the channels that carry messages over them."""

@@ -1,0 +1,265 @@
+"""Channels: messages both ways, over TLS or in memory, so that the roles cannot tell.
+
+A channel checks each received message against the order table, turns a peer's ``Fault`` into
+the exception it stands for, and never waits without a deadline: receiving fails when the peer
+was silent for ``timeout`` seconds, sending when nothing was accepted and nothing heard for as
+long. ``heartbeat`` keeps the other end from thinking so of us. Closing waits briefly for the
+peer to read our last words, since data left unread would make the kernel reset the connection
+and throw them away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from netsync.errors import (
+    NetsyncError,
+    NetworkError,
+    StalledError,
+    error_for_exit_code,
+)
+from netsync.net.pace import Pace
+from netsync.wire.codec import LIMITS, Buffer, compress, decode, encode, plain_tail
+from netsync.wire.frames import FrameDecoder
+from netsync.wire.messages import Fault, Message, Ping
+from netsync.wire.order import Order, State
+
+_JOIN_MAX: Final = 128 * 1024
+"""Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
+_SEND_SLICE: Final = 1024 * 1024
+_LINGER_SECONDS: Final = 2.0
+"""How long a closing side waits for the peer to take its last words."""
+MEMORY_QUEUE: Final = 8
+"""Frames in flight each way on a memory channel; times 1 MiB bounds its memory."""
+
+
+class Received(NamedTuple):
+    """A message and its raw tail."""
+
+    message: Message
+    tail: memoryview
+
+
+class ByteStream(Protocol):
+    """What a channel needs of a stream; ``net.tls.TlsStream`` is one."""
+
+    async def send_all(self, data: Buffer) -> None: ...
+    async def receive_into(self, buffer: memoryview) -> int: ...
+    async def aclose(self) -> None: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+
+
+class Channel(Protocol):
+    """Messages both ways. One task receives; any number may send."""
+
+    order: Order
+    compression: int
+    pace: Pace
+
+    async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
+        """Send one message; returns when the transport has taken it."""
+
+    async def receive(self) -> Received:
+        """Return the next message that is not a ``Ping``; raises what a ``Fault`` says."""
+
+    @property
+    def wire(self) -> tuple[int, int]:
+        """Bytes sent and received on the socket so far, TLS included."""
+
+
+def fault_from(error: NetsyncError) -> Fault:
+    """Return ``error`` as a message."""
+    text = (part[:4096] for part in (error.why, error.op, error.where, error.hint))
+    return Fault(error.exit_code, *text)
+
+
+def error_from(fault: Fault) -> NetsyncError:
+    """Return the exception that a peer's ``Fault`` stands for."""
+    cls = error_for_exit_code(fault.code)
+    return cls(fault.why, op=fault.op, where=fault.where, hint=fault.hint)
+
+
+class StreamChannel:
+    """A channel over a byte stream. ``peer`` names the other end in errors."""
+
+    def __init__(self, stream: ByteStream, *, peer: str, expects: State, timeout: float) -> None:
+        self.order = Order(expects)
+        self.compression = 0
+        self.pace = Pace()
+        self.peer = peer
+        self.timeout = timeout
+        self._stream = stream
+        self._decoder = FrameDecoder(LIMITS)
+        self._sending = trio.Lock()
+        self._send_scope = trio.CancelScope()
+        self._last_sent = -math.inf
+
+    @property
+    def wire(self) -> tuple[int, int]:
+        """Bytes sent and received on the socket so far, TLS included."""
+        return self._stream.bytes_sent, self._stream.bytes_received
+
+    async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
+        """Send one frame. Raises ``StalledError`` or ``NetworkError``."""
+        flags = 0
+        if tail and self.compression:
+            tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
+        buffers = _joined(encode(message, tail, flags=flags))
+        async with self._sending:
+            for buffer in buffers:
+                await self._send_buffer(memoryview(buffer))
+            self._last_sent = trio.current_time()
+
+    async def _send_buffer(self, buffer: memoryview) -> None:
+        step = self.pace.slice(_SEND_SLICE)
+        for start in range(0, len(buffer), step):
+            piece = buffer[start : start + step]
+            await self.pace.spend(len(piece))
+            with trio.CancelScope(deadline=trio.current_time() + self.timeout) as scope:
+                self._send_scope = scope
+                await self._stream.send_all(piece)
+            if scope.cancelled_caught:
+                raise self._stalled("took nothing")
+
+    async def receive(self) -> Received:
+        """Return the next message that is not a ``Ping``."""
+        while True:
+            frame = self._decoder.next_frame()
+            if frame is None:
+                await self._fill()
+                continue
+            message = decode(frame)
+            self.order.check(message)
+            if isinstance(message, Fault):
+                raise error_from(message)
+            if not isinstance(message, Ping):
+                return Received(message, plain_tail(frame))
+
+    async def _fill(self) -> None:
+        room = self._decoder.writable()
+        with trio.move_on_after(self.timeout) as scope:
+            count = await self._stream.receive_into(room)
+        if scope.cancelled_caught:
+            raise self._stalled("was silent")
+        if count == 0:
+            raise NetworkError(
+                "the peer closed the connection before the work was finished",
+                op="receive from",
+                where=self.peer,
+                hint="see the other side's log; what was finished stays",
+            )
+        self._decoder.wrote(count)
+        self._send_scope.deadline = trio.current_time() + self.timeout
+
+    def _stalled(self, what: str) -> StalledError:
+        return StalledError(
+            f"the peer {what} for {self.timeout:g} seconds",
+            op="talk to",
+            where=self.peer,
+            hint="check the network and the other host; --timeout allows more",
+        )
+
+    async def heartbeat(self) -> None:
+        """Ping whenever nothing was sent for a third of the timeout. Runs until cancelled."""
+        pause = self.timeout / 3
+        while True:
+            await trio.sleep(pause)
+            if trio.current_time() - self._last_sent >= pause:
+                await self.send(Ping())
+
+    async def fail(self, error: NetsyncError) -> None:
+        """Tell the peer why the session ends; best effort, a dead peer is no new error."""
+        with contextlib.suppress(NetsyncError), trio.move_on_after(_LINGER_SECONDS):
+            await self.send(fault_from(error))
+
+    async def aclose(self, *, linger: bool = False) -> None:
+        """Close; with ``linger`` give the peer a moment to read and close first."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER_SECONDS):
+            if linger:
+                scrap = memoryview(bytearray(65536))
+                with contextlib.suppress(NetsyncError):
+                    while await self._stream.receive_into(scrap):
+                        pass
+        await self._stream.aclose()
+
+
+def _joined(buffers: list[Buffer]) -> list[Buffer]:
+    """Join what is small: one header with a few kilobytes should be one TLS record."""
+    if sum(map(len, buffers)) <= _JOIN_MAX:
+        return [b"".join(buffers)]
+    if len(buffers) > 2:
+        return [buffers[0], b"".join(buffers[1:])]
+    return buffers
+
+
+@contextlib.asynccontextmanager
+async def kept_alive(channel: StreamChannel) -> AsyncGenerator[None]:
+    """Run the channel's heartbeat while the body runs."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.heartbeat)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+class MemoryChannel:
+    """One end of a channel inside one process, for local copies and tests."""
+
+    def __init__(
+        self,
+        sender: trio.MemorySendChannel[Received],
+        receiver: trio.MemoryReceiveChannel[Received],
+        expects: State,
+    ) -> None:
+        self.order = Order(expects)
+        self.compression = 0
+        self.pace = Pace()
+        self._sender = sender
+        self._receiver = receiver
+
+    @property
+    def wire(self) -> tuple[int, int]:
+        """Nothing travels: always 0."""
+        return 0, 0
+
+    async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
+        """Hand over one message; waits while ``MEMORY_QUEUE`` others wait."""
+        joined = tail[0] if len(tail) == 1 else b"".join(tail)
+        await self.pace.spend(len(joined))
+        try:
+            await self._sender.send(Received(message, memoryview(joined)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise NetworkError("the other role has ended", op="send") from error
+
+    async def receive(self) -> Received:
+        """Return the next message."""
+        try:
+            received = await self._receiver.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError) as error:
+            raise NetworkError("the other role has ended", op="receive") from error
+        self.order.check(received.message)
+        if isinstance(received.message, Fault):
+            raise error_from(received.message)
+        return received
+
+    async def aclose(self, *, linger: bool = False) -> None:
+        """Close this end; the other sees the end after what was sent."""
+        del linger
+        await self._sender.aclose()
+        await self._receiver.aclose()
+
+
+def memory_channels(first: State, second: State) -> tuple[MemoryChannel, MemoryChannel]:
+    """Return two connected ends; ``first`` is what the first expects its peer to say."""
+    there = trio.open_memory_channel[Received](MEMORY_QUEUE)
+    back = trio.open_memory_channel[Received](MEMORY_QUEUE)
+    return MemoryChannel(there[0], back[1], first), MemoryChannel(back[0], there[1], second)

@@ -1,0 +1,1 @@
+"""Decisions as pure functions of values: what differs, what is selected, what may be deleted."""

@@ -1,0 +1,117 @@
+"""What to do about one entry: the source's word against what the target has.
+
+Pure: values in, a verdict out. The caller has mapped owners to local ids, has hashed the
+target's file where ``--checksum`` needs it, and acts on the verdict.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from netsync.model import DEVICES, Entry, Kind, Options
+
+_SET_ID_AND_STICKY: Final = 0o7000
+_SET_ID: Final = 0o6000
+_ALL_BITS: Final = 0o7777
+
+
+class Verdict(enum.Enum):
+    """What the target must do for one entry."""
+
+    CREATE = "create"
+    REPLACE = "replace"  # something of another kind is in the way
+    CONTENT = "content"  # size, time, digest, link text or device number differ
+    METADATA = "metadata"
+    SAME = "same"
+    SKIP = "skip"  # an option says to leave it
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The options of a transfer, narrowed to what this target can and may keep.
+
+    ``owner`` and ``devices`` are off on an unprivileged target; ``groups`` are the ones it may
+    give away (None: any); ``mode_mask`` takes the bits away that a module forbids; ``umask``
+    applies to what is created while permissions are not kept.
+    """
+
+    options: Options
+    owner: bool
+    devices: bool
+    groups: frozenset[int] | None
+    mode_mask: int
+    umask: int
+
+    def keeps_group(self, gid: int) -> bool:
+        """Tell whether ``gid`` (local) is compared and set."""
+        return self.options.keep.group and (self.groups is None or gid in self.groups)
+
+    def mode(self, entry: Entry) -> int:
+        """Return the mode a new entry gets."""
+        if self.options.keep.perms:
+            return entry.mode & self.mode_mask
+        return entry.mode & ~self.umask & ~_SET_ID_AND_STICKY
+
+
+def policy_for(
+    options: Options, *, privileged: bool, groups: frozenset[int], special: bool, umask: int
+) -> Policy:
+    """Return the policy of a target that runs as root or not, and may keep specials or not.
+
+    ``special`` allows device nodes and set-user and set-group bits (a module's setting).
+    """
+    return Policy(
+        options=options,
+        owner=options.keep.owner and privileged,
+        devices=options.keep.devices and privileged and special,
+        groups=None if privileged else groups,
+        mode_mask=_ALL_BITS if special else _ALL_BITS & ~_SET_ID,
+        umask=umask,
+    )
+
+
+def decide(entry: Entry, present: Entry | None, policy: Policy, owner: tuple[int, int]) -> Verdict:
+    """Compare ``entry`` with what is ``present``; ``owner`` is its local uid and gid."""
+    options = policy.options
+    if present is None:
+        return Verdict.SKIP if options.existing else Verdict.CREATE
+    if entry.kind is not present.kind:
+        return Verdict.SKIP if options.ignore_existing else Verdict.REPLACE
+    if entry.kind is not Kind.DIRECTORY:
+        if options.ignore_existing or (options.update and present.mtime_ns > entry.mtime_ns):
+            return Verdict.SKIP
+        if _content_differs(entry, present, options):
+            return Verdict.CONTENT
+    if _metadata_differs(entry, present, policy, owner):
+        return Verdict.METADATA
+    return Verdict.SAME
+
+
+def times_differ(entry: Entry, present: Entry, options: Options) -> bool:
+    """Tell whether modification times differ by more than the window allows."""
+    return abs(entry.mtime_ns - present.mtime_ns) > options.modify_window
+
+
+def _content_differs(entry: Entry, present: Entry, options: Options) -> bool:
+    if entry.kind is Kind.FILE:
+        if entry.size != present.size or options.ignore_times:
+            return True
+        if options.checksum:
+            return entry.digest != present.digest
+        return not options.size_only and times_differ(entry, present, options)
+    if entry.kind in DEVICES:
+        return entry.device != present.device
+    return entry.target != present.target
+
+
+def _metadata_differs(entry: Entry, present: Entry, policy: Policy, owner: tuple[int, int]) -> bool:
+    keep = policy.options.keep
+    is_link = entry.kind is Kind.SYMLINK
+    return (
+        (keep.perms and not is_link and entry.mode & policy.mode_mask != present.mode)
+        or (keep.times and times_differ(entry, present, policy.options))
+        or (policy.owner and owner[0] != present.uid)
+        or (owner[1] != present.gid and policy.keeps_group(owner[1]))
+    )

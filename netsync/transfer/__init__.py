@@ -1,0 +1,1 @@
+"""The heart: one transfer between a source and a target, whoever connected."""

@@ -1,0 +1,372 @@
+"""The target's comparison: each listed directory against what is there.
+
+Runs in a worker thread, one ``List`` message a hop. What needs no file data (directories, links,
+special files, metadata) is done on the spot; files are returned as wanted; deletions and the
+metadata of directories are spooled for the end. In a dry run nothing is touched and nothing
+wanted, only counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, NamedTuple
+
+import msgspec
+
+from netsync.errors import ProtocolError, is_fatal, reason, root_error
+from netsync.model import DEVICES, SPECIALS, Change, Entry, Kind, Problem
+from netsync.names import is_component, join
+from netsync.plan.compare import Policy, Verdict, decide
+from netsync.plan.filters import Filter
+from netsync.transfer.listing import content_digest
+from netsync.transfer.spool import Spool
+from netsync.transfer.tally import Tally
+from netsync.transfer.wanted import Doomed, Ending, Wanted
+from netsync.tree.directories import Directories
+from netsync.tree.owners import IdMap, group_id, user_id
+from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
+from netsync.tree.scan import entry_at, names_in, root_entry
+from netsync.tree.stage import sweep
+from netsync.wire.messages import List, Listing
+
+DELTA_MIN: Final = 16 * 1024
+"""Bytes: below this a signature and its round trip cost more than the file."""
+_NOTHING: Final = Attributes(None, None, None, None)
+_ENTER: Final = 0o700
+
+
+class Compared(NamedTuple):
+    """What one message led to: wanted files, credit to return, the next undecided number."""
+
+    whole: list[Wanted]
+    deltas: list[Wanted]
+    entries: int
+    decided: int
+
+
+class _Directory:
+    """A listed directory that is not compared to its end yet.
+
+    ``fresh``: it was not there before (in a dry run it still is not). ``lost``: it could not be
+    made or opened, so what is in it fails with it. ``left``: options leave it out.
+    """
+
+    __slots__ = (
+        "fresh", "last", "left", "lost", "names_read", "path", "present", "touched", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, path: bytes, wanted: Attributes, *, fresh: bool) -> None:
+        self.path = path
+        self.wanted = wanted
+        self.fresh = fresh
+        self.lost = False
+        self.left = False
+        self.touched = fresh
+        self.present: set[bytes] = set()
+        self.names_read = fresh
+        self.last = b""
+
+
+class Comparer:
+    """Compares a listing with the tree below ``root`` and makes the small changes."""
+
+    def __init__(self, root: int, policy: Policy, tally: Tally, *, root_exists: bool) -> None:
+        self.tally = tally
+        self.doomed = Spool(Doomed)
+        self.endings = Spool(Ending)
+        self._filter = Filter(policy.options.rules)
+        self._policy = policy
+        self._options = policy.options
+        self._directories = Directories(root)
+        self._users = IdMap(user_id)
+        self._groups = IdMap(group_id)
+        self._open = {0: _Directory(b"", _NOTHING, fresh=not root_exists)}
+        self._next_number = 1
+        self._whole: list[Wanted] = []
+        self._deltas: list[Wanted] = []
+
+    def close(self) -> None:
+        """Let go of descriptors and spools."""
+        self._directories.close()
+        self.doomed.close()
+        self.endings.close()
+
+    def begin_root(self, offered: Entry | None) -> None:
+        """Take the metadata that the root itself gets (a source with a trailing slash)."""
+        if offered is None:
+            return
+        root = self._open[0]
+        present = root_entry(self._directories.root)
+        verdict = decide(offered, present, self._policy, self._owner(offered))
+        root.wanted = self._attributes(offered)
+        root.touched = root.touched or verdict is Verdict.METADATA
+
+    def compare(self, message: List) -> Compared:
+        """Act on one message of listings. Raises ``ProtocolError`` and ``RootError``."""
+        self._users.learn(message.users)
+        self._groups.learn(message.groups)
+        for problem in message.problems:
+            self.tally.problem(problem)
+        self._whole, self._deltas = [], []
+        entries = 0
+        for listing in message.listings:
+            entries += max(1, len(listing.entries))
+            try:
+                self._listing(listing)
+            except OSError as error:
+                if is_fatal(error):
+                    raise root_error(error, op="write", where=b".") from error
+                raise
+        return Compared(self._whole, self._deltas, entries, self._next_number)
+
+    @property
+    def all_ended(self) -> bool:
+        """Tell whether every listed directory was listed to its end."""
+        return not self._open
+
+    def _listing(self, listing: Listing) -> None:
+        directory = self._open.get(listing.directory)
+        if directory is None:
+            raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
+        if not directory.lost and not directory.left:
+            self._read_present(directory)
+        for entry in listing.entries:
+            _check(entry, directory)
+            number, self._next_number = self._next_number, self._next_number + 1
+            self.tally.considered += 1
+            if entry.kind is Kind.FILE:
+                self.tally.total += entry.size
+            self._guarded_entry(directory, number, entry)
+        if not directory.lost and not directory.left:
+            directory.present.difference_update(listing.protected)
+        if listing.final:
+            del self._open[listing.directory]
+            self._end(directory, partial=listing.partial)
+
+    def _guarded_entry(self, directory: _Directory, number: int, entry: Entry) -> None:
+        """Deal with one entry; trouble with it is a problem, not the session's end."""
+        path = join(directory.path, entry.name)
+        try:
+            if directory.lost:
+                self._lose(path, entry, number)
+            elif directory.left:
+                self._leave(path, entry, number)
+            else:
+                self._entry(directory, number, entry, path)
+        except OSError as error:
+            if is_fatal(error):
+                raise
+            self.tally.fail(path, "write", error, directory=entry.kind is Kind.DIRECTORY)
+            self._open_directory(number, path, entry, lost=True)
+
+    def _entry(self, directory: _Directory, number: int, entry: Entry, path: bytes) -> None:
+        present = self._present_entry(directory, entry)
+        if self._cannot_keep(entry):
+            self._leave(path, entry, number)
+            return
+        verdict = decide(entry, present, self._policy, self._owner(entry))
+        if verdict is Verdict.SKIP:
+            self._leave(path, entry, number)
+        elif entry.kind is Kind.DIRECTORY:
+            self._directory(directory, number, entry, path, verdict)
+        elif verdict is Verdict.SAME:
+            self._unchanged(entry)
+        elif verdict is Verdict.METADATA:
+            assert present is not None
+            self._metadata(directory, entry, present, path)
+        elif entry.kind is Kind.FILE:
+            self._want(directory, number, entry, present)
+        else:
+            self._special(directory, entry, present, path)
+
+    def _directory(
+        self, above: _Directory, number: int, entry: Entry, path: bytes, verdict: Verdict
+    ) -> None:
+        created = verdict in (Verdict.CREATE, Verdict.REPLACE)
+        if created:
+            above.touched = True
+            if not self._options.dry_run:
+                fd = self._directories.fd(above.path)
+                if verdict is Verdict.REPLACE:
+                    os.unlink(entry.name, dir_fd=fd)
+                create_directory(fd, entry.name)
+            self.tally.change(Change.CREATED, path, directory=True)
+        elif verdict is Verdict.METADATA:
+            self.tally.change(Change.METADATA, path, directory=True)
+        else:
+            self.tally.unchanged += 1
+        opened = self._open_directory(number, path, entry, fresh=created)
+        opened.touched = created or verdict is Verdict.METADATA
+
+    def _open_directory(
+        self, number: int, path: bytes, entry: Entry, *, fresh: bool = False, lost: bool = False
+    ) -> _Directory:
+        directory = _Directory(path, self._attributes(entry, new=fresh), fresh=fresh)
+        directory.lost = lost
+        if entry.kind is Kind.DIRECTORY:
+            self._open[number] = directory
+        return directory
+
+    def _lose(self, path: bytes, entry: Entry, number: int) -> None:
+        """Count an entry whose directory could not be made; that one has the problem."""
+        self.tally.change(Change.FAILED, path, directory=entry.kind is Kind.DIRECTORY)
+        self._open_directory(number, path, entry, lost=True)
+
+    def _leave(self, path: bytes, entry: Entry, number: int) -> None:
+        """Leave an entry, and what is in it, as it is."""
+        self._unchanged(entry)
+        self._open_directory(number, path, entry).left = True
+
+    def _unchanged(self, entry: Entry) -> None:
+        self.tally.unchanged += 1
+        self.tally.settled += entry.size
+
+    def _metadata(self, directory: _Directory, entry: Entry, present: Entry, path: bytes) -> None:
+        if not self._options.dry_run:
+            fd = self._directories.fd(directory.path)
+            set_on_name(fd, entry.name, present, self._attributes(entry))
+        self.tally.change(Change.METADATA, path)
+        self.tally.settled += entry.size
+
+    def _want(
+        self, directory: _Directory, number: int, entry: Entry, present: Entry | None
+    ) -> None:
+        updated = present is not None and present.kind is Kind.FILE
+        change = Change.UPDATED if updated else Change.CREATED
+        directory.touched = True
+        wanted = Wanted(number, directory.path, entry, present if updated else None, change)
+        if present is not None and present.kind is Kind.DIRECTORY:
+            wanted.in_the_way = self._clear_directory(directory, entry)
+        if self._options.dry_run:
+            self.tally.change(change, wanted.path)
+            return
+        wanted.attributes = self._attributes(entry, new=not updated)
+        smallest = min(entry.size, present.size) if updated and present else 0
+        delta = smallest >= DELTA_MIN and not self._options.whole_file
+        (self._deltas if delta else self._whole).append(wanted)
+
+    def _special(
+        self, directory: _Directory, entry: Entry, present: Entry | None, path: bytes
+    ) -> None:
+        same_kind = present is not None and present.kind is entry.kind
+        directory.touched = True
+        attributes = self._attributes(entry, new=not same_kind)
+        if present is not None and present.kind is Kind.DIRECTORY:
+            if self._clear_directory(directory, entry):
+                self.doomed.append(Doomed(path, entry, *attributes))
+                return
+            present = None
+        if not self._options.dry_run:
+            fd = self._directories.fd(directory.path)
+            create_special(fd, entry, attributes, replace=present is not None)
+        self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
+
+    def _clear_directory(self, directory: _Directory, entry: Entry) -> bool:
+        """Remove the empty directory that is in the way; True if it must wait for the end.
+
+        A directory with something in it goes only with ``--delete``, and after the guards.
+        """
+        fd = self._directories.fd(directory.path)
+        path = join(directory.path, entry.name)
+        names, _ = names_in(self._directories.fd(path))
+        if names:
+            if not self._options.delete:
+                raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
+            return not self._options.dry_run
+        if not self._options.dry_run:
+            self._directories.forget(path)
+            os.rmdir(entry.name, dir_fd=fd)
+        return False
+
+    def _cannot_keep(self, entry: Entry) -> bool:
+        """Tell whether this target may not hold such an entry, and say so once."""
+        if entry.kind in DEVICES | SPECIALS and not self._options.keep.devices:
+            return True
+        if entry.kind in DEVICES and not self._policy.devices:
+            self.tally.notice(
+                "device nodes were left out: the target does not run as root or forbids them"
+            )
+            return True
+        return False
+
+    def _read_present(self, directory: _Directory) -> None:
+        """Read the names that are in a directory now, once; sweep what a dead session left."""
+        if directory.names_read:
+            return
+        directory.names_read = True
+        try:
+            fd = self._directories.fd(directory.path)
+            names, reserved = names_in(fd)
+        except OSError as error:
+            directory.lost = True
+            self.tally.problem(Problem(directory.path or b".", "list", reason(error)))
+            return
+        if not self._options.dry_run:
+            sweep(fd, reserved)
+        directory.present.update(names)
+
+    def _present_entry(self, directory: _Directory, entry: Entry) -> Entry | None:
+        if entry.name not in directory.present:
+            return None
+        directory.present.discard(entry.name)
+        fd = self._directories.fd(directory.path)
+        present = entry_at(fd, entry.name)
+        if (
+            self._options.checksum
+            and present.kind is entry.kind is Kind.FILE
+            and present.size == entry.size
+        ):
+            digest = content_digest(fd, entry.name)
+            return msgspec.structs.replace(present, digest=digest)
+        return present
+
+    def _end(self, directory: _Directory, *, partial: bool) -> None:
+        """A directory is listed whole: note what is left over, and what it becomes."""
+        if directory.lost or directory.left:
+            return
+        if self._options.delete and not partial:
+            for name in sorted(directory.present):
+                self._doom(directory, name)
+        if directory.touched and not self._options.dry_run:
+            self.endings.append(Ending(directory.path, *directory.wanted))
+
+    def _doom(self, directory: _Directory, name: bytes) -> None:
+        """Note a name for deletion, unless a rule that excluded it protects it."""
+        path = join(directory.path, name)
+        try:
+            entry = entry_at(self._directories.fd(directory.path), name)
+        except FileNotFoundError:
+            return
+        if not self.protects(path, entry.kind is Kind.DIRECTORY):
+            directory.touched = True
+            self.doomed.append(Doomed(path))
+
+    def protects(self, path: bytes, is_directory: bool) -> bool:
+        """Tell whether what is at ``path`` on the target must not be deleted."""
+        if self._options.delete_excluded:
+            return False
+        return self._filter.excludes(path, directory=is_directory)
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self._users[entry.uid], self._groups[entry.gid]
+
+    def _attributes(self, entry: Entry, *, new: bool = True) -> Attributes:
+        """Return what to set on an entry, ``new`` or already there."""
+        uid, gid = self._owner(entry)
+        keep = self._options.keep
+        return Attributes(
+            self._policy.mode(entry) if new or keep.perms else None,
+            uid if self._policy.owner else None,
+            gid if self._policy.keeps_group(gid) else None,
+            entry.mtime_ns if keep.times else None,
+        )
+
+
+def _check(entry: Entry, directory: _Directory) -> None:
+    """Refuse what an honest source cannot have listed."""
+    if not is_component(entry.name) or entry.name <= directory.last:
+        raise ProtocolError("a listed name is not allowed or out of order", op="receive")
+    if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
+        raise ProtocolError("a listed link has no valid text", op="receive")
+    directory.last = entry.name

@@ -1,0 +1,119 @@
+"""The end of a transfer: deletes, the metadata of directories, the flush, the report.
+
+Nothing is deleted unless the source listed every directory whole and nothing went wrong while it
+read them: a tree that could not be read looks exactly like a tree with files missing. Directory
+times come after the last change inside; the flush comes after those.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from netsync.delta import kernel
+from netsync.errors import is_fatal, reason, root_error
+from netsync.model import Change, Options, Problem, Report
+from netsync.transfer.comparing import Comparer
+from netsync.transfer.landing import Lander
+from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_files
+from netsync.transfer.wanted import Doomed, Ending
+from netsync.tree.directories import Directories
+from netsync.tree.durable import EACH_MAX, sync_file_system
+from netsync.tree.place import Attributes, create_special, set_on_descriptor
+from netsync.tree.remove import remove
+
+INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
+
+
+class Finisher:
+    """Brings a transfer to its end. Runs in a worker thread after all files have landed."""
+
+    def __init__(self, root: int, options: Options, comparer: Comparer, lander: Lander) -> None:
+        self.tally = Tally(itemize=options.itemize)
+        self._root = root
+        self._options = options
+        self._comparer = comparer
+        self._lander = lander
+        self._directories = Directories(root)
+
+    def close(self) -> None:
+        """Let go of descriptors."""
+        self._directories.close()
+
+    def finish(self, *, complete: bool) -> None:
+        """Delete what must go, settle the directories, make it durable. Raises ``RootError``."""
+        try:
+            if len(self._comparer.doomed) and not complete:
+                self.tally.notice(INCOMPLETE)
+            elif complete:
+                for doomed in self._comparer.doomed:
+                    self._delete(doomed)
+            self._lander.publish_swaps(deleted=complete)
+            for ending in self._comparer.endings:
+                self._settle_directory(ending)
+            if self._options.fsync and not self._options.dry_run:
+                self._make_durable()
+        except OSError as error:
+            if is_fatal(error):
+                raise root_error(error, op="finish", where=b".") from error
+            raise
+
+    def _delete(self, doomed: Doomed) -> None:
+        protects = self._comparer.protects
+        dry_run = self._options.dry_run
+        for removed in remove(self._directories, doomed.path, protects, dry_run=dry_run):
+            if removed.error is None:
+                self.tally.change(Change.DELETED, removed.path, directory=removed.directory)
+            else:
+                self.tally.problem(Problem(removed.path, "delete", reason(removed.error)))
+        if doomed.special is not None:
+            self._replace(doomed)
+
+    def _replace(self, doomed: Doomed) -> None:
+        """Create the link or device that a directory was in the way of."""
+        assert doomed.special is not None
+        attributes = Attributes(doomed.mode, doomed.uid, doomed.gid, doomed.mtime_ns)
+        try:
+            fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
+            create_special(fd, doomed.special, attributes, replace=False)
+        except OSError as error:
+            self.tally.fail(doomed.path, "replace", error)
+        else:
+            self.tally.change(Change.CREATED, doomed.path)
+
+    def _settle_directory(self, ending: Ending) -> None:
+        path = ending.path
+        attributes = Attributes(ending.mode, ending.uid, ending.gid, ending.mtime_ns)
+        try:
+            set_on_descriptor(self._directories.fd(path), attributes)
+        except OSError as error:
+            if is_fatal(error):
+                raise
+            self.tally.problem(Problem(path or b".", "set metadata of", reason(error)))
+
+    def _make_durable(self) -> None:
+        """Flush every directory that changed: one by one if few, else the file system."""
+        try:
+            if len(self._comparer.endings) + len(self._comparer.doomed) > EACH_MAX:
+                sync_file_system(self._root)
+                return
+            for ending in self._comparer.endings:
+                os.fsync(self._directories.fd(ending.path))
+        except FileNotFoundError:
+            sync_file_system(self._root)  # a directory was moved away meanwhile
+
+
+def report(options: Options, tallies: Iterable[Tally]) -> Report:
+    """Return the report of a finished transfer."""
+    tallies = list(tallies)
+    problems, omitted = kept_problems(tallies)
+    return Report(
+        files=total_files(tallies),
+        bytes=total_bytes(tallies),
+        durable=options.fsync and not options.dry_run,
+        dry_run=options.dry_run,
+        kernel=kernel.NAME,
+        problems=problems,
+        problems_omitted=omitted,
+        notices=tuple(words for tally in tallies for words in tally.notices),
+    )

@@ -1,0 +1,359 @@
+"""Where file data arrives: staged, verified, flushed, published.
+
+A file is written out of sight, its digest is compared with the source's, its metadata is set,
+and it waits in a batch. A batch is flushed to disk as a whole and then each file renamed into
+place, so that after a power cut a name stands for its old content or its new content and never
+for less. With ``--inplace`` a file is written where it is; matches then only point forward.
+Runs in a worker thread, one frame a hop. What a peer can say wrongly (a file not wanted, lengths
+that do not add up) ends the session; what the disk says about one file is that file's problem,
+unless it dooms all others too (no space, quota, read-only).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from blake3 import blake3
+from xxhash import xxh3_128, xxh3_128_digest
+
+from netsync.delta.ops import unpack
+from netsync.errors import ProtocolError, is_fatal, root_error
+from netsync.model import Change, Options
+from netsync.transfer.tally import Tally
+from netsync.transfer.wanted import Wanted
+from netsync.tree.directories import Directories
+from netsync.tree.durable import flush
+from netsync.tree.output import Output
+from netsync.tree.place import set_on_descriptor
+from netsync.tree.read import open_regular, read_fully
+from netsync.wire.messages import FileEnd, FileHead, Files, Piece, Unsent
+
+BATCH_FILES: Final = 256
+"""Files staged before a flush; each holds one descriptor."""
+BATCH_BYTES: Final = 256 * 1024 * 1024
+"""Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
+ATTEMPTS_MAX: Final = 3
+COPY_BYTES: Final = 1024 * 1024
+FILE_MAX: Final = 2**63 - 1
+
+
+class _Incoming:
+    """A large file while its pieces arrive."""
+
+    def __init__(self, wanted: Wanted, output: Output, basis: int, basis_size: int) -> None:
+        self.wanted = wanted
+        self.output = output
+        self.basis = basis
+        self.basis_size = basis_size
+        self.position = 0
+        self.literal = 0
+        self.matched = 0
+        self.hasher = xxh3_128() if basis < 0 else blake3()
+
+    def close_basis(self) -> None:
+        if self.basis >= 0:
+            os.close(self.basis)
+            self.basis = -1
+
+
+class Lander:
+    """Receives the data of wanted files below ``root``.
+
+    ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
+    collects files to be asked for once more, ``settled`` the numbers of those done or given up.
+    """
+
+    def __init__(
+        self, root: int, options: Options, outstanding: dict[int, Wanted], tally: Tally
+    ) -> None:
+        self.tally = tally
+        self.again: list[Wanted] = []
+        self.settled: list[int] = []
+        self.swaps: list[tuple[Wanted, Output]] = []
+        self._outstanding = outstanding
+        self._options = options
+        self._directories = Directories(root)
+        self._root = root
+        self._batch: list[tuple[Wanted, Output]] = []
+        self._batch_bytes = 0
+        self._incoming: _Incoming | None = None
+        self._ignored: set[int] = set()
+
+    def close(self) -> None:
+        """Drop what is not published and let go of all descriptors."""
+        if self._incoming is not None:
+            self._incoming.close_basis()
+            self._discard(self._incoming.wanted, self._incoming.output)
+        for wanted, output in (*self._batch, *self.swaps):
+            self._discard(wanted, output)
+        self._batch, self.swaps, self._incoming = [], [], None
+        self._directories.close()
+
+    @property
+    def batched(self) -> int:
+        """Files that wait for a flush."""
+        return len(self._batch)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the batch should be flushed before more is taken."""
+        return len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES
+
+    def small_files(self, message: Files, tail: memoryview) -> None:
+        """Stage whole small files."""
+        position = 0
+        for head in message.files:
+            data = tail[position : position + head.size]
+            if len(data) != head.size:
+                raise ProtocolError("files do not fit their frame", op="receive")
+            position += head.size
+            wanted = self._expect(head.number)
+            if xxh3_128_digest(data) != head.digest:
+                self._retry(wanted, "the data did not arrive as it was sent")
+                continue
+            try:
+                self._stage_small(wanted, head, data)
+            except OSError as error:
+                self._fail(wanted, error)
+        if position != len(tail):
+            raise ProtocolError("files do not fit their frame", op="receive")
+
+    def _stage_small(self, wanted: Wanted, head: FileHead, data: memoryview) -> None:
+        output = Output.create(
+            self._directories.fd(wanted.directory), wanted.name, inplace=self._inplace(wanted)
+        )
+        try:
+            output.write(data, 0)
+            self._complete(wanted, output, head.size, head.mtime_ns)
+        except OSError:
+            self._discard(wanted, output)
+            raise
+        self.tally.literal += head.size
+
+    def _complete(self, wanted: Wanted, output: Output, size: int, mtime_ns: int) -> None:
+        """Set the metadata of a written file and put it into the batch."""
+        output.truncate(size)
+        attributes = wanted.attributes
+        if attributes.mtime_ns is not None:
+            attributes = attributes._replace(mtime_ns=mtime_ns)
+        set_on_descriptor(output.fd, attributes)
+        wanted.arrived = True
+        self._batch.append((wanted, output))
+        self._batch_bytes += size
+
+    def _inplace(self, wanted: Wanted) -> bool:
+        return self._options.inplace and wanted.present is not None
+
+    def _expect(self, number: int) -> Wanted:
+        wanted = self._outstanding.get(number)
+        under_way = self._incoming is not None and self._incoming.wanted is wanted
+        if wanted is None or wanted.arrived or under_way:
+            raise ProtocolError(f"data for file {number}, which was not wanted", op="receive")
+        return wanted
+
+    def piece(self, message: Piece, tail: memoryview) -> None:
+        """Write the next part of a large file."""
+        if message.number in self._ignored:
+            return
+        incoming = self._current(message.number)
+        if incoming is None:
+            return
+        try:
+            ops = unpack(
+                message.ops,
+                len(tail),
+                basis_size=incoming.basis_size,
+                room=FILE_MAX - incoming.position,
+            )
+        except ValueError as error:
+            raise ProtocolError(f"a piece is malformed: {error}", op="receive") from error
+        try:
+            self._apply(incoming, ops, tail)
+        except OSError as error:
+            self._give_up(incoming, error)
+
+    def _current(self, number: int) -> _Incoming | None:
+        """Return the file under way, opened with its first piece; None if it cannot be."""
+        if self._incoming is not None:
+            if self._incoming.wanted.number != number:
+                raise ProtocolError("pieces of two files at once", op="receive")
+            return self._incoming
+        wanted = self._expect(number)
+        try:
+            self._incoming = self._open(wanted)
+        except OSError as error:
+            self._ignored.add(number)
+            self._fail(wanted, error)
+        return self._incoming
+
+    def _open(self, wanted: Wanted) -> _Incoming:
+        fd = self._directories.fd(wanted.directory)
+        basis, basis_size = -1, 0
+        if wanted.basis_size:
+            basis, basis_size = open_regular(fd, wanted.name), wanted.basis_size
+        try:
+            output = Output.create(fd, wanted.name, inplace=self._inplace(wanted))
+        except OSError:
+            if basis >= 0:
+                os.close(basis)
+            raise
+        return _Incoming(wanted, output, basis, basis_size)
+
+    def _apply(self, incoming: _Incoming, ops: list[tuple[int, int]], tail: memoryview) -> None:
+        taken = 0
+        for offset, length in ops:
+            if offset >= 0:
+                self._copy(incoming, offset, length)
+                incoming.matched += length
+                continue
+            data = tail[taken : taken + length]
+            incoming.hasher.update(data)
+            incoming.output.write(data, incoming.position)
+            taken += length
+            incoming.position += length
+            incoming.literal += length
+
+    def _copy(self, incoming: _Incoming, offset: int, length: int) -> None:
+        """Copy matched bytes from the basis; what is in place already is only hashed."""
+        there = incoming.output.inplace and offset == incoming.position
+        for start in range(0, length, COPY_BYTES):
+            count = min(COPY_BYTES, length - start)
+            data = read_fully(incoming.basis, count, offset + start)
+            incoming.hasher.update(data)
+            if not there:
+                incoming.output.write(data, incoming.position)
+            incoming.position += len(data)
+
+    def file_end(self, message: FileEnd) -> None:
+        """Verify a large file and put it into the batch."""
+        if message.number in self._ignored:
+            self._ignored.remove(message.number)
+            return
+        incoming = self._current(message.number)
+        if incoming is None:
+            self._ignored.discard(message.number)
+            return
+        fits = incoming.position == message.size and incoming.hasher.digest() == message.digest
+        self._incoming = None
+        incoming.close_basis()
+        if not fits:
+            self._discard(incoming.wanted, incoming.output)
+            self._retry(incoming.wanted, "the result did not verify")
+            return
+        try:
+            self._complete(incoming.wanted, incoming.output, message.size, message.mtime_ns)
+        except OSError as error:
+            self._discard(incoming.wanted, incoming.output)
+            self._fail(incoming.wanted, error)
+            return
+        self.tally.literal += incoming.literal
+        self.tally.matched += incoming.matched
+
+    def unsent(self, message: Unsent) -> None:
+        """Give up files the source could not read; what arrived of them is void."""
+        if len(message.numbers) != len(message.problems):
+            raise ProtocolError("numbers and problems do not fit", op="receive")
+        for number, problem in zip(message.numbers, message.problems, strict=True):
+            if number in self._ignored:
+                self._ignored.remove(number)
+                continue
+            wanted = self._void(number) or self._expect(number)
+            self.tally.change(Change.FAILED, wanted.path)
+            self.tally.problem(problem)
+            self._settle(wanted)
+
+    def _void(self, number: int) -> Wanted | None:
+        """Drop the file under way if it is this one."""
+        incoming = self._incoming
+        if incoming is None or incoming.wanted.number != number:
+            return None
+        self._incoming = None
+        incoming.close_basis()
+        self._discard(incoming.wanted, incoming.output)
+        return incoming.wanted
+
+    def flush(self) -> None:
+        """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        try:
+            if self._options.fsync:
+                self._make_durable([output.fd for _, output in batch])
+            while batch:
+                wanted, output = batch.pop()
+                self._publish(wanted, output)
+        finally:
+            for wanted, output in batch:
+                self._discard(wanted, output)
+
+    def _make_durable(self, fds: list[int]) -> None:
+        try:
+            flush(fds, self._root)
+        except OSError as error:
+            raise root_error(error, op="flush", where=b".") from error
+
+    def _publish(self, wanted: Wanted, output: Output) -> None:
+        if wanted.in_the_way:
+            self.swaps.append((wanted, output))
+            self._settle(wanted)
+            return
+        try:
+            fd = self._directories.fd(wanted.directory)
+            output.publish(fd, wanted.name, replace=wanted.present is not None)
+        except OSError as error:
+            self._discard(wanted, output)
+            self._fail(wanted, error)
+            return
+        self.tally.change(wanted.change, wanted.path)
+        self._settle(wanted)
+
+    def publish_swaps(self, *, deleted: bool) -> None:
+        """Publish the files that non-empty directories were in the way of, if they are gone."""
+        swaps, self.swaps = self.swaps, []
+        for wanted, output in swaps:
+            if not deleted:
+                self._discard(wanted, output)
+                self.tally.fail(wanted.path, "replace", "a directory is in the way and was kept")
+                continue
+            try:
+                fd = self._directories.fd(wanted.directory)
+                output.publish(fd, wanted.name, replace=True)
+            except OSError as error:
+                self._discard(wanted, output)
+                self.tally.fail(wanted.path, "replace", error)
+            else:
+                self.tally.change(wanted.change, wanted.path)
+
+    def _retry(self, wanted: Wanted, why: str) -> None:
+        """Ask for a file again, whole; give it up when that has been done enough."""
+        wanted.attempts += 1
+        wanted.basis_size = 0
+        if wanted.attempts > ATTEMPTS_MAX:
+            self.tally.fail(wanted.path, "verify", why)
+            self._settle(wanted)
+        else:
+            self.again.append(wanted)
+
+    def _give_up(self, incoming: _Incoming, error: OSError) -> None:
+        self._incoming = None
+        incoming.close_basis()
+        self._discard(incoming.wanted, incoming.output)
+        self._ignored.add(incoming.wanted.number)
+        self._fail(incoming.wanted, error)
+
+    def _fail(self, wanted: Wanted, error: OSError) -> None:
+        if is_fatal(error):
+            raise root_error(error, op="write", where=wanted.path) from error
+        self.tally.fail(wanted.path, "write", error)
+        self._settle(wanted)
+
+    def _settle(self, wanted: Wanted) -> None:
+        del self._outstanding[wanted.number]
+        self.tally.settled += wanted.entry.size
+        self.settled.append(wanted.number)
+
+    def _discard(self, wanted: Wanted, output: Output) -> None:
+        try:
+            output.discard(self._directories.fd(wanted.directory))
+        except OSError:
+            output.close()  # its directory is gone, and a temporary's name with it

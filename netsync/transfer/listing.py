@@ -1,0 +1,295 @@
+"""The source's walk: directories depth first, names sorted as bytes, in chunks.
+
+The transfer's root is a directory that may not exist anywhere: it merges the contents of every
+source named with a trailing slash and holds every other source under its own name. Where two
+sources offer the same path the first wins, except that directories merge. Everything runs in a
+worker thread, one batch a call, and holds only names of the directory under way and the
+directories still to be listed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+from blake3 import blake3
+
+from netsync.errors import reason
+from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
+from netsync.names import join
+from netsync.plan.filters import Filter
+from netsync.transfer.offers import Chunk, Located
+from netsync.tree.directories import Directories
+from netsync.tree.owners import IdNames, group_name, user_name
+from netsync.tree.read import open_regular
+from netsync.tree.roots import SourceRoot
+from netsync.tree.scan import entry_at, names_in
+from netsync.wire.messages import List, Listing
+
+CHUNK_ENTRIES: Final = 512
+"""Entries in one listing; also the least credit with which listing goes on."""
+CHUNK_BYTES: Final = 32 * 1024
+BATCH_BYTES: Final = 64 * 1024
+"""Estimated bytes of one listing and of one message: far below the frame's limit even when the
+last entry is the longest possible (a name of 255 and a link of 4,095 bytes)."""
+_ENTRY_BYTES: Final = 48
+"""Estimated bytes of an entry beside its name and link text."""
+_READ_BYTES: Final = 1024 * 1024
+
+
+class Batch(NamedTuple):
+    """One message's worth of listing, and what it offers."""
+
+    message: List
+    chunks: list[Chunk]
+    entries: int
+    size: int
+
+
+class Node:
+    """A directory to list: its number, its path in the transfer, the places that back it."""
+
+    __slots__ = ("backings", "number", "path")
+
+    def __init__(self, number: int, path: bytes, backings: Sequence[tuple[int, bytes]]) -> None:
+        self.number = number
+        self.path = path
+        self.backings = backings
+
+    def path_of(self, name: bytes) -> bytes:
+        """Return the transfer path of the entry ``name`` here."""
+        return join(self.path, name)
+
+
+class _Places(Protocol):
+    """Where the names of one listed directory really are."""
+
+    def names(self) -> Sequence[bytes]: ...
+    def located(self, name: bytes) -> list[Located]: ...
+
+
+class _OnePlace(NamedTuple):
+    """A directory with one backing, as nearly all are: names only, however many."""
+
+    root: int
+    directory: bytes
+    sorted_names: list[bytes]
+
+    def names(self) -> Sequence[bytes]:
+        return self.sorted_names
+
+    def located(self, name: bytes) -> list[Located]:
+        return [Located(self.root, self.directory, name)]
+
+
+class _MergedPlaces(NamedTuple):
+    """Several sources in one directory, first source first."""
+
+    places: dict[bytes, list[Located]]
+
+    def names(self) -> Sequence[bytes]:
+        return sorted(self.places)
+
+    def located(self, name: bytes) -> list[Located]:
+        return self.places[name]
+
+
+class _Part:
+    """A listing in the making; ``first`` is the number of its first entry."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._entries: list[Entry] = []
+        self._protected: list[bytes] = []
+        self._cost = 0
+
+    def add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self._cost += len(entry.name) + len(entry.target) + _ENTRY_BYTES
+
+    def protect(self, name: bytes) -> None:
+        self._protected.append(name)
+        self._cost += len(name)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._entries) >= CHUNK_ENTRIES or self._cost >= CHUNK_BYTES
+
+    def cut(
+        self, node: Node, places: _Places, *, final: bool, partial: bool
+    ) -> tuple[Listing, Chunk, int]:
+        """Return the listing, what it offers and its estimated bytes."""
+        listing = Listing(node.number, self._entries, final, partial, self._protected)
+        chunk = Chunk(
+            self._first, self._entries, node.path_of, lambda name: places.located(name)[0]
+        )
+        return listing, chunk, self._cost + _ENTRY_BYTES
+
+
+class Lister:
+    """Lists the merged tree of ``roots``. ``single_name`` renames a lone regular file."""
+
+    def __init__(
+        self,
+        roots: Sequence[SourceRoot],
+        options: Options,
+        single_name: bytes = b"",
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        self.complete = not problems
+        self._roots = roots
+        self._options = options
+        self._filter = Filter(options.rules)
+        self._single_name = single_name
+        self._directories = [Directories(root.fd) for root in roots]
+        self._users = IdNames(user_name)
+        self._groups = IdNames(group_name)
+        self._next_number = 1
+        self._stack: list[Node] = [Node(0, b"", [])]
+        self._problems = list(problems)
+        self._chunks = self._walk()
+
+    def close(self) -> None:
+        """Let go of all descriptors but the roots'."""
+        for directories in self._directories:
+            directories.close()
+
+    def next_batch(self, credit: int) -> Batch | None:
+        """Return the next listings worth at most ``credit`` entries, or None at the end.
+
+        ``credit`` must be at least ``CHUNK_ENTRIES``.
+        """
+        listings: list[Listing] = []
+        chunks: list[Chunk] = []
+        entries = size = cost = 0
+        while cost < BATCH_BYTES and entries + CHUNK_ENTRIES <= credit:
+            step = next(self._chunks, None)
+            if step is None:
+                break
+            listing, chunk, chunk_bytes = step
+            listings.append(listing)
+            chunks.append(chunk)
+            entries += max(1, len(listing.entries))
+            size += sum(entry.size for entry in listing.entries)
+            cost += chunk_bytes
+        if not listings and not self._problems:
+            return None
+        owned = [entry for listing in listings for entry in listing.entries]
+        told = self._options.numeric_ids
+        users = [] if told else self._users.new(entry.uid for entry in owned)
+        groups = [] if told else self._groups.new(entry.gid for entry in owned)
+        return Batch(List(listings, users, groups, self._take_problems()), chunks, entries, size)
+
+    def _take_problems(self) -> list[Problem]:
+        """Return the problems found so far, as many as fit a message."""
+        size = count = 0
+        while count < len(self._problems) and size < BATCH_BYTES:
+            size += len(self._problems[count].path) + _ENTRY_BYTES
+            count += 1
+        taken, self._problems = self._problems[:count], self._problems[count:]
+        return taken
+
+    def _walk(self) -> Iterator[tuple[Listing, Chunk, int]]:
+        while self._stack:
+            yield from self._directory(self._stack.pop())
+
+    def _directory(self, node: Node) -> Iterator[tuple[Listing, Chunk, int]]:
+        """Yield the listings of one directory and stack the directories in it."""
+        places, readable = self._places(node)
+        children: list[Node] = []
+        partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
+        part = _Part(self._next_number)
+        for name in places.names():
+            entry = self._entry(node, name, places.located(name))
+            if entry is None:
+                part.protect(name)
+            elif not self._excluded(node, entry):
+                if entry.kind is Kind.DIRECTORY:
+                    children.append(self._child(node, name, places.located(name)))
+                part.add(entry)
+                self._next_number += 1
+            if part.is_full:
+                yield part.cut(node, places, final=False, partial=partial)
+                part = _Part(self._next_number)
+        yield part.cut(node, places, final=True, partial=partial)
+        self._stack.extend(reversed(children))
+
+    def _excluded(self, node: Node, entry: Entry) -> bool:
+        is_directory = entry.kind is Kind.DIRECTORY
+        return self._filter.excludes(node.path_of(entry.name), directory=is_directory)
+
+    def _places(self, node: Node) -> tuple[_Places, bool]:
+        """Return where the names of a directory are found, and whether all could be read."""
+        merged: dict[bytes, list[Located]] = {}
+        backings = list(node.backings)
+        if node.number == 0:
+            for index, root in enumerate(self._roots):
+                if root.name:
+                    listed = self._single_name or root.listed
+                    merged.setdefault(listed, []).append(Located(index, b"", root.name))
+                else:
+                    backings.append((index, b""))
+        readable = True
+        for index, directory in backings:
+            try:
+                names, _ = names_in(self._directories[index].fd(directory))
+            except OSError as error:
+                self._trouble(node.path or b".", "list", error)
+                readable = False
+                continue
+            if len(backings) == 1 and not merged:
+                return _OnePlace(index, directory, names), readable
+            for name in names:
+                merged.setdefault(name, []).append(Located(index, directory, name))
+        return _MergedPlaces(merged), readable
+
+    def _entry(self, node: Node, name: bytes, located: list[Located]) -> Entry | None:
+        """Return the entry to list under ``name``, or None if it is skipped or unreadable."""
+        place = located[0]
+        try:
+            fd = self._directories[place.root].fd(place.directory)
+            entry = entry_at(fd, place.name)
+            if self._skips(entry):
+                return None
+            if self._options.checksum and entry.kind is Kind.FILE:
+                entry = msgspec.structs.replace(entry, digest=content_digest(fd, place.name))
+        except OSError as error:
+            self._trouble(node.path_of(name), "read", error)
+            return None
+        return entry if entry.name == name else msgspec.structs.replace(entry, name=name)
+
+    def _child(self, node: Node, name: bytes, located: list[Located]) -> Node:
+        backings = [(place.root, join(place.directory, place.name)) for place in located[:1]]
+        for place in located[1:]:
+            try:
+                fd = self._directories[place.root].fd(place.directory)
+                if entry_at(fd, place.name).kind is Kind.DIRECTORY:
+                    backings.append((place.root, join(place.directory, place.name)))
+            except OSError as error:
+                self._trouble(node.path_of(name), "read", error)
+        return Node(self._next_number, node.path_of(name), backings)
+
+    def _skips(self, entry: Entry) -> bool:
+        keep = self._options.keep
+        if entry.kind is Kind.SYMLINK:
+            return not keep.links
+        return entry.kind in DEVICES | SPECIALS and not keep.devices
+
+    def _trouble(self, path: bytes, op: str, error: OSError) -> None:
+        vanished = isinstance(error, FileNotFoundError)
+        self.complete = self.complete and vanished
+        self._problems.append(Problem(path, op, reason(error), vanished))
+
+
+def content_digest(directory: int, name: bytes) -> bytes:
+    """Return the BLAKE3 of a regular file. Raises ``OSError``."""
+    fd = open_regular(directory, name)
+    try:
+        hasher = blake3()
+        while data := os.read(fd, _READ_BYTES):
+            hasher.update(data)
+        return hasher.digest()
+    finally:
+        os.close(fd)

@@ -1,0 +1,103 @@
+"""What the source has offered and the target may still ask for.
+
+Entries are numbered as they are listed. A target can want only a number that was offered, that
+is a regular file, and that it has not decided about; nothing else that it says leads to a file.
+Memory is bounded by the credit for listing (undecided entries) and by the target's bound on
+wants (wanted ones), which is checked here too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from netsync.errors import ProtocolError
+from netsync.model import Entry, Kind
+
+WANTED_MAX: Final = 32 * 1024
+"""Files a target may have wanted and not yet settled; ours stays far below."""
+ATTEMPTS_MAX: Final = 3
+"""Times one file may be asked for: whole or delta, and again when a digest did not fit."""
+
+
+class Located(NamedTuple):
+    """Where an entry really is: which root, the directory below it, the name in that."""
+
+    root: int
+    directory: bytes
+    name: bytes
+
+
+class Offered(NamedTuple):
+    """A regular file that was listed: its path in the transfer, its entry, its real place."""
+
+    number: int
+    path: bytes
+    entry: Entry
+    located: Located
+
+
+class Chunk(NamedTuple):
+    """Consecutive entries of one directory; ``first`` is the number of the first."""
+
+    first: int
+    entries: list[Entry]
+    path_of: Callable[[bytes], bytes]
+    locate: Callable[[bytes], Located]
+
+
+class Offers:
+    """The window of what is listed and not decided, and what is wanted and not settled."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+        self._wanted: dict[int, Offered] = {}
+        self._attempts: dict[int, int] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Remember a listed chunk; numbers only grow."""
+        if chunk.entries:
+            self._chunks.append(chunk)
+
+    def want(self, number: int) -> Offered:
+        """Return the file with this number; raise ``ProtocolError`` if it may not be wanted."""
+        offered = self._wanted.get(number)
+        if offered is None:
+            offered = self._find(number)
+            self._wanted[number] = offered
+            if len(self._wanted) > WANTED_MAX:
+                raise ProtocolError("too many files wanted at once", op="receive")
+        attempts = self._attempts.get(number, 0) + 1
+        if attempts > ATTEMPTS_MAX:
+            raise ProtocolError(f"file {number} was wanted too often", op="receive")
+        self._attempts[number] = attempts
+        return offered
+
+    def wanted(self, number: int) -> Offered:
+        """Return a file that was wanted before."""
+        offered = self._wanted.get(number)
+        if offered is None:
+            raise ProtocolError(f"file {number} is not wanted", op="receive")
+        return offered
+
+    def _find(self, number: int) -> Offered:
+        for chunk in self._chunks:
+            index = number - chunk.first
+            if 0 <= index < len(chunk.entries):
+                entry = chunk.entries[index]
+                if entry.kind is not Kind.FILE:
+                    break
+                return Offered(number, chunk.path_of(entry.name), entry, chunk.locate(entry.name))
+        raise ProtocolError(f"entry {number} was not offered as a file", op="receive")
+
+    def decided(self, below: int) -> None:
+        """Forget the entries numbered below ``below`` that were not wanted."""
+        while self._chunks and self._chunks[0].first + len(self._chunks[0].entries) <= below:
+            self._chunks.popleft()
+
+    def settled(self, number: int) -> None:
+        """Forget a wanted file: the target has it or has given it up."""
+        if self._wanted.pop(number, None) is None:
+            raise ProtocolError(f"file {number} was settled but not wanted", op="receive")
+        del self._attempts[number]

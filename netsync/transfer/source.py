@@ -1,0 +1,270 @@
+"""The source's role: list, answer wants, end; the same for push, pull and local copies.
+
+Three tasks share a channel. One receives and only enqueues, so it never waits for anything but
+the peer. One lists within the credit the target grants. One reads wanted files in a worker
+thread, and a sender beside it keeps the network busy meanwhile. Bounds: undecided entries by
+the credit, wanted files by ``offers.WANTED_MAX``, signatures by ``SIGNATURES_MAX``, frames ready
+to be sent by ``_READY_FRAMES`` of at most 1 MiB each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from netsync.delta.signature import Signature, entries_size
+from netsync.errors import ProtocolError
+from netsync.model import Kind, Options, Problem, Report
+from netsync.net.channel import Channel
+from netsync.transfer.listing import CHUNK_ENTRIES, Lister
+from netsync.transfer.offers import Offered, Offers
+from netsync.transfer.reading import (
+    BATCH_FILES,
+    SMALL_MAX,
+    DeltaRequest,
+    Outgoing,
+    Reader,
+    ReadError,
+    next_frame,
+)
+from netsync.transfer.tally import Observer
+from netsync.tree.roots import SourceRoot
+from netsync.tree.scan import entry_at, root_entry
+from netsync.wire import messages as m
+from netsync.wire.frames import TAIL_MAX
+from netsync.wire.order import State
+
+SIGNATURES_MAX: Final = 160 * 1024 * 1024
+"""Bytes of signatures a target may have sent ahead: two of the largest and some."""
+_READY_FRAMES: Final = 3
+
+
+@dataclass
+class _Delta:
+    """A signature while it arrives."""
+
+    want: m.WantDelta
+    offered: Offered
+    entries: bytearray = field(default_factory=bytearray)
+
+
+class Source:
+    """One transfer's source. ``roots`` stay the caller's; ``problems`` were found opening them."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        roots: Sequence[SourceRoot],
+        options: Options,
+        observer: Observer,
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        self._channel = channel
+        self._roots = roots
+        self._options = options
+        self._observer = observer
+        self._problems = problems
+        self._offers = Offers()
+        self._credit = 0
+        self._credit_came = trio.Event()
+        self._queue: deque[Offered | tuple[Offered, DeltaRequest]] = deque()
+        self._queue_came = trio.Event()
+        self._wants_ended = False
+        self._deltas: dict[int, _Delta] = {}
+        self._signature_bytes = 0
+        self._report: Report | None = None
+
+    async def run(self) -> Report:
+        """Serve the target until it has committed; return its report."""
+        self._channel.order.begin(State.TARGET_STARTS)
+        await self._channel.send(await trio.to_thread.run_sync(self._offer))
+        start = (await self._channel.receive()).message
+        assert isinstance(start, m.Start)
+        self._credit = start.credit
+        lister = Lister(self._roots, self._options, start.name, self._problems)
+        reader = Reader(self._roots)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._list, lister)
+                nursery.start_soon(self._serve, reader)
+                await self._receive()
+        finally:
+            lister.close()
+            reader.close()
+        self._channel.order.finish()
+        assert self._report is not None
+        return self._report
+
+    def _offer(self) -> m.Offer:
+        """Describe the roots: a lone regular file, or a directory's own metadata."""
+        single = False
+        if len(self._roots) == 1 and self._roots[0].name:
+            single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
+        contents = [root for root in self._roots if not root.name]
+        return m.Offer(single, root_entry(contents[0].fd) if contents else None)
+
+    async def _list(self, lister: Lister) -> None:
+        files = size = 0
+        while True:
+            while self._credit < CHUNK_ENTRIES:
+                self._credit_came = trio.Event()
+                await self._credit_came.wait()
+            batch = await trio.to_thread.run_sync(lister.next_batch, self._credit)
+            if batch is None:
+                break
+            self._credit -= batch.entries
+            for chunk in batch.chunks:
+                self._offers.add(chunk)
+            files += batch.entries
+            size += batch.size
+            self._observer.listed(files, size, complete=False)
+            await self._channel.send(batch.message)
+        self._observer.listed(files, size, complete=True)
+        await self._channel.send(m.ListEnd(lister.complete))
+
+    async def _receive(self) -> None:
+        """Take what the target says; nothing here waits for disk or for sending."""
+        while self._report is None:
+            message, tail = await self._channel.receive()
+            match message:
+                case m.Credit(entries=entries):
+                    self._credit += entries
+                    self._credit_came.set()
+                case m.Wants(whole=whole, deltas=deltas, decided=decided):
+                    self._enqueue([self._offers.want(number) for number in whole])
+                    for number in deltas:
+                        self._offers.want(number)
+                    self._offers.decided(decided)
+                case m.WantDelta():
+                    self._begin_delta(message)
+                case m.Signature(number=number):
+                    self._add_signature(number, tail)
+                case m.Applied():
+                    self._applied(message)
+                case m.WantsEnd():
+                    self._wants_ended = True
+                    self._queue_came.set()
+                case m.Committed(report=report):
+                    self._report = report
+                case _:
+                    raise ProtocolError(f"unexpected {type(message).__name__}", op="receive")
+
+    def _applied(self, message: m.Applied) -> None:
+        for number in message.numbers:
+            self._offers.settled(number)
+        if message.settled_bytes:
+            self._observer.settled(message.settled_bytes)
+        if message.items:
+            self._observer.items(message.items)
+
+    def _enqueue(self, wanted: Sequence[Offered | tuple[Offered, DeltaRequest]]) -> None:
+        self._queue.extend(wanted)
+        self._queue_came.set()
+
+    def _begin_delta(self, want: m.WantDelta) -> None:
+        offered = self._offers.wanted(want.number)
+        if want.number in self._deltas:
+            raise ProtocolError("two signatures for one file", op="receive")
+        self._deltas[want.number] = _Delta(want, offered)
+        self._finish_delta(want.number)
+
+    def _add_signature(self, number: int, tail: memoryview) -> None:
+        delta = self._deltas.get(number)
+        if delta is None:
+            raise ProtocolError("a signature for a file not wanted", op="receive")
+        delta.entries += tail
+        self._signature_bytes += len(tail)
+        if self._signature_bytes > SIGNATURES_MAX:
+            raise ProtocolError("too many signatures at once", op="receive")
+        self._finish_delta(number)
+
+    def _finish_delta(self, number: int) -> None:
+        """Queue the file once its signature is whole."""
+        delta = self._deltas[number]
+        want = delta.want
+        try:
+            if len(delta.entries) < entries_size(want.basis_size, want.block_size):
+                return
+            signature = Signature(want.basis_size, want.block_size, want.seed, bytes(delta.entries))
+        except ValueError as error:
+            raise ProtocolError(f"a signature is malformed: {error}", op="receive") from error
+        del self._deltas[number]
+        self._enqueue([(delta.offered, DeltaRequest(signature, want.forward_only))])
+
+    async def _serve(self, reader: Reader) -> None:
+        """Read wanted files and send them, in the order in which they were wanted."""
+        send, receive = trio.open_memory_channel[Outgoing](_READY_FRAMES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_ready, receive)
+            async with send:
+                while await self._wait_for_wants():
+                    await self._serve_next(reader, send)
+        await self._channel.send(m.End())
+
+    async def _wait_for_wants(self) -> bool:
+        while not self._queue:
+            if self._wants_ended:
+                return False
+            self._queue_came = trio.Event()
+            await self._queue_came.wait()
+        return True
+
+    async def _serve_next(self, reader: Reader, send: trio.MemorySendChannel[Outgoing]) -> None:
+        small = self._take_small()
+        if small:
+            for outgoing in await trio.to_thread.run_sync(reader.small_files, small):
+                await send.send(outgoing)
+            return
+        first = self._queue.popleft()
+        offered, request = first if not isinstance(first, Offered) else (first, None)
+        try:
+            large = await trio.to_thread.run_sync(reader.large_file, offered, request)
+        except ReadError as error:
+            await send.send(Outgoing(m.Unsent([offered.number], [error.problem])))
+            return
+        try:
+            frames = large.frames()
+            while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+                await send.send(frame)
+        finally:
+            large.close()
+            if request is not None:
+                self._signature_bytes -= len(request.signature.entries)
+
+    def _take_small(self) -> list[Offered]:
+        """Take the small whole files at the front of the queue, as many as fit a frame."""
+        taken: list[Offered] = []
+        size = 0
+        while self._queue and len(taken) < BATCH_FILES:
+            first = self._queue[0]
+            if not isinstance(first, Offered) or first.entry.size > SMALL_MAX:
+                break
+            size += first.entry.size
+            if taken and size > TAIL_MAX - SMALL_MAX:
+                break
+            taken.append(first)
+            self._queue.popleft()
+        return taken
+
+    async def _send_ready(self, ready: trio.MemoryReceiveChannel[Outgoing]) -> None:
+        async for outgoing in ready:
+            await self._channel.send(outgoing.message, outgoing.tail)
+
+
+async def send_tree(
+    channel: Channel,
+    roots: Sequence[SourceRoot],
+    options: Options,
+    observer: Observer,
+    problems: Sequence[Problem] = (),
+) -> Report:
+    """Be the source of one transfer and return the target's report.
+
+    ``roots`` stay open and the caller's; ``problems`` are sources that could not be opened.
+    Raises ``NetsyncError`` when the session ends early.
+    """
+    return await Source(channel, roots, options, observer, problems).run()

@@ -1,0 +1,138 @@
+"""Counting what a transfer does, for the report and for whoever watches.
+
+Each worker counts in a ``Tally`` of its own, so that threads never share a counter; the report
+is their sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from netsync.errors import reason
+from netsync.model import Bytes, Change, Files, Item, Problem
+
+PROBLEMS_MAX: Final = 1000
+"""Problems kept word for word; more are counted. Bounds memory on a tree nobody may read."""
+PROBLEM_BYTES_MAX: Final = 128 * 1024
+"""Bytes of problems a report carries, so that it fits a frame."""
+
+_COUNTER_OF: Final = {
+    Change.CREATED: "created",
+    Change.UPDATED: "updated",
+    Change.METADATA: "metadata",
+    Change.DELETED: "deleted",
+    Change.FAILED: "failed",
+}
+
+
+@dataclass
+class Tally:
+    """Counters of one worker. ``itemize`` keeps the itemized lines until they are taken."""
+
+    itemize: bool = False
+    considered: int = 0
+    created: int = 0
+    updated: int = 0
+    metadata: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    total: int = 0
+    literal: int = 0
+    matched: int = 0
+    settled: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    problems_omitted: int = 0
+    notices: dict[str, None] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+
+    def change(self, change: Change, path: bytes, *, directory: bool = False) -> None:
+        """Count one changed path, and itemize it."""
+        counter = _COUNTER_OF[change]
+        setattr(self, counter, getattr(self, counter) + 1)
+        if self.itemize:
+            self.items.append(Item(change, path, directory))
+
+    def fail(self, path: bytes, op: str, error: OSError | str, *, directory: bool = False) -> None:
+        """Count a listed entry that could not be brought about, with its problem."""
+        self.change(Change.FAILED, path, directory=directory)
+        words = error if isinstance(error, str) else reason(error)
+        self.problem(Problem(path, op, words))
+
+    def problem(self, problem: Problem) -> None:
+        """Keep a problem, or count it when there are too many."""
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+        else:
+            self.problems_omitted += 1
+
+    def notice(self, words: str) -> None:
+        """Keep one sentence the user should read; said once however often it happens."""
+        self.notices[words] = None
+
+    def take_items(self) -> list[Item]:
+        """Return the itemized lines since the last call."""
+        items, self.items = self.items, []
+        return items
+
+
+def total_files(tallies: Iterable[Tally]) -> Files:
+    """Return the sums of the entry counters."""
+    sums = dict.fromkeys(Files.__struct_fields__, 0)
+    for tally in tallies:
+        for name in sums:
+            sums[name] += getattr(tally, name)
+    return Files(**sums)
+
+
+def total_bytes(tallies: Iterable[Tally]) -> Bytes:
+    """Return the sums of the byte counters; the wire is not a tally's business."""
+    total = literal = matched = 0
+    for tally in tallies:
+        total += tally.total
+        literal += tally.literal
+        matched += tally.matched
+    return Bytes(total=total, literal=literal, matched=matched)
+
+
+def kept_problems(tallies: Iterable[Tally]) -> tuple[tuple[Problem, ...], int]:
+    """Return the problems that fit a report, and how many do not."""
+    kept: list[Problem] = []
+    omitted = size = 0
+    for tally in tallies:
+        omitted += tally.problems_omitted
+        for problem in tally.problems:
+            size += len(problem.path) + len(problem.op) + 4 * len(problem.error) + 16
+            if size > PROBLEM_BYTES_MAX or len(kept) >= PROBLEMS_MAX:
+                omitted += 1
+            else:
+                kept.append(problem)
+    return tuple(kept), omitted
+
+
+class Observer(Protocol):
+    """Who watches a transfer on the side that runs the command; called on the trio thread."""
+
+    def listed(self, files: int, size: int, *, complete: bool) -> None:
+        """So many entries and bytes of regular files are known so far."""
+
+    def settled(self, size: int) -> None:
+        """So many more bytes of regular files are as they should be, or given up."""
+
+    def items(self, items: Sequence[Item]) -> None:
+        """These itemized lines are final."""
+
+
+class Unobserved:
+    """The observer of those who do not watch."""
+
+    def listed(self, files: int, size: int, *, complete: bool) -> None:
+        """Ignore it."""
+
+    def settled(self, size: int) -> None:
+        """Ignore it."""
+
+    def items(self, items: Sequence[Item]) -> None:
+        """Ignore them."""

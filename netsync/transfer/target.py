@@ -1,0 +1,276 @@
+"""The target's role: compare, want, land, finish; the same for push, pull and local copies.
+
+Four tasks share a channel. One receives and sorts what comes into two queues: listings, bounded
+by the credit granted, and file data, bounded at ``_DATA_FRAMES`` of at most 1 MiB. One compares
+listings in a worker thread and asks for files, at most ``WANTED_FILES`` at once. One signs the
+bases of deltas. One lands file data in a worker thread of its own. Only the receiver may wait
+for the landing, and the source's receiver never waits at all, so neither end can block the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import trio
+
+from netsync.errors import ProtocolError
+from netsync.model import Report
+from netsync.net.channel import Channel, Received
+from netsync.plan.compare import Policy
+from netsync.transfer.comparing import Compared, Comparer
+from netsync.transfer.finishing import Finisher, report
+from netsync.transfer.landing import Lander
+from netsync.transfer.reading import next_frame
+from netsync.transfer.signing import signature_frames
+from netsync.transfer.tally import Observer, Tally
+from netsync.transfer.wanted import Wanted
+from netsync.tree.directories import Directories
+from netsync.tree.roots import TargetRoot
+from netsync.wire import messages as m
+from netsync.wire.order import State
+
+CREDIT: Final = 16 * 1024
+"""Entries listed and not decided: some megabytes on both sides, seconds of lead."""
+WANTED_FILES: Final = 16 * 1024
+"""Files wanted and not settled."""
+WANTED_SIGNATURES: Final = 64 * 1024 * 1024
+"""Bytes of basis signatures in flight; one larger one goes alone."""
+_DATA_FRAMES: Final = 8
+_IDLE_FLUSH_SECONDS: Final = 1.0
+"""A batch that waits longer than this for company is flushed as it is."""
+_ITEMS: Final = 256
+"""Itemized lines in one message."""
+
+OpenRoot: TypeAlias = Callable[[bool], TargetRoot]
+"""Opens the destination, told whether a single file comes."""
+
+
+class Target:
+    """One transfer's target below ``root``, which stays the caller's."""
+
+    def __init__(
+        self, channel: Channel, root: TargetRoot, policy: Policy, observer: Observer
+    ) -> None:
+        options = policy.options
+        self._channel = channel
+        self._options = options
+        self._observer = observer
+        self._root = root
+        self._outstanding: dict[int, Wanted] = {}
+        self._progress = trio.Condition()
+        self._comparer = Comparer(root.fd, policy, Tally(options.itemize), root_exists=root.exists)
+        self._lander = Lander(root.fd, options, self._outstanding, Tally(options.itemize))
+        self._finisher = Finisher(root.fd, options, self._comparer, self._lander)
+        self._signing = Directories(root.fd)
+        self._listings: deque[m.List | None] = deque()
+        self._credit = CREDIT
+        self._complete = False
+        self._to_sign: deque[Wanted] = deque()
+        self._all_wanted = False
+        self._told = 0
+
+    def close(self) -> None:
+        """Drop what is staged and let go of descriptors."""
+        for owner in (self._lander, self._comparer, self._finisher, self._signing):
+            owner.close()
+
+    @property
+    def _tallies(self) -> tuple[Tally, Tally, Tally]:
+        return self._comparer.tally, self._lander.tally, self._finisher.tally
+
+    async def run(self, offer: m.Offer) -> Report:
+        """Receive the tree that ``offer`` opened; return the report that was committed."""
+        await trio.to_thread.run_sync(self._comparer.begin_root, offer.root)
+        await self._channel.send(m.Start(CREDIT, self._root.file_name))
+        data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive, data_in)
+            nursery.start_soon(self._land, data_out)
+            nursery.start_soon(self._sign)
+            await self._compare()
+        await trio.to_thread.run_sync(self._finish)
+        await self._tell([], self._finisher.tally)
+        final = report(self._options, self._tallies)
+        await self._channel.send(m.Committed(final))
+        self._channel.order.finish()
+        return final
+
+    def _finish(self) -> None:
+        self._finisher.finish(complete=self._complete)
+
+    async def _receive(self, data: trio.MemorySendChannel[Received]) -> None:
+        """Sort what the source sends until its ``End``."""
+        async with data:
+            while True:
+                received = await self._channel.receive()
+                match received.message:
+                    case m.List() as listing:
+                        self._take_credit(listing)
+                        await self._enqueue(listing)
+                    case m.ListEnd(complete=complete):
+                        self._complete = complete
+                        await self._enqueue(None)
+                    case m.End():
+                        break
+                    case _:
+                        await data.send(received)
+        if not self._all_wanted or self._outstanding:
+            raise ProtocolError("the source ended before all was sent", op="receive")
+
+    def _take_credit(self, listing: m.List) -> None:
+        self._credit -= sum(max(1, len(part.entries)) for part in listing.listings)
+        if self._credit < 0:
+            raise ProtocolError("more was listed than allowed", op="receive")
+
+    async def _enqueue(self, listing: m.List | None) -> None:
+        self._listings.append(listing)
+        await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _compare(self) -> None:
+        """Compare listings as they come and want what differs."""
+        while True:
+            async with self._progress:
+                while not self._listings or len(self._outstanding) >= WANTED_FILES:
+                    await self._progress.wait()
+            listing = self._listings.popleft()
+            if listing is None:
+                break
+            compared = await trio.to_thread.run_sync(self._comparer.compare, listing)
+            await self._want(compared)
+        if not self._comparer.all_ended:
+            raise ProtocolError("the listing ended with directories open", op="receive")
+        self._observe(complete=True)
+        async with self._progress:
+            while self._outstanding:
+                await self._progress.wait()
+        self._all_wanted = True
+        await self._notify()
+        await self._channel.send(m.WantsEnd())
+
+    async def _want(self, compared: Compared) -> None:
+        """Ask for what the comparison found, return its credit, tell what it changed."""
+        for wanted in (*compared.whole, *compared.deltas):
+            self._outstanding[wanted.number] = wanted
+        whole = [wanted.number for wanted in compared.whole]
+        deltas = [wanted.number for wanted in compared.deltas]
+        await self._channel.send(m.Wants(whole, deltas, compared.decided))
+        self._to_sign.extend(compared.deltas)
+        self._credit += compared.entries
+        await self._channel.send(m.Credit(compared.entries))
+        await self._notify()
+        self._observe(complete=False)
+        await self._tell([], self._comparer.tally)
+
+    def _observe(self, *, complete: bool) -> None:
+        tally = self._comparer.tally
+        self._observer.listed(tally.considered, tally.total, complete=complete)
+
+    async def _sign(self) -> None:
+        """Send signatures of the files wanted as deltas, one file at a time."""
+        while True:
+            async with self._progress:
+                while not self._to_sign or self._signed_ahead() > WANTED_SIGNATURES:
+                    if self._all_wanted:
+                        return
+                    await self._progress.wait()
+            wanted = self._to_sign.popleft()
+            frames = signature_frames(self._signing, wanted, self._options)
+            try:
+                while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+                    await self._channel.send(frame.message, frame.tail)
+                    wanted.signature_bytes += sum(map(len, frame.tail))
+            except OSError:  # no basis after all: the whole file will do
+                wanted.basis_size = 0
+                await self._channel.send(m.Wants([wanted.number], [], 0))
+
+    def _signed_ahead(self) -> int:
+        return sum(wanted.signature_bytes for wanted in self._outstanding.values())
+
+    async def _land(self, data: trio.MemoryReceiveChannel[Received]) -> None:
+        """Stage file data as it comes; flush and publish it in batches."""
+        while True:
+            try:
+                received = await self._next_data(data)
+            except trio.EndOfChannel:
+                return
+            if received is not None:
+                await trio.to_thread.run_sync(self._take, received)
+            if received is None or self._lander.is_full:
+                await trio.to_thread.run_sync(self._lander.flush)
+            await self._settle()
+
+    async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> Received | None:
+        """Return the next frame of file data, or None when the batch should be flushed first."""
+        with contextlib.suppress(trio.WouldBlock):
+            return data.receive_nowait()
+        if not self._lander.batched:
+            return await data.receive()
+        if self._lander.batched < len(self._outstanding):
+            with trio.move_on_after(_IDLE_FLUSH_SECONDS):
+                return await data.receive()
+        return None
+
+    def _take(self, received: Received) -> None:
+        message, tail = received
+        match message:
+            case m.Files():
+                self._lander.small_files(message, tail)
+            case m.Piece():
+                self._lander.piece(message, tail)
+            case m.FileEnd():
+                self._lander.file_end(message)
+            case m.Unsent():
+                self._lander.unsent(message)
+
+    async def _settle(self) -> None:
+        """Tell the source what has landed, and ask again for what did not verify."""
+        again, self._lander.again = self._lander.again, []
+        if again:
+            await self._channel.send(m.Wants([wanted.number for wanted in again], [], 0))
+        settled, self._lander.settled = self._lander.settled, []
+        if settled:
+            await self._tell(settled, self._lander.tally)
+            await self._notify()
+
+    async def _tell(self, numbers: list[int], tally: Tally) -> None:
+        """Send settled numbers, itemized lines and progress, as much as there is of each."""
+        items = tally.take_items()
+        settled = sum(each.settled for each in self._tallies)
+        size, self._told = settled - self._told, settled
+        self._observer.items(items)
+        self._observer.settled(size)
+        if not (numbers or items or size):
+            return
+        await self._channel.send(m.Applied(numbers, items[:_ITEMS], size))
+        for start in range(_ITEMS, len(items), _ITEMS):
+            await self._channel.send(m.Applied([], items[start : start + _ITEMS]))
+
+
+async def receive_tree(
+    channel: Channel, open_root: OpenRoot, policy: Policy, observer: Observer
+) -> Report:
+    """Be the target of one transfer and return the report that was committed.
+
+    ``open_root`` opens the destination once it is known whether a single file comes; the
+    descriptor it returns is closed here. Raises ``NetsyncError`` when the session ends early.
+    """
+    channel.order.begin(State.SOURCE_OFFERS)
+    offer = (await channel.receive()).message
+    assert isinstance(offer, m.Offer)
+    root = await trio.to_thread.run_sync(open_root, offer.single_file)
+    try:
+        target = Target(channel, root, policy, observer)
+        try:
+            return await target.run(offer)
+        finally:
+            target.close()
+    finally:
+        os.close(root.fd)

@@ -1,0 +1,76 @@
+"""What the target has asked for, and what it keeps for the end of the transfer."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from netsync.model import Change, Entry
+from netsync.names import join
+from netsync.tree.place import Attributes
+
+
+class Wanted:
+    """A file on its way to the target: where it goes and what it becomes there.
+
+    ``present`` is the file it replaces, if any; ``in_the_way`` says that a non-empty directory
+    must be deleted first; ``basis_size`` is the size of the basis a signature was made of (0 for
+    none), ``signature_bytes`` what was sent of that; ``attempts`` counts how often it was asked
+    for; ``arrived`` says that it waits for a flush.
+    """
+
+    __slots__ = (
+        "arrived", "attempts", "attributes", "basis_size", "change", "directory", "entry",
+        "in_the_way", "number", "present", "signature_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, directory: bytes, entry: Entry, present: Entry | None, change: Change
+    ) -> None:
+        self.number = number
+        self.directory = directory
+        self.entry = entry
+        self.present = present
+        self.change = change
+        self.attributes = Attributes(None, None, None, None)
+        self.in_the_way = False
+        self.basis_size = 0
+        self.signature_bytes = 0
+        self.attempts = 1
+        self.arrived = False
+
+    @property
+    def name(self) -> bytes:
+        """The final name in its directory."""
+        return self.entry.name
+
+    @property
+    def path(self) -> bytes:
+        """The path relative to the transfer's root."""
+        return join(self.directory, self.entry.name)
+
+
+class Doomed(Struct, frozen=True, array_like=True):
+    """A path that is not at the source and is deleted at the end.
+
+    ``special`` replaces it afterwards: a link or device that a directory was in the way of.
+    """
+
+    path: bytes
+    special: Entry | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime_ns: int | None = None
+
+
+class Ending(Struct, frozen=True, array_like=True):
+    """A directory whose metadata is set at the end, when nothing in it changes any more.
+
+    ``changed`` directories are flushed, others only get their metadata.
+    """
+
+    path: bytes
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    mtime_ns: int | None

@@ -1,0 +1,1 @@
+"""Files on disk: every operation relative to a held directory, following no link."""

@@ -1,0 +1,38 @@
+"""Making it last: what is flushed here survives a power cut.
+
+A failed flush is final. The kernel marks the pages clean after reporting the error once, so a
+second call would lie; the error is raised and the session ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Final
+
+EACH_MAX: Final = 64
+"""Up to so many descriptors are flushed one by one; above, one ``syncfs`` is cheaper (measured:
+one ``fsync`` costs a journal commit each on ext4, ``syncfs`` one for all)."""
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def sync_file_system(fd: int) -> None:
+    """Flush the whole file system that ``fd`` is on.
+
+    ``fd`` must have been opened before the first write it vouches for: since Linux 5.8 the call
+    reports write-back errors that happened after that. Raises ``OSError``.
+    """
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def flush(fds: Sequence[int], file_system: int) -> None:
+    """Make the files or directories behind ``fds``, all on one file system, durable."""
+    if len(fds) > EACH_MAX:
+        sync_file_system(file_system)
+        return
+    for fd in fds:
+        os.fsync(fd)

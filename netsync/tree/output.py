@@ -1,0 +1,74 @@
+"""The file that new content is written to: staged out of sight, or in place.
+
+In place there is nothing to publish and nothing to discard: a half-written file stays half
+written, which is what ``--inplace`` means, and why it is not the default.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from netsync.tree.read import open_regular
+from netsync.tree.stage import Staged
+
+_WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Output:
+    """A file being written; ``inplace`` tells which way."""
+
+    __slots__ = ("_staged", "fd", "inplace")
+
+    def __init__(self, fd: int, staged: Staged | None) -> None:
+        self.fd = fd
+        self._staged = staged
+        self.inplace = staged is None
+
+    @classmethod
+    def create(cls, directory: int, name: bytes, *, inplace: bool) -> Output:
+        """Open the output for ``name`` in ``directory``.
+
+        In place only where the file has no other name: others must not change with it.
+        """
+        if inplace:
+            os.close(open_regular(directory, name))
+            fd = os.open(name, _WRITE_IN_PLACE, dir_fd=directory)
+            if os.fstat(fd).st_nlink == 1:
+                return cls(fd, None)
+            os.close(fd)
+        staged = Staged.create(directory)
+        return cls(staged.fd, staged)
+
+    def write(self, data: bytes | memoryview, position: int) -> None:
+        """Write all of ``data`` at ``position``. Raises ``OSError``."""
+        written = os.pwrite(self.fd, data, position)
+        while written < len(data):
+            written += os.pwrite(self.fd, memoryview(data)[written:], position + written)
+
+    def truncate(self, size: int) -> None:
+        """Cut what was there behind the new end; a staged file has nothing there."""
+        if self.inplace:
+            os.ftruncate(self.fd, size)
+
+    def publish(self, directory: int, name: bytes, *, replace: bool) -> None:
+        """Give the content its name and let go of it. Raises ``OSError``."""
+        if self._staged is not None:
+            self._staged.publish(directory, name, replace=replace)
+        self.close()
+
+    def discard(self, directory: int) -> None:
+        """Drop staged content."""
+        if self._staged is not None:
+            self._staged.discard(directory)
+            self.fd = -1
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        fd, self.fd = self.fd, -1
+        if self._staged is not None:
+            self._staged.close()
+        elif fd >= 0:
+            os.close(fd)

@@ -1,0 +1,78 @@
+"""Numeric ids and names: what a source tells of its owners, and what a target makes of it.
+
+Owners travel as numbers with each number's name told once. The target looks the name up in its
+own database and falls back to the number; ``--numeric-ids`` never asks. Id 0 is 0 everywhere.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Callable, Iterable
+
+from netsync.wire.messages import Name
+
+
+class IdNames:
+    """At the source: the names of ids not told before."""
+
+    def __init__(self, look_up: Callable[[int], str | None]) -> None:
+        self._look_up = look_up
+        self._told: set[int] = {0}
+
+    def new(self, ids: Iterable[int]) -> list[Name]:
+        """Return the names of those ``ids`` that have one and were not told yet."""
+        fresh = set(ids) - self._told
+        self._told |= fresh
+        named = ((number, self._look_up(number)) for number in sorted(fresh))
+        return [Name(number, name) for number, name in named if name]
+
+
+class IdMap(dict[int, int]):
+    """At the target: source ids to local ones; unknown ids stay as they are."""
+
+    def __init__(self, look_up: Callable[[str], int | None]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def learn(self, names: Iterable[Name]) -> None:
+        """Take what the source told."""
+        for named in names:
+            local = self._look_up(named.name)
+            if local is not None and named.id != 0:
+                self[named.id] = local
+
+    def __missing__(self, number: int) -> int:
+        return number
+
+
+def user_name(uid: int) -> str | None:
+    """Return the local name of ``uid``."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def group_name(gid: int) -> str | None:
+    """Return the local name of ``gid``."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return None
+
+
+def user_id(name: str) -> int | None:
+    """Return the local uid of ``name``."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+def group_id(name: str) -> int | None:
+    """Return the local gid of ``name``."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None

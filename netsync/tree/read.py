@@ -1,0 +1,33 @@
+"""Opening regular files for reading, without being led elsewhere or made to wait."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""``O_NONBLOCK``: a FIFO put in a file's place must not hang the session."""
+
+
+def open_regular(directory: int, name: bytes) -> int:
+    """Open the regular file ``name`` in ``directory`` for reading. Raises ``OSError``."""
+    fd = os.open(name, OPEN_FILE, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ESTALE, "is no longer a regular file")
+    return fd
+
+
+def read_fully(fd: int, count: int, offset: int) -> bytes:
+    """Return ``count`` bytes at ``offset``, fewer only at the end of the file."""
+    data = os.pread(fd, count, offset)
+    if len(data) == count or not data:
+        return data
+    parts = [data]
+    got = len(data)
+    while got < count and (data := os.pread(fd, count - got, offset + got)):
+        parts.append(data)
+        got += len(data)
+    return b"".join(parts)

@@ -1,0 +1,203 @@
+"""Where a transfer begins: source roots and the target root, from an operator's or peer's path.
+
+An operator's local path follows symbolic links: it is resolved once, and the result is walked
+without following any. A path inside a module comes from a peer: links in it are resolved here by
+hand, component by component on held descriptors, and one that would leave the module is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from netsync.errors import RefusedError, root_error
+from netsync.names import is_reserved
+from netsync.tree.directories import OPEN_DIRECTORY
+
+LINK_HOPS_MAX: Final = 40
+"""Symbolic links followed in one path: the kernel's own bound."""
+_NEW_DIRECTORY: Final = 0o777
+"""Mode of missing directories of a destination's path, less the umask."""
+
+
+class Anchor(NamedTuple):
+    """A directory that paths start from and may not leave. ``fd`` stays the caller's."""
+
+    fd: int
+    shown: str
+
+
+class SourceRoot(NamedTuple):
+    """One source: directory ``fd`` and the entry in it, or with an empty name its contents.
+
+    ``listed`` is the name it gets in the transfer. The owner closes ``fd``.
+    """
+
+    fd: int
+    name: bytes
+    listed: bytes
+
+
+class TargetRoot(NamedTuple):
+    """The open destination directory, and the name a lone file gets in it (or none).
+
+    ``exists`` is False in a dry run onto a directory that is not there yet.
+    """
+
+    fd: int
+    file_name: bytes
+    exists: bool
+
+
+@contextlib.contextmanager
+def local_anchor() -> Iterator[Anchor]:
+    """Hold the file system's root, where an operator's resolved paths start."""
+    fd = os.open("/", OPEN_DIRECTORY)
+    try:
+        yield Anchor(fd, "/")
+    finally:
+        os.close(fd)
+
+
+def means_contents(path: bytes) -> bool:
+    """Tell whether a source path stands for what is in it (rsync's trailing slash)."""
+    return path.rpartition(b"/")[2] in (b"", b".", b"..")
+
+
+def local_path(path: bytes) -> bytes:
+    """Return an operator's path with every symbolic link resolved, its last slash kept."""
+    return os.path.realpath(path) + (b"/" if means_contents(path) else b"")
+
+
+def open_source(anchor: Anchor, path: bytes, listed: bytes) -> SourceRoot:
+    """Open one source below ``anchor``. Raises ``RootError``, ``RefusedError``."""
+    try:
+        stack, name = _resolve(anchor, path, create=False)
+        try:
+            if name and not means_contents(path):
+                os.stat(name, dir_fd=stack[-1], follow_symlinks=False)
+                return SourceRoot(stack.pop(), name, listed)
+            if name:
+                return SourceRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", b"")
+            return SourceRoot(stack.pop(), b"", b"")
+        finally:
+            _close(stack)
+    except OSError as error:
+        raise root_error(error, op="open source", where=path) from error
+
+
+def open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool) -> TargetRoot:
+    """Open the destination, creating missing directories.
+
+    A lone file takes the path's last name unless that ends in a slash or is a directory.
+    """
+    try:
+        return _open_target(anchor, path, single_file=single_file, dry_run=dry_run)
+    except OSError as error:
+        if dry_run and isinstance(error, FileNotFoundError):
+            name = path.rpartition(b"/")[2] if single_file else b""
+            return TargetRoot(_empty_directory(), name, exists=False)
+        raise root_error(error, op="open destination", where=path) from error
+
+
+def _open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool) -> TargetRoot:
+    stack, name = _resolve(anchor, path, create=not dry_run)
+    try:
+        if not name:
+            return TargetRoot(stack.pop(), b"", exists=True)
+        try:
+            return TargetRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", exists=True)
+        except NotADirectoryError:
+            if single_file and not means_contents(path):
+                return TargetRoot(stack.pop(), name, exists=True)
+            raise
+        except FileNotFoundError:
+            if single_file and not means_contents(path):
+                return TargetRoot(stack.pop(), name, exists=True)
+            if dry_run:
+                raise
+        os.mkdir(name, _NEW_DIRECTORY, dir_fd=stack[-1])
+        return TargetRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", exists=True)
+    finally:
+        _close(stack)
+
+
+def _empty_directory() -> int:
+    """Return a descriptor of a directory that is empty and gone: a dry run's missing target."""
+    path = tempfile.mkdtemp(prefix="netsync-")
+    try:
+        return os.open(path, OPEN_DIRECTORY)
+    finally:
+        os.rmdir(path)
+
+
+def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], bytes]:
+    """Walk to the directory that holds the last component of ``path``.
+
+    Returns the held directories, innermost last, and the last name, which is no link; an empty
+    name stands for the innermost directory itself. The caller closes the descriptors.
+    """
+    stack = [os.dup(anchor.fd)]
+    pending = [part for part in path.split(b"/") if part not in (b"", b".")]
+    hops = 0
+    try:
+        while pending:
+            name = pending.pop(0)
+            if name == b"..":
+                if len(stack) == 1:
+                    raise RefusedError("the path leaves the module", op="open", where=path)
+                os.close(stack.pop())
+                continue
+            if is_reserved(name):
+                raise RefusedError("the name is netsync's own", op="open", where=path)
+            link = _link_text(stack[-1], name)
+            if link is None:
+                if not pending:
+                    return stack, name
+                stack.append(_enter(stack[-1], name, create=create))
+                continue
+            hops += 1
+            if hops > LINK_HOPS_MAX:
+                raise OSError(errno.ELOOP, "too many links")
+            if link.startswith(b"/"):
+                raise RefusedError("a link in it leaves the module", op="open", where=path)
+            pending[:0] = [part for part in link.split(b"/") if part not in (b"", b".")]
+    except BaseException:
+        _close(stack)
+        raise
+    return stack, b""
+
+
+def _link_text(directory: int, name: bytes) -> bytes | None:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else None
+
+
+def _enter(directory: int, name: bytes, *, create: bool) -> int:
+    try:
+        return os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, _NEW_DIRECTORY, dir_fd=directory)
+    return os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+
+
+def _close(stack: list[int]) -> None:
+    while stack:
+        os.close(stack.pop())
+
+
+def contains(source: bytes, target: bytes) -> bool:
+    """Tell whether the resolved local path ``source`` equals ``target`` or contains it."""
+    source, target = source.rstrip(b"/"), target.rstrip(b"/")
+    return target == source or target.startswith(source + b"/")

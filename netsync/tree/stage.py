@@ -1,0 +1,108 @@
+"""Staging: new content is written where nobody can see it, then published by one rename.
+
+A staged file is an unnamed one (``O_TMPFILE``) in the directory of its final name: set-group-id
+and default ACLs are inherited as they should be, and a crash leaves nothing behind. Where the
+file system has no unnamed files a named temporary with the reserved prefix stands in; its
+session holds a lock on it, so the next run can tell a leftover from work under way and sweep it.
+Replacing goes through a reserved name beside the final one and ``rename``: readers see the old
+content or the new, never neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from typing import Final
+
+from netsync.names import RESERVED_PREFIX
+
+TEMPORARY_PREFIX: Final = RESERVED_PREFIX + b"-tmp-"
+_PRIVATE: Final = 0o600
+_UNNAMED: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+_NAMED: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+_NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+
+
+def temporary_name() -> bytes:
+    """Return a reserved name that no one else uses."""
+    return TEMPORARY_PREFIX + secrets.token_hex(8).encode()
+
+
+class Staged:
+    """One file being written out of sight. ``fd`` is open for reading and writing."""
+
+    __slots__ = ("fd", "temporary")
+
+    def __init__(self, fd: int, temporary: bytes | None) -> None:
+        self.fd = fd
+        self.temporary = temporary
+
+    @classmethod
+    def create(cls, directory: int) -> Staged:
+        """Stage a file in ``directory``. Raises ``OSError``."""
+        try:
+            return cls(os.open(b".", _UNNAMED, _PRIVATE, dir_fd=directory), None)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED_FILES:
+                raise
+        name = temporary_name()
+        fd = os.open(name, _NAMED, _PRIVATE, dir_fd=directory)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return cls(fd, name)
+
+    def publish(self, directory: int, name: bytes, *, replace: bool) -> None:
+        """Give the file its final ``name``; with ``replace`` in place of what is there."""
+        if self.temporary is None:
+            if not replace:
+                try:
+                    self._link(directory, name)
+                except FileExistsError:
+                    pass  # it appeared since the comparison: replaced like any other
+                else:
+                    return
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.temporary = temporary_name()
+            self._link(directory, self.temporary)
+        try:
+            os.rename(self.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            self._unlink(directory)
+            raise
+        self.temporary = None
+
+    def _link(self, directory: int, name: bytes) -> None:
+        os.link(b"/proc/self/fd/%d" % self.fd, name, dst_dir_fd=directory, follow_symlinks=True)
+
+    def _unlink(self, directory: int) -> None:
+        if self.temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary, dir_fd=directory)
+            self.temporary = None
+
+    def discard(self, directory: int) -> None:
+        """Drop the file; nothing of it stays."""
+        self._unlink(directory)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor. Raises ``OSError`` where the file system reports late."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
+def sweep(directory: int, names: list[bytes]) -> None:
+    """Remove those temporaries among ``names`` whose session is gone."""
+    for name in names:
+        if not name.startswith(TEMPORARY_PREFIX):
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(fd)

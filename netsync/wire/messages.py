@@ -1,0 +1,324 @@
+"""The closed set of messages, each a frozen value validated once while it is decoded.
+
+``SOURCE`` and ``TARGET`` messages belong to the two roles of a transfer and know nothing of who
+connected; ``CLIENT`` and ``SERVER`` messages open a session and say what to transfer. Entries
+are numbered by the order in which the source lists them; the root is number 0. A message that
+refers to an entry does it by number, so a peer can only ask for what was offered.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, ClassVar
+
+from msgspec import Meta, Struct
+
+from netsync.model import (
+    I64,
+    U32,
+    U63,
+    Entry,
+    Item,
+    Options,
+    Path,
+    Problem,
+    Report,
+    Text,
+)
+from netsync.wire.frames import BULK_MAX, CONTROL_MAX, TAIL_MAX, Limits
+
+PROTOCOL: int = 1
+"""Version spoken; a peer with another major version is refused with words."""
+
+Names = Annotated[list[Path], Meta(max_length=65536)]
+Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
+Features = Annotated[list[Text], Meta(max_length=64)]
+
+
+class Message(Struct, frozen=True):
+    """Base of all messages. ``type`` is the frame's, ``limits`` bound its body and tail."""
+
+    type: ClassVar[int]
+    limits: ClassVar[Limits] = Limits(CONTROL_MAX, 0)
+
+
+# --- either end, at any time -------------------------------------------------------------------
+
+
+class Ping(Message, frozen=True):
+    """I am alive; sent when nothing else was for a third of the timeout. Not answered."""
+
+    type = 1
+
+
+class Fault(Message, frozen=True):
+    """The session ends here, with this exit code and these words."""
+
+    type = 2
+    code: Annotated[int, Meta(ge=1, le=255)]
+    why: Text
+    op: Text = ""
+    where: Text = ""
+    hint: Text = ""
+
+
+# --- client and server: opening ----------------------------------------------------------------
+
+
+class Hello(Message, frozen=True):
+    """The client's first message."""
+
+    type = 8
+    protocol: U32
+    software: Text
+    features: Features
+    timeout: Annotated[int, Meta(ge=1, le=86400)] = 30
+
+
+class Welcome(Message, frozen=True):
+    """The server's answer: only now is the client connected. ``identity`` is the client's."""
+
+    type = 9
+    protocol: U32
+    software: Text
+    features: Features
+    identity: Text
+
+
+class Bye(Message, frozen=True):
+    """The client has finished; the server closes."""
+
+    type = 10
+
+
+class Browse(Message, frozen=True):
+    """List a directory of a module, or with an empty module the modules themselves."""
+
+    type = 11
+    module: Text = ""
+    path: Path = b""
+
+
+class ModuleInfo(Struct, frozen=True, array_like=True):
+    """A module and what this client may do with it."""
+
+    name: Text
+    rights: Annotated[list[Text], Meta(max_length=16)]
+
+
+class Browsed(Message, frozen=True):
+    """Part of the answer to ``Browse``; ``final`` marks the last."""
+
+    type = 12
+    limits = Limits(BULK_MAX, 0)
+    modules: Annotated[list[ModuleInfo], Meta(max_length=4096)] = []
+    entries: Annotated[list[Entry], Meta(max_length=65536)] = []
+    final: bool = False
+
+
+class Direction(enum.StrEnum):
+    """What the client wants to do."""
+
+    PUSH = "push"
+    PULL = "pull"
+
+
+class Place(Struct, frozen=True, array_like=True):
+    """A path inside a module; a trailing slash means the directory's contents."""
+
+    module: Text
+    path: Path
+
+
+class Open(Message, frozen=True):
+    """Start a transfer: one place to push to, or one or more to pull from."""
+
+    type = 13
+    direction: Direction
+    places: Annotated[list[Place], Meta(min_length=1, max_length=256)]
+    options: Options
+
+
+class Opened(Message, frozen=True):
+    """The transfer may start: the source speaks next."""
+
+    type = 14
+
+
+# --- source to target --------------------------------------------------------------------------
+
+
+class Offer(Message, frozen=True):
+    """What the source has: how many roots, and whether it is a single regular file."""
+
+    type = 32
+    single_file: bool
+    root: Entry | None = None
+
+
+class Name(Struct, frozen=True, array_like=True):
+    """The name a numeric user or group id has at the source."""
+
+    id: U32
+    name: Annotated[str, Meta(max_length=255)]
+
+
+class Listing(Struct, frozen=True, array_like=True):
+    """Entries of directory ``directory`` (its number), sorted by name; ``final`` ends it.
+
+    ``partial`` says that the target may hold more here that is not the source's business;
+    ``protected`` names exist at the source but were skipped or could not be read.
+    """
+
+    directory: U63
+    entries: Annotated[list[Entry], Meta(max_length=65536)]
+    final: bool
+    partial: bool = False
+    protected: Names = []
+
+
+class List(Message, frozen=True):
+    """Directories in depth-first order, as many as fit, and ids named for the first time."""
+
+    type = 33
+    limits = Limits(BULK_MAX, 0)
+    listings: Annotated[list[Listing], Meta(max_length=16384)]
+    users: Annotated[list[Name], Meta(max_length=16384)] = []
+    groups: Annotated[list[Name], Meta(max_length=16384)] = []
+    problems: Annotated[list[Problem], Meta(max_length=4096)] = []
+
+
+class ListEnd(Message, frozen=True):
+    """All is listed; ``complete`` only if every directory could be read whole."""
+
+    type = 34
+    complete: bool
+
+
+class FileHead(Struct, frozen=True, array_like=True, gc=False):
+    """A small file sent whole: its bytes are the next ``size`` of the tail."""
+
+    number: U63
+    size: U63
+    mtime_ns: I64
+    digest: Digest
+
+
+class Files(Message, frozen=True):
+    """Small files, whole, one behind the other in the tail (xxh3_128 digests)."""
+
+    type = 35
+    limits = Limits(BULK_MAX, TAIL_MAX)
+    files: Annotated[list[FileHead], Meta(min_length=1, max_length=16384)]
+
+
+class Piece(Message, frozen=True):
+    """The next part of one large file: operations, their literal bytes in the tail."""
+
+    type = 36
+    limits = Limits(BULK_MAX, TAIL_MAX)
+    number: U63
+    ops: Annotated[list[int], Meta(max_length=65536)]
+
+
+class FileEnd(Message, frozen=True):
+    """A file sent in pieces is complete: its size, time and digest (see ``hashed``)."""
+
+    type = 37
+    number: U63
+    size: U63
+    mtime_ns: I64
+    digest: Digest
+
+
+class Unsent(Message, frozen=True):
+    """Wanted files that could not be sent; what arrived of them is void."""
+
+    type = 38
+    limits = Limits(BULK_MAX, 0)
+    numbers: Annotated[list[U63], Meta(min_length=1, max_length=1024)]
+    problems: Annotated[list[Problem], Meta(min_length=1, max_length=1024)]
+
+
+class End(Message, frozen=True):
+    """Nothing more will be sent for this transfer."""
+
+    type = 39
+
+
+# --- target to source --------------------------------------------------------------------------
+
+
+class Start(Message, frozen=True):
+    """The target's root is ready. ``name`` renames a single file; credit opens the listing."""
+
+    type = 48
+    credit: U63
+    name: Annotated[bytes, Meta(max_length=255)] = b""
+
+
+class Credit(Message, frozen=True):
+    """So many entries more may be listed."""
+
+    type = 49
+    entries: Annotated[int, Meta(ge=1, le=1 << 20)]
+
+
+class Wants(Message, frozen=True):
+    """Files wanted whole, and files a ``WantDelta`` will follow for.
+
+    Entries numbered below ``decided`` that were not wanted so far never will be.
+    """
+
+    type = 50
+    limits = Limits(BULK_MAX, 0)
+    whole: Annotated[list[U63], Meta(max_length=65536)]
+    deltas: Annotated[list[U63], Meta(max_length=65536)]
+    decided: U63
+
+
+class WantDelta(Message, frozen=True):
+    """A file wanted as a delta; ``Signature`` frames with its entries follow.
+
+    ``seed`` keys the strong checksums, ``forward_only`` allows only matches at or behind the
+    write position (``--inplace``).
+    """
+
+    type = 51
+    number: U63
+    basis_size: U63
+    block_size: U32
+    seed: U63
+    forward_only: bool = False
+
+
+class Signature(Message, frozen=True):
+    """The next entries of the signature under way, in the tail."""
+
+    type = 52
+    limits = Limits(CONTROL_MAX, TAIL_MAX)
+    number: U63
+
+
+class WantsEnd(Message, frozen=True):
+    """Nothing more will be wanted: every file is verified or given up."""
+
+    type = 53
+
+
+class Applied(Message, frozen=True):
+    """Wanted files done or given up, and itemized lines when asked for."""
+
+    type = 54
+    limits = Limits(BULK_MAX, 0)
+    numbers: Annotated[list[U63], Meta(max_length=65536)] = []
+    items: Annotated[list[Item], Meta(max_length=65536)] = []
+    settled_bytes: U63 = 0
+
+
+class Committed(Message, frozen=True):
+    """The transfer is finished and, unless asked otherwise, durable."""
+
+    type = 55
+    limits = Limits(BULK_MAX, 0)
+    report: Report

@@ -1,0 +1,71 @@
+"""Run the programs in turn, each from the same start, and check what they made."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prepare.processes import Process, StepError, run, say
+
+from benchmark.model import Job, Result, Run
+from benchmark.program import Program
+from benchmark.space import reset
+from benchmark.watch import MemoryWatch, cpu_seconds, settle
+
+
+def alternate(
+    programs: Sequence[Program], job: Job, runs: int, place: Path, compare: Sequence[str]
+) -> list[Result]:
+    """A B C, A B C, ...: whatever else the machine does meets all of them."""
+    results = [Result(job.workload, program.name) for program in programs]
+    for number in range(runs):
+        line = [f"  run {number + 1} of {runs}:"]
+        for program, result in zip(programs, results, strict=True):
+            reset(job)
+            result.runs.append(once(program, job, place))
+            check(job, compare, program.name, contents=number == 0)
+            line.append(f"{program.name} {result.runs[-1].seconds:.2f} s")
+        say("  ".join(line))
+    return results
+
+
+def once(program: Program, job: Job, place: Path) -> Run:
+    """One timed run: from the client's start to its end, servers already waiting."""
+    output, log = place / "client.output", place / "client.log"
+    with program.start(job.module) as peers:
+        server = [process.pid for process in peers.server]
+        helpers = [process.pid for process in peers.client]
+        before = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
+        with MemoryWatch(server, helpers) as memory:
+            begin = time.monotonic()
+            with Process(program.command(job, peers), log, output=output) as client:
+                memory.client.append(client.pid)
+                status = client.wait()
+            seconds = time.monotonic() - begin
+            settle([*server, *helpers])
+        after = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
+    if status:
+        said = "\n".join([log.read_text(), *(process.said() for process in peers.server)])
+        raise StepError(f"{program.name}: exit {status}\n{said.strip()}")
+    return Run(
+        seconds=seconds,
+        wire_bytes=program.wire_bytes(output.read_text(errors="surrogateescape")),
+        client_cpu=client.usage.cpu + after[1] - before[1],
+        server_cpu=after[0] - before[0],
+        client_rss=memory.peak_client,
+        server_rss=memory.peak_server,
+    )
+
+
+def check(job: Job, compare: Sequence[str], program: str, *, contents: bool) -> None:
+    """Source and target must be equal; of a tree, contents are read only when asked."""
+    if job.source.is_dir():
+        how = [*compare, "-ni", "--delete", *(["-c"] if contents else [])]
+        differences = run(["rsync", *how, f"{job.source}/", f"{job.target}/"]).strip()
+    else:
+        differences = run(["cmp", job.source, job.target], accept=(0, 1)).strip()
+        if job.source.stat().st_mtime_ns != job.target.stat().st_mtime_ns:
+            differences += "modification times differ"
+    others = sorted(path.name for path in job.module.iterdir() if path != job.target)
+    if differences or others:
+        what = differences[:2000] or f"it left {', '.join(others)} in the module"
+        raise StepError(f"{program}, {job.workload.name}: the copy is wrong:\n{what}")

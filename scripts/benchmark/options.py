@@ -1,0 +1,115 @@
+"""The command line of scripts/bench."""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.model import REFERENCE, WORKLOADS, YARDSTICK
+
+PROGRAMS = (REFERENCE, YARDSTICK, "rsync-clear", "rsync-ssh")
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+
+
+@dataclass(frozen=True)
+class Options:
+    only: tuple[str, ...]
+    programs: tuple[str, ...]
+    runs: int
+    quick: bool
+    cache: Path
+    tree: Path | None
+    size: int
+    rsync_flags: list[str]
+    netsync_flags: list[str]
+    netsync: list[str]
+    json: Path | None
+    svg: Path | None
+
+
+def parse(words: list[str] | None = None) -> Options:
+    given = _parser().parse_args(words)
+    default = PROGRAMS[:2] if given.quick else PROGRAMS[:3]
+    programs = given.programs or default
+    if given.ssh and "rsync-ssh" not in programs:
+        programs = (*programs, "rsync-ssh")
+    return Options(
+        only=given.only or tuple(workload.name for workload in WORKLOADS),
+        programs=programs,
+        runs=given.runs or (3 if given.quick else 5),
+        quick=given.quick,
+        cache=given.cache,
+        tree=given.tree.resolve() if given.tree else None,
+        size=given.size or (128 << 20 if given.quick else 2 << 30),
+        rsync_flags=shlex.split(given.rsync_flags),
+        netsync_flags=shlex.split(given.netsync_flags),
+        netsync=shlex.split(given.netsync),
+        json=given.json,
+        svg=given.svg,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        allow_abbrev=False,
+        description="netsync beside rsync on loopback: the same workloads, alternating runs, "
+        "medians. The ratio is a program's time over netsync's.",
+        epilog="Workloads: " + "; ".join(f"{w.name}: {w.title}" for w in WORKLOADS) + ".",
+    )
+    names = [workload.name for workload in WORKLOADS]
+    add = parser.add_argument
+    add("--only", type=_some_of(names), metavar="W,W", help="these workloads")
+    add("--programs", type=_some_of(PROGRAMS), metavar="P,P", help=", ".join(PROGRAMS))
+    add("--ssh", action="store_true", help="rsync over ssh as well, if sshd is installed")
+    add("--runs", type=_count, help="timed runs of each (default 5, 3 with --quick)")
+    add("--quick", action="store_true", help="small sizes, ends within two minutes")
+    add("--cache", type=Path, default=_cache(), metavar="DIR", help="source data are kept here")
+    add("--tree", type=_directory, metavar="DIR", help="copy this tree, not Linux's source")
+    add("--size", type=_size, help="size of the large file (default 2G, 128M with --quick)")
+    add("--rsync-flags", default="-a", metavar="FLAGS", help="e.g. --rsync-flags=-aHAX")
+    add("--netsync-flags", default="", metavar="FLAGS", help="further options for netsync push")
+    add("--netsync", default="", metavar="COMMAND", help="use this one, install nothing")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
+    return parser
+
+
+def _some_of(names: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    known = tuple(names)
+
+    def convert(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return chosen
+
+    return convert
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([KMG]?)", text.upper())
+    if not found or int(found[1]) << UNITS[found[2]] < 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text!r}: wants a size of 1M or more, such as 512M")
+    return int(found[1]) << UNITS[found[2]]
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: wants a number above 0")
+    return int(text)
+
+
+def _directory(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no directory")
+    return Path(text)
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "netsync-bench"

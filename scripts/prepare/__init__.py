@@ -1,0 +1,1 @@
+"""What every script needs first: programs run, packages installed, an environment made."""

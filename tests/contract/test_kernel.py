@@ -1,0 +1,201 @@
+"""One contract, two kernels: each must do this, and the compiled one must be there.
+
+A compiled kernel that is missing is a failure and not a skip, or the suite would go on testing
+the pure one twice; who means to test without it says NETSYNC_KERNEL=pure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+from typing import cast
+
+import pytest
+
+from netsync.delta import kernel as selector
+from netsync.delta import pure
+from netsync.delta.kernel import Kernel
+
+MODULES = {"pure": "netsync.delta.pure", "compiled": "netsync.delta._kernel"}
+WISHED = ["pure"] if os.environ.get(selector.VARIABLE) == "pure" else ["pure", "compiled"]
+
+
+@pytest.fixture(params=WISHED)
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    return cast("Kernel", importlib.import_module(MODULES[request.param]))
+
+
+def weak_of(data: bytes) -> bytes:
+    """State the checksum in the plainest words there are."""
+    n = len(data)
+    a = sum(data) % 2**32
+    b = sum((n - i) * byte for i, byte in enumerate(data)) % 2**32
+    mixed = (a + b * 2**32) * 0x9E3779B97F4A7C15 % 2**64
+    return (mixed >> 24).to_bytes(5, "little")
+
+
+def test_it_says_which_one_it_is(kernel: Kernel) -> None:
+    assert MODULES[kernel.NAME] == getattr(kernel, "__name__", None)
+
+
+def test_both_agree_on_their_limits(kernel: Kernel) -> None:
+    assert kernel.WEAK_SIZE == pure.WEAK_SIZE
+    assert kernel.CANDIDATES_MAX == pure.CANDIDATES_MAX
+    assert kernel.BLOCKS_MAX == pure.BLOCKS_MAX
+
+
+@pytest.mark.parametrize("block_size", [1, 15, 16, 17, 512, 4096])
+@pytest.mark.parametrize("length", [0, 1, 16, 511, 512, 513, 5000])
+def test_weak_sums_follow_the_definition(kernel: Kernel, length: int, block_size: int) -> None:
+    data = random.Random(length).randbytes(length)
+    blocks = [data[at : at + block_size] for at in range(0, length, block_size)]
+    assert kernel.weak_sums(data, block_size) == b"".join(map(weak_of, blocks))
+
+
+def test_sums_of_the_largest_bytes_wrap_instead_of_overflowing(kernel: Kernel) -> None:
+    data = b"\xff" * 10_000  # b passes 2**32
+    assert kernel.weak_sums(data, len(data)) == weak_of(data)
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
+def test_any_contiguous_buffer_is_taken(kernel: Kernel, make: type) -> None:
+    assert kernel.weak_sums(make(b"abcdef"), 4) == weak_of(b"abcd") + weak_of(b"ef")
+
+
+def test_candidates_are_the_blocks_with_that_checksum_rising(kernel: Kernel) -> None:
+    table = kernel.WeakTable(kernel.weak_sums(b"aaaabbbbaaaacccc", 4), 5)
+    assert len(table) == 4
+    _, state = table.find(b"aaaa", 0, 0, 4)
+    assert state is not None
+    assert table.candidates(state) == [0, 2]
+    assert table.candidates(state, 1) == [2]
+    assert table.candidates(state, 3) == []
+    assert table.candidates(state, 1 << 40) == []
+
+
+def test_candidates_are_capped_but_reachable_from_any_number(kernel: Kernel) -> None:
+    table = kernel.WeakTable(kernel.weak_sums(b"aaaa" * 50, 4), 5)
+    _, state = table.find(b"aaaa", 0, 0, 4)
+    assert state is not None
+    assert table.candidates(state) == list(range(16))
+    assert table.candidates(state, 40) == list(range(40, 50))
+
+
+def test_entries_may_be_wider_than_the_checksum(kernel: Kernel) -> None:
+    table = kernel.WeakTable(weak_of(b"aaaa") + b"strong!" + weak_of(b"bbbb") + b"strong!", 12)
+    position, state = table.find(b"xbbbb", 0, 9, 4)
+    assert position == 1
+    assert state is not None
+    assert table.candidates(state) == [1]
+
+
+def test_find_names_the_first_window_whose_checksum_is_known(kernel: Kernel) -> None:
+    data = random.Random(5).randbytes(3000)
+    for wanted in (0, 1, 63, 64, 65, 127, 128, 1000, 2984):
+        table = kernel.WeakTable(weak_of(data[wanted : wanted + 16]), 5)
+        assert table.find(data, 0, len(data), 16)[0] == wanted
+        assert table.find(data, wanted, wanted, 16)[0] == wanted
+        assert table.find(data, wanted + 1, len(data), 16)[0] == -1
+        assert table.find(data, 0, wanted - 1, 16)[0] == -1
+
+
+def test_find_resumes_from_the_state_it_returned(kernel: Kernel) -> None:
+    data = b"abcabc" * 40
+    table = kernel.WeakTable(weak_of(b"abcabcab") + weak_of(b"cabcabca"), 5)
+    hits, at = [], 0
+    state: int | None = None
+    while at >= 0:
+        at, state = table.find(data, at, len(data), 8, state)
+        if at >= 0:
+            hits.append(at)
+            at += 1
+    assert hits == [p for p in range(len(data) - 7) if p % 3 != 1]
+
+
+def test_a_search_cut_anywhere_ends_in_the_same_state(kernel: Kernel) -> None:
+    data = random.Random(6).randbytes(400)
+    table = kernel.WeakTable(bytes(5), 5)
+    whole = table.find(data, 0, 300, 32)
+    for cut in (0, 1, 63, 64, 299):
+        _, state = table.find(data, 0, cut, 32)
+        assert table.find(data, cut + 1, 300, 32, state) == whole
+
+
+def test_nothing_to_look_at_returns_what_was_given(kernel: Kernel) -> None:
+    table = kernel.WeakTable(bytes(5), 5)
+    assert table.find(b"abc", 0, 10, 4) == (-1, None)
+    assert table.find(b"abcdef", 5, 4, 2, 77) == (-1, 77)
+    assert table.find(b"", 0, 0, 1) == (-1, None)
+    assert kernel.WeakTable(b"", 5).find(b"abcdef", 0, 9, 2) == (-1, None)
+    assert kernel.WeakTable(b"", 5).candidates(0) == []
+
+
+def test_impossible_sizes_are_refused_with_words(kernel: Kernel) -> None:
+    table = kernel.WeakTable(bytes(5), 5)
+    with pytest.raises(ValueError, match="block size"):
+        kernel.weak_sums(b"abc", 0)
+    with pytest.raises(ValueError, match="block size"):
+        table.find(b"abc", 0, 1, 0)
+    with pytest.raises(ValueError, match="before the data"):
+        table.find(b"abc", -1, 1, 1)
+    with pytest.raises(ValueError, match="before the data"):
+        table.find(b"abc", 0, 1, 1, 5)
+    with pytest.raises(ValueError, match="too short"):
+        kernel.WeakTable(b"", 4)
+    with pytest.raises(ValueError, match="middle"):
+        kernel.WeakTable(bytes(6), 5)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        bytes(5 * 3000),
+        b"\xff" * (5 * 3000),
+        # One bucket: equal top bits, all different below.
+        b"".join((n | 0xABCDE << 20).to_bytes(5, "little") for n in range(3000)),
+        random.Random(7).randbytes(5 * 3000),
+    ],
+    ids=["zeros", "ones", "one bucket", "random"],
+)
+def test_table_contents_can_be_anything(kernel: Kernel, entries: bytes) -> None:
+    table = kernel.WeakTable(entries, 5)
+    reference = pure.WeakTable(entries, 5)
+    data = bytes(200) + random.Random(8).randbytes(300)
+    assert table.find(data, 0, 400, 32) == reference.find(data, 0, 400, 32)
+    for state in (0, 1, 2**64 - 1, -1, 0xABCDE << 44):
+        assert table.candidates(state) == reference.candidates(state)
+
+
+def test_the_selector_gives_the_kernel_it_is_asked_for(kernel: Kernel) -> None:
+    assert selector.load(kernel.NAME) is kernel
+
+
+def test_the_selector_prefers_the_compiled_kernel() -> None:
+    assert selector.load("").NAME in WISHED[-1:] or "compiled" not in WISHED
+
+
+def test_a_forced_kernel_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> object:
+        if name.endswith("_kernel"):
+            raise ModuleNotFoundError(name)
+        return pure
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ImportError, match="NETSYNC_KERNEL=compiled"):
+        selector.load("compiled")
+    assert selector.load("") is cast("Kernel", pure)
+
+
+def test_a_broken_compiled_kernel_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> object:
+        raise SystemError(name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(SystemError):
+        selector.load("")
+
+
+def test_an_unknown_kernel_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="NETSYNC_KERNEL"):
+        selector.load("fast")
