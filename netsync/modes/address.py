@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from netsync.errors import UsageError
+from netsync.net.address import DEFAULT_PORT
 from netsync.wire.messages import Place
 
-DEFAULT_PORT: Final = 7873
 _SCHEME: Final = "netsync://"
 
 

@@ -92,6 +92,7 @@ async def _greet(channel: StreamChannel, connection: Connection) -> None:
             where=channel.peer,
             hint="install the same version on both hosts",
         )
+    channel.heed(welcome.timeout)
 
 
 @contextlib.contextmanager

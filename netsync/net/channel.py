@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -23,6 +23,7 @@ from netsync.errors import (
     StalledError,
     error_for_exit_code,
 )
+from netsync.net.failures import map_stream_error
 from netsync.net.pace import Pace
 from netsync.wire.codec import LIMITS, Buffer, compress, decode, encode, plain_tail
 from netsync.wire.frames import FrameDecoder
@@ -51,6 +52,7 @@ class ByteStream(Protocol):
     async def send_all(self, data: Buffer) -> None: ...
     async def receive_into(self, buffer: memoryview) -> int: ...
     async def aclose(self) -> None: ...
+    async def linger(self, seconds: float) -> None: ...
     @property
     def bytes_sent(self) -> int: ...
     @property
@@ -101,6 +103,8 @@ class StreamChannel:
         self._sending = trio.Lock()
         self._send_scope = trio.CancelScope()
         self._last_sent = -math.inf
+        self._ping_every = timeout / 3
+        self._welcomed = False
 
     @property
     def wire(self) -> tuple[int, int]:
@@ -125,7 +129,8 @@ class StreamChannel:
             await self.pace.spend(len(piece))
             with trio.CancelScope(deadline=trio.current_time() + self.timeout) as scope:
                 self._send_scope = scope
-                await self._stream.send_all(piece)
+                with self._mapped():
+                    await self._stream.send_all(piece)
             if scope.cancelled_caught:
                 raise self._stalled("took nothing")
 
@@ -145,7 +150,7 @@ class StreamChannel:
 
     async def _fill(self) -> None:
         room = self._decoder.writable()
-        with trio.move_on_after(self.timeout) as scope:
+        with trio.move_on_after(self.timeout) as scope, self._mapped():
             count = await self._stream.receive_into(room)
         if scope.cancelled_caught:
             raise self._stalled("was silent")
@@ -159,6 +164,13 @@ class StreamChannel:
         self._decoder.wrote(count)
         self._send_scope.deadline = trio.current_time() + self.timeout
 
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            raise map_stream_error(error, self.peer, welcomed=self._welcomed) from error
+
     def _stalled(self, what: str) -> StalledError:
         return StalledError(
             f"the peer {what} for {self.timeout:g} seconds",
@@ -167,12 +179,19 @@ class StreamChannel:
             hint="check the network and the other host; --timeout allows more",
         )
 
+    def heed(self, peer_timeout: float) -> None:
+        """The peer is there, and bears ``peer_timeout`` seconds of silence: ping in time.
+
+        Our own patience stays as it is.
+        """
+        self._welcomed = True
+        self._ping_every = min(self.timeout, peer_timeout) / 3
+
     async def heartbeat(self) -> None:
-        """Ping whenever nothing was sent for a third of the timeout. Runs until cancelled."""
-        pause = self.timeout / 3
+        """Ping whenever nothing was sent for a while. Runs until cancelled."""
         while True:
-            await trio.sleep(pause)
-            if trio.current_time() - self._last_sent >= pause:
+            await trio.sleep(self._ping_every)
+            if trio.current_time() - self._last_sent >= self._ping_every:
                 await self.send(Ping())
 
     async def fail(self, error: NetsyncError) -> None:
@@ -181,14 +200,12 @@ class StreamChannel:
             await self.send(fault_from(error))
 
     async def aclose(self, *, linger: bool = False) -> None:
-        """Close; with ``linger`` give the peer a moment to read and close first."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER_SECONDS):
-            if linger:
-                scrap = memoryview(bytearray(65536))
-                with contextlib.suppress(NetsyncError):
-                    while await self._stream.receive_into(scrap):
-                        pass
-        await self._stream.aclose()
+        """Close; with ``linger`` give the peer a moment to read our last words first."""
+        if linger:
+            with trio.CancelScope(shield=True):
+                await self._stream.linger(_LINGER_SECONDS)
+        else:
+            await self._stream.aclose()
 
 
 def _joined(buffers: list[Buffer]) -> list[Buffer]:

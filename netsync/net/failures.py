@@ -166,13 +166,13 @@ def _rejected_by_peer(alert: str, op: str, where: str) -> RefusedError:
 
 def _reason(error: ssl.SSLError) -> str:
     """Return OpenSSL's name for ``error``; for codes Python does not know, made from its words."""
-    text: str = error.reason or str(error)
+    text: str = getattr(error, "reason", None) or str(error)
     return text.upper().replace(" ", "_")
 
 
 def _alert(error: ssl.SSLError) -> str:
     match = _ALERT.search(_reason(error))
-    return match[1] if match else ""
+    return match[1].strip("_") if match else ""
 
 
 def _plain(error: ssl.SSLError) -> str:

@@ -35,6 +35,9 @@ Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
 
 
+Seconds = Annotated[int, Meta(ge=1, le=86400)]
+
+
 class Message(Struct, frozen=True):
     """Base of all messages. ``type`` is the frame's, ``limits`` bound its body and tail."""
 
@@ -66,13 +69,13 @@ class Fault(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The client's first message."""
+    """The client's first message; ``timeout`` is the silence it bears (seconds)."""
 
     type = 8
     protocol: U32
     software: Text
     features: Features
-    timeout: Annotated[int, Meta(ge=1, le=86400)] = 30
+    timeout: Seconds = 30
 
 
 class Welcome(Message, frozen=True):
@@ -83,6 +86,7 @@ class Welcome(Message, frozen=True):
     software: Text
     features: Features
     identity: Text
+    timeout: Seconds = 30
 
 
 class Bye(Message, frozen=True):

@@ -13,7 +13,7 @@ from benchmark.program import Peers, free_port, wait_until_listening
 from benchmark.tunnels import ssh_daemon, ssh_keys, stunnel, tunnel_certificate
 
 DAEMON = """\
-use chroot = no
+use chroot = {chroot}
 munge symlinks = no
 reverse lookup = no
 log file = {log}
@@ -29,9 +29,12 @@ COUNT = re.compile(r"^Total bytes (?:sent|received): ([\d,.]+)$", re.MULTILINE)
 def daemon(place: Path, module: Path) -> Iterator[tuple[Process, int]]:
     """An rsync daemon in the foreground, and its port."""
     port = free_port()
-    owner = "uid = root\ngid = root" if os.geteuid() == 0 else ""
+    # Without chroot, which only root has, the daemon rewrites some symbolic links.
+    root = os.geteuid() == 0
+    chroot, owner = ("yes", "uid = root\ngid = root") if root else ("no", "")
+    log = place / "rsyncd.log"
     config = place / "rsyncd.conf"
-    config.write_text(DAEMON.format(log=place / "rsyncd.log", owner=owner, module=module))
+    config.write_text(DAEMON.format(chroot=chroot, log=log, owner=owner, module=module))
     words = ["rsync", "--daemon", "--no-detach", f"--config={config}"]
     words += ["--address=127.0.0.1", f"--port={port}"]
     with Process(words, place / "rsyncd.said") as process:

@@ -1,0 +1,29 @@
+"""``netsync config check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from netsync.config import load_config
+from netsync.identity.directory import default_directory
+
+
+@click.group()
+def config() -> None:
+    """Work with configuration files."""
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Validate FILE and print the values it comes to."""
+    found = load_config(file)
+    click.echo(f"listen    {' '.join(found.listen)}")
+    click.echo(f"identity  {found.identity or f'{default_directory()} (default)'}")
+    for module in found.modules.values():
+        click.echo(f"module    {module.name} = {module.path}")
+        for identity, rights in module.allow.items():
+            click.echo(f"  allow   {identity}: {' '.join(sorted(rights))}")
+        click.echo(f"  special {'true' if module.special else 'false'}")

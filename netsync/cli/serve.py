@@ -1,0 +1,55 @@
+"""``netsync serve``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+import trio
+
+from netsync.config import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
+from netsync.daemon import Plan, run_daemon
+from netsync.delta import kernel
+from netsync.modes.session import unwrapped
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help=f"TOML file ({DEFAULT_FILE}).")
+@click.option("--listen", multiple=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    envvar="NETSYNC_IDENTITY",
+    help="Directory with ca.pem, cert.pem and key.pem.",
+)
+@click.option("--module", "modules", multiple=True, metavar="NAME=PATH[:ro|:wo]",
+              help="Serve PATH as NAME to every certificate of this CA.")  # fmt: skip
+def serve(
+    config: Path | None, listen: tuple[str, ...], identity: Path | None, modules: tuple[str, ...]
+) -> None:
+    """Serve modules to clients until SIGTERM; SIGHUP reads configuration and keys again."""
+    logging.basicConfig(level=logging.INFO, format="netsync: %(message)s")
+
+    def read_plan() -> Plan:
+        found = _read(config, has_modules=bool(modules))
+        flagged = {module.name: module for module in map(module_from_flag, modules)}
+        return Plan(
+            listen or found.listen,
+            identity or found.identity,
+            {**found.modules, **flagged},
+        )
+
+    def announce(address: str) -> None:
+        click.echo(f"listening on {address}", err=True)
+
+    click.echo(f"delta kernel: {kernel.NAME}", err=True)
+    with unwrapped():
+        trio.run(run_daemon, read_plan, announce)
+
+
+def _read(file: Path | None, *, has_modules: bool) -> Config:
+    """Read the named file; the default one only if it is there or nothing else says what to do."""
+    if file is None and (has_modules or not DEFAULT_FILE.exists()):
+        return Config((DEFAULT_LISTEN,), None, {})
+    return load_config(file or DEFAULT_FILE)

@@ -1,0 +1,160 @@
+"""The TOML configuration: read, checked whole, turned into values.
+
+An unknown key, a wrong type or an impossible value is an error that names the file, the key and
+the fix. What the contract names but this version cannot do is refused, never silently ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from netsync.errors import ConfigError, UsageError, reason
+from netsync.names import shown
+from netsync.net.address import parse_address
+from netsync.server.modules import EVERYONE, Module, Right
+
+DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
+DEFAULT_LISTEN: Final = "0.0.0.0:7873"
+_MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NOT_YET: Final = {
+    "server": {"metrics", "state"},
+    "module": {"max_delete", "uid", "gid"},
+    "": {"job"},
+}
+"""Keys of the contract that this version does not carry out, by section."""
+_TYPES: Final = {"str": "a string in quotes", "bool": "true or false", "array": "a list in [ ]",
+                 "object": "a table", "int": "a number"}  # fmt: skip
+
+
+class ServerSection(Struct, forbid_unknown_fields=True):
+    """``[server]``."""
+
+    listen: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_LISTEN])
+    identity: str = ""
+
+
+class ModuleSection(Struct, forbid_unknown_fields=True):
+    """``[module.NAME]``."""
+
+    path: str
+    allow: dict[str, list[str]] = {}
+    special: bool = False
+
+
+class Document(Struct, forbid_unknown_fields=True):
+    """A whole file."""
+
+    server: ServerSection = msgspec.field(default_factory=ServerSection)
+    module: dict[str, ModuleSection] = {}
+
+
+class Config(Struct, frozen=True):
+    """What a server runs with. ``identity`` None means the default directory."""
+
+    listen: tuple[str, ...]
+    identity: Path | None
+    modules: dict[str, Module]
+
+
+def load_config(file: Path) -> Config:
+    """Return the configuration in ``file``. Raises ``ConfigError``."""
+    try:
+        raw = tomllib.loads(file.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(reason(error), op="read", where=str(file)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(error), op="read", where=str(file), hint="fix the syntax") from error
+    _refuse_not_yet(file, raw)
+    try:
+        document = msgspec.convert(raw, Document)
+    except msgspec.ValidationError as error:
+        raise _explained(file, str(error)) from error
+    for address in document.server.listen:
+        _check_address(file, address)
+    modules = {name: _module(file, name, section) for name, section in document.module.items()}
+    identity = Path(document.server.identity) if document.server.identity else None
+    return Config(tuple(document.server.listen), identity, modules)
+
+
+def module_from_flag(text: str) -> Module:
+    """Return the module of a ``NAME=PATH[:ro|:wo]`` flag, open to every certificate."""
+    name, separator, path = text.partition("=")
+    if not separator or not path or not _MODULE_NAME.fullmatch(name):
+        raise UsageError("not NAME=PATH", op="read --module", where=text,
+                         hint="write for example web=/srv/web or web=/srv/web:ro")  # fmt: skip
+    rights = {Right.PUSH, Right.PULL, Right.DELETE}
+    if path.endswith(":ro"):
+        path, rights = path[:-3], {Right.PULL}
+    elif path.endswith(":wo"):
+        path, rights = path[:-3], {Right.PUSH, Right.DELETE}
+    return Module(name, Path(path), {EVERYONE: frozenset(rights)}, special=True)
+
+
+def _module(file: Path, name: str, section: ModuleSection) -> Module:
+    key = f"module.{name}"
+    if not _MODULE_NAME.fullmatch(name):
+        raise _wrong(file, key, "a module's name is letters, digits and . _ -, at most 64")
+    if not Path(section.path).is_absolute():
+        raise _wrong(file, f"{key}.path", f"{section.path!r} is not an absolute path")
+    allow: dict[str, frozenset[Right]] = {}
+    for identity, rights in section.allow.items():
+        for right in rights:
+            if right not in set(Right):
+                raise _wrong(
+                    file,
+                    f"{key}.allow.{identity}",
+                    f"{right!r} is no right",
+                    "rights are " + ", ".join(Right),
+                )
+        allow[identity] = frozenset(map(Right, rights))
+    return Module(name, Path(section.path), allow, section.special)
+
+
+def _check_address(file: Path, address: str) -> None:
+    try:
+        parse_address(address)
+    except UsageError as error:
+        raise _wrong(file, "server.listen", f"{address!r} is {error.why}", error.hint) from error
+
+
+def _refuse_not_yet(file: Path, raw: dict[str, Any]) -> None:
+    modules = raw.get("module")
+    sections: list[tuple[str, str, Any]] = [("", "", raw), ("server", "server.", raw.get("server"))]
+    if isinstance(modules, dict):
+        sections += [("module", f"module.{name}.", each) for name, each in modules.items()]
+    for kind, prefix, section in sections:
+        for key in sorted(_NOT_YET[kind] & set(section if isinstance(section, dict) else ())):
+            raise _wrong(file, prefix + key, "this version cannot do that yet", "remove the key")
+
+
+def _wrong(file: Path, key: str, why: str, hint: str = "") -> ConfigError:
+    return ConfigError(f"{shown(key.encode())}: {why}", op="read", where=str(file), hint=hint)
+
+
+_UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
+_EXPECTED: Final = re.compile(r"Expected `(?P<type>\w+)[^`]*`.* - at `\$\.?(?P<at>[^`]*)`")
+_MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)` - at `\$\.?(?P<at>[^`]*)`")
+
+
+def _explained(file: Path, words: str) -> ConfigError:
+    """Put a validation error into an administrator's words."""
+    if match := _UNKNOWN.search(words):
+        at = match["at"] or ""
+        section = ServerSection if at == "server" else ModuleSection if at else Document
+        known = list(section.__struct_fields__)
+        near = difflib.get_close_matches(match["field"], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
+        return _wrong(file, ".".join(filter(None, (at, match["field"]))), "unknown key", hint)
+    if match := _MISSING.search(words):
+        return _wrong(file, match["at"], f"the key {match['field']!r} is missing", "add it")
+    if match := _EXPECTED.search(words):
+        wanted = _TYPES.get(match["type"], match["type"])
+        return _wrong(file, match["at"], f"must be {wanted}")
+    return ConfigError(words, op="read", where=str(file))

@@ -1,0 +1,106 @@
+"""The daemon: brings up a server and carries signals to it.
+
+SIGHUP reads configuration and certificates again; if they are wrong the old ones stay in force.
+SIGTERM and SIGINT drain; a second one ends at once. Speaks systemd's notify protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from netsync.errors import ConfigError, NetsyncError
+from netsync.identity.directory import default_directory, load_identity
+from netsync.net.dial import listening_address, open_listeners
+from netsync.server.modules import Module
+from netsync.server.serve import Server, Settings
+
+log = logging.getLogger("netsync")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line and the file come to; made anew by every reload."""
+
+    listen: tuple[str, ...]
+    identity: Path | None
+    modules: Mapping[str, Module]
+
+
+def settings_of(plan: Plan) -> Settings:
+    """Return the settings of ``plan``. Raises ``ConfigError`` and ``RefusedError``."""
+    if not plan.modules:
+        raise ConfigError(
+            "no module is configured",
+            op="serve",
+            hint="give --module NAME=PATH or a [module.NAME] section",
+        )
+    return Settings.of(load_identity(plan.identity or default_directory()), plan.modules)
+
+
+async def run_daemon(read_plan: Callable[[], Plan], announce: Callable[[str], None]) -> None:
+    """Serve until told to stop. ``announce`` is called with each address listened on."""
+    plan = read_plan()
+    server = Server(settings_of(plan))
+    _raise_descriptor_limit()
+    listeners = await open_listeners(plan.listen)
+    with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def heed() -> None:
+                async for number in signals:
+                    if number == signal.SIGHUP:
+                        _reload(server, read_plan, plan)
+                    else:
+                        notify("STOPPING=1")
+                        log.info("stopping; transfers under way may finish")
+                        server.drain()
+
+            nursery.start_soon(heed)
+            for listener in listeners:
+                announce(str(listening_address(listener)))
+            notify("READY=1")
+            await server.serve(listeners)
+            nursery.cancel_scope.cancel()
+
+
+def _reload(server: Server, read_plan: Callable[[], Plan], started: Plan) -> None:
+    notify("RELOADING=1")
+    try:
+        plan = read_plan()
+        server.reload(settings_of(plan))
+    except NetsyncError as error:
+        log.error("reload failed, the old configuration stays: %s", error)  # noqa: TRY400 - one line
+    else:
+        if plan.listen != started.listen:
+            log.warning("new listen addresses take effect at the next start")
+        log.info("configuration and certificates reloaded")
+    notify("READY=1")
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each session holds some hundred."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if state == "RELOADING=1":
+        state += f"\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), address.replace("@", "\0", 1))

@@ -1,0 +1,80 @@
+"""Modules: directories offered by name, and who may do what with them."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netsync.errors import RefusedError, root_error
+from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.tree.roots import Anchor
+
+
+class Right(enum.StrEnum):
+    """What a certificate may do with a module."""
+
+    PUSH = "push"
+    PULL = "pull"
+    DELETE = "delete"
+    MIRROR = "mirror"
+
+
+EVERYONE = "*"
+"""Stands for every certificate of this CA; only modules of the command line use it."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A directory offered by name. ``allow`` maps certificate names to rights.
+
+    ``special`` lets clients create device nodes and set-user and set-group bits in it.
+    """
+
+    name: str
+    path: Path
+    allow: Mapping[str, frozenset[Right]] = field(default_factory=dict)
+    special: bool = False
+
+    def rights_of(self, identity: str) -> frozenset[Right]:
+        """Return what ``identity`` may do here."""
+        return self.allow.get(identity, frozenset()) | self.allow.get(EVERYONE, frozenset())
+
+    def require(self, identity: str, right: Right) -> None:
+        """Raise ``RefusedError`` unless ``identity`` holds ``right``."""
+        if right not in self.rights_of(identity):
+            raise RefusedError(
+                f"the certificate {identity!r} does not hold the right {right.value!r}",
+                op="use module",
+                where=self.name,
+                hint=f"grant it under allow in [module.{self.name}] on the server",
+            )
+
+
+def find_module(modules: Mapping[str, Module], name: str) -> Module:
+    """Return the module called ``name``; raise ``RefusedError`` if there is none."""
+    module = modules.get(name)
+    if module is None:
+        raise RefusedError(
+            "there is no such module",
+            op="use module",
+            where=name.encode("utf-8", "surrogateescape"),
+            hint="netsync ls HOST:: lists them",
+        )
+    return module
+
+
+@contextlib.contextmanager
+def opened(module: Module) -> Iterator[Anchor]:
+    """Hold a module's directory. Raises ``RootError`` if it is not there."""
+    try:
+        fd = os.open(module.path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise root_error(error, op="open module", where=module.name) from error
+    try:
+        yield Anchor(fd, module.name)
+    finally:
+        os.close(fd)

@@ -1,0 +1,182 @@
+"""The server: accepts clients, runs a session for each, reloads and drains.
+
+``Server`` owns what is shared: the current settings (replaced whole by a reload, so that a
+running session keeps those it began with) and the sessions under way. A handler never raises:
+whatever happens to one client ends in one line of the log, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from netsync.errors import NetsyncError, ProtocolError, principal, root_error
+from netsync.identity.contexts import server_context
+from netsync.identity.directory import Identity
+from netsync.identity.peer import PeerName, peer_identity
+from netsync.net.channel import StreamChannel
+from netsync.net.dial import accept_tls
+from netsync.server.modules import Module
+from netsync.server.session import Session
+from netsync.wire.order import State
+
+HANDSHAKE_SECONDS: Final = 10.0
+SESSION_TIMEOUT: Final = 30.0
+"""Seconds of silence after which a client counts as gone."""
+DRAIN_SECONDS: Final = 60.0
+"""How long a stopping server waits for transfers: below systemd's 90 seconds."""
+
+log = logging.getLogger("netsync")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What new sessions begin with."""
+
+    identity: Identity
+    context: ssl.SSLContext
+    modules: Mapping[str, Module]
+
+    @classmethod
+    def of(cls, identity: Identity, modules: Mapping[str, Module]) -> Settings:
+        """Return settings for this identity; the TLS context is made anew."""
+        return cls(identity, server_context(identity), modules)
+
+
+@dataclass(eq=False)
+class _Running:
+    """A welcomed session and the certificate behind it."""
+
+    session: Session
+    peer: PeerName
+    scope: trio.CancelScope
+
+
+class Server:
+    """Serves clients from ``serve`` until ``drain`` is called."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running: set[_Running] = set()
+        self._accepting = trio.CancelScope()
+        self._draining = False
+
+    def reload(self, settings: Settings) -> None:
+        """Use ``settings`` from now on; sessions of certificates revoked in them end."""
+        self._settings = settings
+        for running in self._running:
+            if running.peer.serial in settings.identity.revoked:
+                log.warning("ending the session of %s: revoked", running.peer.name)
+                running.scope.cancel()
+
+    def drain(self) -> None:
+        """Accept nobody new, let transfers finish within ``DRAIN_SECONDS``. A second call ends."""
+        if self._draining:
+            for running in self._running:
+                running.scope.cancel()
+            return
+        self._draining = True
+        self._accepting.cancel()
+        for running in self._running:
+            running.session.drain()
+            running.scope.deadline = trio.current_time() + DRAIN_SECONDS
+
+    async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Serve clients on ``listeners`` until drained."""
+        async with trio.open_nursery() as sessions:
+            with self._accepting:
+                await trio.serve_listeners(self._handle, list(listeners), handler_nursery=sessions)
+            for listener in listeners:
+                await trio.aclose_forcefully(listener)
+
+    async def _handle(self, tcp: trio.SocketStream) -> None:
+        """Serve one connection from its first byte to its last; never raises."""
+        who = "a client"
+        try:
+            with contextlib.suppress(OSError):
+                host, port = tcp.socket.getpeername()[:2]
+                who = f"{host}:{port}"
+            await self._serve_one(tcp, who)
+        except NetsyncError as error:
+            log.warning("%s: %s", who, error)
+        except Exception as error:
+            log.error("%s: %s", who, _defect(error))  # noqa: TRY400 - one line, no traceback
+
+    async def _serve_one(self, tcp: trio.SocketStream, who: str) -> None:
+        settings = self._settings
+        stream = await accept_tls(
+            tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS, timeout=SESSION_TIMEOUT
+        )
+        channel = StreamChannel(
+            stream, peer=who, expects=State.CLIENT_GREETS, timeout=SESSION_TIMEOUT
+        )
+        ended_well = False
+        try:
+            peer = await self._identify(channel, stream.tls, settings)
+            channel.peer = f"{peer.name} ({who})"
+            await self._run(channel, peer, settings)
+            ended_well = True
+        finally:
+            await channel.aclose(linger=not ended_well)
+
+    async def _identify(
+        self, channel: StreamChannel, tls: ssl.SSLSocket, settings: Settings
+    ) -> PeerName:
+        try:
+            return peer_identity(tls, settings.identity)
+        except NetsyncError as error:
+            await channel.fail(error)
+            raise
+
+    async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> None:
+        """Run the session; tell the client why if it ends early."""
+        session = Session(channel, peer.name, settings.modules)
+        with trio.CancelScope() as scope:
+            running = _Running(session, peer, scope)
+            self._running.add(running)
+            if self._draining:
+                session.drain()
+            try:
+                await session.run()
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
+                ended = _as_netsync_error(error)
+                await channel.fail(ended)
+                if ended is error or isinstance(error, BaseExceptionGroup | OSError):
+                    raise ended from error
+                raise
+            finally:
+                self._running.discard(running)
+                for line in session.done:
+                    log.info("%s: %s", channel.peer, line)
+        if scope.cancelled_caught:
+            log.warning("%s: the session was ended by the server", channel.peer)
+
+
+def _as_netsync_error(error: BaseException) -> NetsyncError:
+    """Return what to tell the client: the error that matters, or that we are at fault."""
+    if isinstance(error, BaseExceptionGroup):
+        error = principal(error) or error
+    if isinstance(error, NetsyncError):
+        return error
+    if isinstance(error, OSError):
+        return root_error(error, op="serve", where=error.filename or "")
+    return ProtocolError("internal error of the server, see its log", op="serve")
+
+
+def _defect(error: Exception) -> str:
+    """Describe a defect in one line: the innermost error and where it was raised."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "unknown place"
+    return f"internal error: {type(error).__name__}: {error} (in {place})"

@@ -1,0 +1,157 @@
+"""One client's session: greet, then answer what it asks until it leaves.
+
+The client is a certificate name; every request is checked against the module's rights before a
+file is touched. What goes wrong is told to the client in one ``Fault`` and ends this session and
+no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import trio
+
+from netsync import __version__
+from netsync.errors import NetsyncError, NetworkError, ProtocolError
+from netsync.model import Options, Problem, Report
+from netsync.net.channel import StreamChannel, kept_alive
+from netsync.plan.compare import policy_for
+from netsync.server.browse import browse
+from netsync.server.modules import Module, Right, find_module, opened
+from netsync.transfer.source import send_tree
+from netsync.transfer.tally import Unobserved
+from netsync.transfer.target import receive_tree
+from netsync.tree.capability import capability
+from netsync.tree.roots import SourceRoot, TargetRoot, open_source, open_target
+from netsync.wire import messages as m
+
+GREETING_SECONDS: Final = 10.0
+"""How long a client may take from the handshake to its ``Hello``."""
+SOFTWARE: Final = f"netsync {__version__}"
+FEATURES: Final = ["zstd"]
+
+
+class Session:
+    """Serves one welcomed client over ``channel``; ``modules`` are those of its beginning."""
+
+    def __init__(
+        self, channel: StreamChannel, identity: str, modules: Mapping[str, Module]
+    ) -> None:
+        self.done: list[str] = []
+        self._channel = channel
+        self._identity = identity
+        self._modules = modules
+        self._idle = trio.CancelScope()
+        self._draining = False
+
+    def drain(self) -> None:
+        """End the session as soon as it is between two requests."""
+        self._draining = True
+        self._idle.cancel()
+
+    async def run(self) -> None:
+        """Serve until the client leaves. Raises ``NetsyncError``."""
+        await self._greet()
+        async with kept_alive(self._channel):
+            while (request := await self._next_request()) is not None:
+                match request:
+                    case m.Browse():
+                        await browse(self._channel, self._modules, self._identity, request)
+                    case m.Open(direction=m.Direction.PUSH):
+                        await self._push(request)
+                    case m.Open():
+                        await self._pull(request)
+
+    async def _greet(self) -> None:
+        with trio.move_on_after(GREETING_SECONDS) as scope:
+            hello = (await self._channel.receive()).message
+        if scope.cancelled_caught:
+            raise ProtocolError("the client said nothing", op="greet", where=self._channel.peer)
+        assert isinstance(hello, m.Hello)
+        if hello.protocol != m.PROTOCOL:
+            raise ProtocolError(
+                f"{hello.software} speaks protocol {hello.protocol}, this server {m.PROTOCOL}",
+                op="greet",
+                where=self._channel.peer,
+                hint="install the same version on both hosts",
+            )
+        self._channel.heed(hello.timeout)
+        timeout = max(1, round(self._channel.timeout))
+        await self._channel.send(m.Welcome(m.PROTOCOL, SOFTWARE, FEATURES, self._identity, timeout))
+
+    async def _next_request(self) -> m.Message | None:
+        with trio.CancelScope() as self._idle:
+            if self._draining:
+                self._idle.cancel()
+            request = (await self._channel.receive()).message
+        if self._idle.cancelled_caught:
+            raise NetworkError("the server is shutting down", hint="try again later")
+        return None if isinstance(request, m.Bye) else request
+
+    async def _push(self, request: m.Open) -> None:
+        """Receive a tree into a module."""
+        if len(request.places) != 1:
+            raise ProtocolError("a push has one destination", op="receive")
+        place = request.places[0]
+        module = find_module(self._modules, place.module)
+        module.require(self._identity, Right.PUSH)
+        options = request.options
+        if options.delete or options.delete_excluded:
+            module.require(self._identity, Right.DELETE)
+        policy = policy_for(options, special=module.special, **capability())
+        with opened(module) as anchor:
+            await self._channel.send(m.Opened())
+
+            def open_root(single_file: bool) -> TargetRoot:
+                dry_run = options.dry_run
+                return open_target(anchor, place.path, single_file=single_file, dry_run=dry_run)
+
+            report = await receive_tree(self._channel, open_root, policy, Unobserved())
+        self._note(f"push {place.module}", report)
+
+    async def _pull(self, request: m.Open) -> None:
+        """Send trees out of modules."""
+        for place in request.places:
+            find_module(self._modules, place.module).require(self._identity, Right.PULL)
+        self._equip(request.options)
+        with contextlib.ExitStack() as stack:
+            roots, problems = self._open_sources(request.places, stack)
+            await self._channel.send(m.Opened())
+            report = await send_tree(self._channel, roots, request.options, Unobserved(), problems)
+        self._note(f"pull {request.places[0].module}", report)
+
+    def _open_sources(
+        self, places: Sequence[m.Place], stack: contextlib.ExitStack
+    ) -> tuple[list[SourceRoot], list[Problem]]:
+        """Open what is there; one missing among several is a problem, all missing an error."""
+        roots: list[SourceRoot] = []
+        problems: list[Problem] = []
+        failure: NetsyncError | None = None
+        for place in places:
+            anchor = stack.enter_context(opened(find_module(self._modules, place.module)))
+            try:
+                root = open_source(anchor, place.path, os.path.basename(place.path))
+            except NetsyncError as error:
+                failure = error
+                problems.append(Problem(place.path, "open source", error.why))
+                continue
+            stack.callback(os.close, root.fd)
+            roots.append(root)
+        if failure is not None and not roots:
+            raise failure
+        return roots, problems
+
+    def _equip(self, options: Options) -> None:
+        self._channel.compression = options.compress
+        self._channel.pace.rate = options.rate
+
+    def _note(self, what: str, report: Report) -> None:
+        files, size = report.files, report.bytes
+        self.done.append(
+            f"{what}: {files.considered} entries, {files.created} created, "
+            f"{files.updated} updated, {files.deleted} deleted, {files.failed} failed, "
+            f"{size.literal} bytes of data, {size.matched} matched"
+        )
