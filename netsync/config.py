@@ -24,7 +24,7 @@ DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
 DEFAULT_LISTEN: Final = "0.0.0.0:7873"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
-    "server": {"metrics", "state"},
+    "server": {"metrics"},
     "module": {"max_delete", "uid", "gid"},
     "": {"job"},
 }
@@ -34,10 +34,11 @@ _TYPES: Final = {"str": "a string in quotes", "bool": "true or false", "array": 
 
 
 class ServerSection(Struct, forbid_unknown_fields=True):
-    """``[server]``."""
+    """``[server]``. ``state`` is accepted and checked, but nothing is kept there yet."""
 
     listen: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_LISTEN])
     identity: str = ""
+    state: str = ""
 
 
 class ModuleSection(Struct, forbid_unknown_fields=True):

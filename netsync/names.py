@@ -7,6 +7,7 @@ component and is checked here before anything touches a file system with it.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 RESERVED_PREFIX: Final = b".netsync"
@@ -18,6 +19,8 @@ IGNORE_FILE: Final = b".netsyncignore"
 NAME_MAX: Final = 255
 """Bytes in one component: the limit of every Linux file system."""
 
+_COMPONENT: Final = re.compile(rb"(?!\.{1,2}\Z)[^/\0]{1,%d}" % NAME_MAX, re.DOTALL)
+
 
 def is_reserved(name: bytes) -> bool:
     """Tell whether ``name`` belongs to netsync's own stages and temporaries."""
@@ -26,13 +29,7 @@ def is_reserved(name: bytes) -> bool:
 
 def is_component(name: bytes) -> bool:
     """Tell whether ``name`` may stand as one path component offered by a peer."""
-    return (
-        0 < len(name) <= NAME_MAX
-        and name not in (b".", b"..")
-        and b"/" not in name
-        and b"\0" not in name
-        and not is_reserved(name)
-    )
+    return _COMPONENT.fullmatch(name) is not None and not is_reserved(name)
 
 
 def join(directory: bytes, name: bytes) -> bytes:

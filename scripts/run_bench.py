@@ -85,7 +85,7 @@ class Measurement:
         entries, size = self.sizes[workload.source] = read_through(source)
         flags = " ".join(workload.flags)
         say(f"\n{name}: {workload.title} {flags} ({entries:,} entries, {report.amount(size)})")
-        job = Job(workload, source, module, basis)
+        job = Job(workload, source, size, module, basis)
         compare = self.options.rsync_flags
         self.results += alternate(programs, job, self.options.runs, self.work, compare)
         # The next workload starts without what this one left in memory.

@@ -23,6 +23,13 @@ from netsync.modes.session import unwrapped
     envvar="NETSYNC_IDENTITY",
     help="Directory with ca.pem, cert.pem and key.pem.",
 )
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    envvar="NETSYNC_STATE",
+    expose_value=False,
+    help="Where journals go; this version keeps none yet.",
+)
 @click.option("--module", "modules", multiple=True, metavar="NAME=PATH[:ro|:wo]",
               help="Serve PATH as NAME to every certificate of this CA.")  # fmt: skip
 def serve(

@@ -212,16 +212,21 @@ class TlsStream(trio.abc.Stream):
         with self._one_receiver():
             await trio.lowlevel.checkpoint_if_cancelled()
             self._check_open()
-            slept = False
-            while self._blocked_on is not None or (count := self._read(buffer)) is None:
-                if self._blocked_on is not None:
-                    await self._blocked_on.wait(self._socket)
-                    self._blocked_on = None
-                    slept = True
-                    self._check_open()
+            slept = await self._sleep_if_blocked()
+            while (count := self._read(buffer)) is None:
+                slept = await self._sleep_if_blocked()
             if not slept:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return count
+
+    async def _sleep_if_blocked(self) -> bool:
+        """Sleep if the last read found the socket empty; tell whether it did."""
+        if self._blocked_on is None:
+            return False
+        await self._blocked_on.wait(self._socket)
+        self._blocked_on = None
+        self._check_open()
+        return True
 
     def _read(self, buffer: memoryview) -> int | None:
         """Read until ``buffer`` is full or the socket empty; None if there was nothing at all."""

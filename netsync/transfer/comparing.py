@@ -83,6 +83,7 @@ class Comparer:
         self._groups = IdMap(group_id)
         self._open = {0: _Directory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
+        self._new_verdict = Verdict.SKIP if self._options.existing else Verdict.CREATE
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
@@ -165,7 +166,11 @@ class Comparer:
         if self._cannot_keep(entry):
             self._leave(path, entry, number)
             return
-        verdict = decide(entry, present, self._policy, self._owner(entry))
+        verdict = (
+            self._new_verdict
+            if present is None
+            else decide(entry, present, self._policy, self._owner(entry))
+        )
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:
@@ -254,7 +259,7 @@ class Comparer:
         attributes = self._attributes(entry, new=not same_kind)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self._clear_directory(directory, entry):
-                self.doomed.append(Doomed(path, entry, *attributes))
+                self.doomed.append(Doomed(path, entry, attributes))
                 return
             present = None
         if not self._options.dry_run:
@@ -281,6 +286,8 @@ class Comparer:
 
     def _cannot_keep(self, entry: Entry) -> bool:
         """Tell whether this target may not hold such an entry, and say so once."""
+        if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
+            return False
         if entry.kind in DEVICES | SPECIALS and not self._options.keep.devices:
             return True
         if entry.kind in DEVICES and not self._policy.devices:
@@ -329,7 +336,7 @@ class Comparer:
             for name in sorted(directory.present):
                 self._doom(directory, name)
         if directory.touched and not self._options.dry_run:
-            self.endings.append(Ending(directory.path, *directory.wanted))
+            self.endings.append(Ending(directory.path, directory.wanted))
 
     def _doom(self, directory: _Directory, name: bytes) -> None:
         """Note a name for deletion, unless a rule that excluded it protects it."""

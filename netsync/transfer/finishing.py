@@ -19,7 +19,7 @@ from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_file
 from netsync.transfer.wanted import Doomed, Ending
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
-from netsync.tree.place import Attributes, create_special, set_on_descriptor
+from netsync.tree.place import create_special, set_on_descriptor
 from netsync.tree.remove import remove
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
@@ -72,10 +72,10 @@ class Finisher:
     def _replace(self, doomed: Doomed) -> None:
         """Create the link or device that a directory was in the way of."""
         assert doomed.special is not None
-        attributes = Attributes(doomed.mode, doomed.uid, doomed.gid, doomed.mtime_ns)
+        assert doomed.attributes is not None
         try:
             fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
-            create_special(fd, doomed.special, attributes, replace=False)
+            create_special(fd, doomed.special, doomed.attributes, replace=False)
         except OSError as error:
             self.tally.fail(doomed.path, "replace", error)
         else:
@@ -83,9 +83,8 @@ class Finisher:
 
     def _settle_directory(self, ending: Ending) -> None:
         path = ending.path
-        attributes = Attributes(ending.mode, ending.uid, ending.gid, ending.mtime_ns)
         try:
-            set_on_descriptor(self._directories.fd(path), attributes)
+            set_on_descriptor(self._directories.fd(path), ending.attributes)
         except OSError as error:
             if is_fatal(error):
                 raise

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+import msgspec
 from blake3 import blake3
 from xxhash import xxh3_128, xxh3_128_digest
 
@@ -135,8 +136,8 @@ class Lander:
         """Set the metadata of a written file and put it into the batch."""
         output.truncate(size)
         attributes = wanted.attributes
-        if attributes.mtime_ns is not None:
-            attributes = attributes._replace(mtime_ns=mtime_ns)
+        if attributes.mtime_ns not in (None, mtime_ns):
+            attributes = msgspec.structs.replace(attributes, mtime_ns=mtime_ns)
         set_on_descriptor(output.fd, attributes)
         wanted.arrived = True
         self._batch.append((wanted, output))

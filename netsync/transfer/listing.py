@@ -64,10 +64,11 @@ class Node:
 
 
 class _Places(Protocol):
-    """Where the names of one listed directory really are."""
+    """Where the names of one listed directory really are, the place that counts first."""
 
     def names(self) -> Sequence[bytes]: ...
-    def located(self, name: bytes) -> list[Located]: ...
+    def first(self, name: bytes) -> Located: ...
+    def others(self, name: bytes) -> Sequence[Located]: ...
 
 
 class _OnePlace(NamedTuple):
@@ -80,8 +81,11 @@ class _OnePlace(NamedTuple):
     def names(self) -> Sequence[bytes]:
         return self.sorted_names
 
-    def located(self, name: bytes) -> list[Located]:
-        return [Located(self.root, self.directory, name)]
+    def first(self, name: bytes) -> Located:
+        return Located(self.root, self.directory, name)
+
+    def others(self, name: bytes) -> Sequence[Located]:
+        return ()
 
 
 class _MergedPlaces(NamedTuple):
@@ -92,8 +96,11 @@ class _MergedPlaces(NamedTuple):
     def names(self) -> Sequence[bytes]:
         return sorted(self.places)
 
-    def located(self, name: bytes) -> list[Located]:
-        return self.places[name]
+    def first(self, name: bytes) -> Located:
+        return self.places[name][0]
+
+    def others(self, name: bytes) -> Sequence[Located]:
+        return self.places[name][1:]
 
 
 class _Part:
@@ -122,9 +129,7 @@ class _Part:
     ) -> tuple[Listing, Chunk, int]:
         """Return the listing, what it offers and its estimated bytes."""
         listing = Listing(node.number, self._entries, final, partial, self._protected)
-        chunk = Chunk(
-            self._first, self._entries, node.path_of, lambda name: places.located(name)[0]
-        )
+        chunk = Chunk(self._first, self._entries, node.path_of, places.first)
         return listing, chunk, self._cost + _ENTRY_BYTES
 
 
@@ -177,9 +182,9 @@ class Lister:
         if not listings and not self._problems:
             return None
         owned = [entry for listing in listings for entry in listing.entries]
-        told = self._options.numeric_ids
-        users = [] if told else self._users.new(entry.uid for entry in owned)
-        groups = [] if told else self._groups.new(entry.gid for entry in owned)
+        named = not self._options.numeric_ids
+        users = self._users.new({entry.uid for entry in owned}) if named else []
+        groups = self._groups.new({entry.gid for entry in owned}) if named else []
         return Batch(List(listings, users, groups, self._take_problems()), chunks, entries, size)
 
     def _take_problems(self) -> list[Problem]:
@@ -202,12 +207,12 @@ class Lister:
         partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
         part = _Part(self._next_number)
         for name in places.names():
-            entry = self._entry(node, name, places.located(name))
+            entry = self._entry(node, name, places.first(name))
             if entry is None:
                 part.protect(name)
             elif not self._excluded(node, entry):
                 if entry.kind is Kind.DIRECTORY:
-                    children.append(self._child(node, name, places.located(name)))
+                    children.append(self._child(node, name, places))
                 part.add(entry)
                 self._next_number += 1
             if part.is_full:
@@ -217,6 +222,8 @@ class Lister:
         self._stack.extend(reversed(children))
 
     def _excluded(self, node: Node, entry: Entry) -> bool:
+        if not self._options.rules:
+            return False
         is_directory = entry.kind is Kind.DIRECTORY
         return self._filter.excludes(node.path_of(entry.name), directory=is_directory)
 
@@ -245,9 +252,8 @@ class Lister:
                 merged.setdefault(name, []).append(Located(index, directory, name))
         return _MergedPlaces(merged), readable
 
-    def _entry(self, node: Node, name: bytes, located: list[Located]) -> Entry | None:
+    def _entry(self, node: Node, name: bytes, place: Located) -> Entry | None:
         """Return the entry to list under ``name``, or None if it is skipped or unreadable."""
-        place = located[0]
         try:
             fd = self._directories[place.root].fd(place.directory)
             entry = entry_at(fd, place.name)
@@ -260,9 +266,10 @@ class Lister:
             return None
         return entry if entry.name == name else msgspec.structs.replace(entry, name=name)
 
-    def _child(self, node: Node, name: bytes, located: list[Located]) -> Node:
-        backings = [(place.root, join(place.directory, place.name)) for place in located[:1]]
-        for place in located[1:]:
+    def _child(self, node: Node, name: bytes, places: _Places) -> Node:
+        first = places.first(name)
+        backings = [(first.root, join(first.directory, first.name))]
+        for place in places.others(name):
             try:
                 fd = self._directories[place.root].fd(place.directory)
                 if entry_at(fd, place.name).kind is Kind.DIRECTORY:
@@ -272,6 +279,8 @@ class Lister:
         return Node(self._next_number, node.path_of(name), backings)
 
     def _skips(self, entry: Entry) -> bool:
+        if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
+            return False
         keep = self._options.keep
         if entry.kind is Kind.SYMLINK:
             return not keep.links

@@ -8,7 +8,7 @@ wants (wanted ones), which is checked here too.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -51,7 +51,8 @@ class Offers:
     """The window of what is listed and not decided, and what is wanted and not settled."""
 
     def __init__(self) -> None:
-        self._chunks: deque[Chunk] = deque()
+        self._chunks: list[Chunk] = []
+        self._firsts: list[int] = []
         self._wanted: dict[int, Offered] = {}
         self._attempts: dict[int, int] = {}
 
@@ -59,6 +60,7 @@ class Offers:
         """Remember a listed chunk; numbers only grow."""
         if chunk.entries:
             self._chunks.append(chunk)
+            self._firsts.append(chunk.first)
 
     def want(self, number: int) -> Offered:
         """Return the file with this number; raise ``ProtocolError`` if it may not be wanted."""
@@ -82,19 +84,21 @@ class Offers:
         return offered
 
     def _find(self, number: int) -> Offered:
-        for chunk in self._chunks:
+        position = bisect_right(self._firsts, number) - 1
+        if position >= 0:
+            chunk = self._chunks[position]
             index = number - chunk.first
-            if 0 <= index < len(chunk.entries):
+            if index < len(chunk.entries) and chunk.entries[index].kind is Kind.FILE:
                 entry = chunk.entries[index]
-                if entry.kind is not Kind.FILE:
-                    break
                 return Offered(number, chunk.path_of(entry.name), entry, chunk.locate(entry.name))
         raise ProtocolError(f"entry {number} was not offered as a file", op="receive")
 
     def decided(self, below: int) -> None:
         """Forget the entries numbered below ``below`` that were not wanted."""
-        while self._chunks and self._chunks[0].first + len(self._chunks[0].entries) <= below:
-            self._chunks.popleft()
+        count = bisect_right(self._firsts, below)
+        if count and self._firsts[count - 1] + len(self._chunks[count - 1].entries) > below:
+            count -= 1
+        del self._chunks[:count], self._firsts[:count]
 
     def settled(self, number: int) -> None:
         """Forget a wanted file: the target has it or has given it up."""

@@ -78,6 +78,32 @@ class ReadError(Exception):
         self.problem = problem
 
 
+class _Tail:
+    """The buffer that small files are read into, and what did not fit because files grew."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = memoryview(bytearray(size))
+        self._used = 0
+        self._overflow: list[memoryview] = []
+
+    def room(self, size: int) -> memoryview:
+        """Return memory for the next file; it counts only once it is kept."""
+        if self._overflow or self._used + size > len(self._memory):
+            return memoryview(bytearray(size))
+        return self._memory[self._used : self._used + size]
+
+    def keep(self, room: memoryview) -> None:
+        """Take the memory that ``room`` returned last as the next file's bytes."""
+        if self._overflow or room.obj is not self._memory.obj:
+            self._overflow.append(room)
+        else:
+            self._used += len(room)
+
+    def parts(self) -> list[Buffer]:
+        """Return all that was kept, in order."""
+        return [self._memory[: self._used], *self._overflow]
+
+
 class Reader:
     """Opens and reads offered files; used by one thread at a time."""
 
@@ -90,41 +116,45 @@ class Reader:
             directories.close()
 
     def small_files(self, wanted: Sequence[Offered]) -> list[Outgoing]:
-        """Return the frames for small files, and one for those that could not be read."""
+        """Return the frames for small files, and one for those that could not be read.
+
+        The files are read side by side into one buffer, which is the frame's tail.
+        """
         heads: list[FileHead] = []
-        tail: list[Buffer] = []
+        tail = _Tail(sum(offered.entry.size for offered in wanted))
         numbers: list[int] = []
         problems: list[Problem] = []
         for offered in wanted:
             try:
-                data, mtime_ns = self._read_small(offered)
+                mtime_ns, data = self._read_small(offered, tail)
             except ReadError as error:
                 numbers.append(offered.number)
                 problems.append(error.problem)
                 continue
             heads.append(FileHead(offered.number, len(data), mtime_ns, xxh3_128_digest(data)))
-            tail.append(data)
-        outgoing = [Outgoing(Files(heads), tail)] if heads else []
+        outgoing = [Outgoing(Files(heads), tail.parts())] if heads else []
         if numbers:
             outgoing.append(Outgoing(Unsent(numbers, problems)))
         return outgoing
 
-    def _read_small(self, offered: Offered) -> tuple[bytes, int]:
-        """Return the content and modification time of one small file."""
+    def _read_small(self, offered: Offered, tail: _Tail) -> tuple[int, Buffer]:
+        """Read one small file into ``tail``; return its modification time and its bytes."""
         root, directory, name = offered.located
         size, mtime_ns = offered.entry.size, offered.entry.mtime_ns
         try:
             for _ in range(READS_MAX):
                 fd = os.open(name, OPEN_FILE, dir_fd=self._directories[root].fd(directory))
                 try:
-                    data = os.read(fd, size + 1)
+                    room = tail.room(size)
+                    count = os.readv(fd, [room]) if size else 0
                     status = os.fstat(fd)
                 finally:
                     os.close(fd)
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.ESTALE, "is no longer a regular file")
-                if len(data) == status.st_size and status.st_mtime_ns == mtime_ns:
-                    return data, mtime_ns
+                if count == size == status.st_size and status.st_mtime_ns == mtime_ns:
+                    tail.keep(room)
+                    return mtime_ns, room
                 if status.st_size > SMALL_MAX:
                     break
                 size, mtime_ns = status.st_size, status.st_mtime_ns

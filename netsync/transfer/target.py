@@ -196,27 +196,33 @@ class Target:
 
     async def _land(self, data: trio.MemoryReceiveChannel[Received]) -> None:
         """Stage file data as it comes; flush and publish it in batches."""
-        while True:
-            try:
-                received = await self._next_data(data)
-            except trio.EndOfChannel:
-                return
-            if received is not None:
-                await trio.to_thread.run_sync(self._take, received)
-            if received is None or self._lander.is_full:
-                await trio.to_thread.run_sync(self._lander.flush)
-            await self._settle()
+        with contextlib.suppress(trio.EndOfChannel):
+            while True:
+                await trio.to_thread.run_sync(self._take_all, await self._next_data(data))
+                await self._settle()
 
-    async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> Received | None:
-        """Return the next frame of file data, or None when the batch should be flushed first."""
-        with contextlib.suppress(trio.WouldBlock):
-            return data.receive_nowait()
+    async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> list[Received]:
+        """Return what file data has come; nothing means that the batch should be flushed now."""
+        received: list[Received] = []
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(received) < _DATA_FRAMES:
+                received.append(data.receive_nowait())
+        if received:
+            return received
         if not self._lander.batched:
-            return await data.receive()
+            return [await data.receive()]
         if self._lander.batched < len(self._outstanding):
             with trio.move_on_after(_IDLE_FLUSH_SECONDS):
-                return await data.receive()
-        return None
+                return [await data.receive()]
+        return []
+
+    def _take_all(self, received: list[Received]) -> None:
+        for each in received:
+            self._take(each)
+            if self._lander.is_full:
+                self._lander.flush()
+        if not received:
+            self._lander.flush()
 
     def _take(self, received: Received) -> None:
         message, tail = received

@@ -57,10 +57,7 @@ class Doomed(Struct, frozen=True, array_like=True):
 
     path: bytes
     special: Entry | None = None
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime_ns: int | None = None
+    attributes: Attributes | None = None
 
 
 class Ending(Struct, frozen=True, array_like=True):
@@ -70,7 +67,4 @@ class Ending(Struct, frozen=True, array_like=True):
     """
 
     path: bytes
-    mode: int | None
-    uid: int | None
-    gid: int | None
-    mtime_ns: int | None
+    attributes: Attributes

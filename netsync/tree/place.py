@@ -10,7 +10,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from netsync.model import Entry, Kind
 from netsync.tree.stage import temporary_name
@@ -18,7 +20,7 @@ from netsync.tree.stage import temporary_name
 SET_ID_BITS: Final = stat.S_ISUID | stat.S_ISGID
 
 
-class Attributes(NamedTuple):
+class Attributes(Struct, frozen=True, gc=False):
     """What to set on an entry; None leaves it as it is. ``uid`` and ``gid`` are local."""
 
     mode: int | None

@@ -9,43 +9,44 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_left
 from typing import Final
 
 from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
-from netsync.names import is_reserved
+from netsync.names import RESERVED_PREFIX, is_reserved
 
 _PERMISSIONS: Final = 0o7777
+_FORMAT: Final = 0o170000
 
 
 def names_in(fd: int) -> tuple[list[bytes], list[bytes]]:
     """Return the sorted names in directory ``fd``, and apart from them netsync's own."""
-    names: list[bytes] = []
-    reserved: list[bytes] = []
-    for name in map(os.fsencode, os.listdir(fd)):
-        (reserved if is_reserved(name) else names).append(name)
-    names.sort()
+    names = sorted(map(os.fsencode, os.listdir(fd)))
+    first = bisect_left(names, RESERVED_PREFIX)
+    last = first
+    while last < len(names) and names[last].startswith(RESERVED_PREFIX):
+        last += 1
+    reserved = [name for name in names[first:last] if is_reserved(name)]
+    if reserved:
+        names[first:last] = [name for name in names[first:last] if not is_reserved(name)]
     return names, reserved
 
 
 def entry_at(fd: int, name: bytes) -> Entry:
     """Return the entry ``name`` in directory ``fd``, following no link. Raises ``OSError``."""
-    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    return entry_from(status, name, fd)
+    return entry_from(os.stat(name, dir_fd=fd, follow_symlinks=False), name, fd)
 
 
 def entry_from(status: os.stat_result, name: bytes, fd: int) -> Entry:
     """Return the entry that ``status`` describes; a link's text is read from ``fd``."""
-    kind = KIND_OF_FORMAT[stat.S_IFMT(status.st_mode)]
-    mode = status.st_mode & _PERMISSIONS
-    if kind is Kind.FILE:
-        return Entry(
-            name, kind, mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns
-        )
+    bits, uid, gid = status.st_mode, status.st_uid, status.st_gid
+    mode = bits & _PERMISSIONS
+    if bits & _FORMAT == stat.S_IFREG:
+        return Entry(name, Kind.FILE, mode, uid, gid, status.st_size, status.st_mtime_ns)
+    kind = KIND_OF_FORMAT[bits & _FORMAT]
     target = os.readlink(name, dir_fd=fd) if kind is Kind.SYMLINK else b""
     device = status.st_rdev if kind in DEVICES else 0
-    return Entry(
-        name, kind, mode, status.st_uid, status.st_gid, 0, status.st_mtime_ns, target, device
-    )
+    return Entry(name, kind, mode, uid, gid, 0, status.st_mtime_ns, target, device)
 
 
 def root_entry(fd: int) -> Entry:

@@ -9,8 +9,8 @@ from prepare.processes import Process, StepError, run, say
 
 from benchmark.model import REFERENCE, Job, Result, Run
 from benchmark.program import Program
-from benchmark.space import reset
-from benchmark.watch import MemoryWatch, cpu_seconds, settle
+from benchmark.space import reset, warm_memory
+from benchmark.watch import MemoryWatch, busy_seconds, cpu_seconds, settle
 
 
 def alternate(
@@ -35,6 +35,8 @@ def once(program: Program, job: Job, place: Path) -> Run:
     with program.start(job.module) as peers:
         server = [process.pid for process in peers.server]
         helpers = [process.pid for process in peers.client]
+        warm_memory(job)
+        busy = busy_seconds()
         before = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
         with MemoryWatch(server, helpers) as memory:
             begin = time.monotonic()
@@ -44,16 +46,20 @@ def once(program: Program, job: Job, place: Path) -> Run:
             seconds = time.monotonic() - begin
             settle([*server, *helpers])
         after = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
+        busy = busy_seconds() - busy
     if status:
         said = "\n".join([log.read_text(), *(process.said() for process in peers.server)])
         raise StepError(f"{program.name}: exit {status}\n{said.strip()}")
+    client_cpu = client.usage.cpu + after[1] - before[1]
+    server_cpu = after[0] - before[0]
     return Run(
         seconds=seconds,
         wire_bytes=program.wire_bytes(output.read_text(errors="surrogateescape")),
-        client_cpu=client.usage.cpu + after[1] - before[1],
-        server_cpu=after[0] - before[0],
+        client_cpu=client_cpu,
+        server_cpu=server_cpu,
         client_rss=memory.peak_client,
         server_rss=memory.peak_server,
+        other_cpu=max(0.0, busy - client_cpu - server_cpu),
     )
 
 

@@ -33,6 +33,7 @@ class Job:
 
     workload: Workload
     source: Path
+    size: int
     module: Path
     basis: Path | None = None
 
@@ -53,12 +54,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
+    """One timed run; `other_cpu` is what everything else on the machine used meanwhile."""
+
     seconds: float
     wire_bytes: int
     client_cpu: float
     server_cpu: float
     client_rss: int
     server_rss: int
+    other_cpu: float
 
 
 @dataclass

@@ -15,6 +15,7 @@ from benchmark.model import Result, ratios
 from benchmark.options import Options
 
 HEAD = ("workload", "program", "seconds", "ratio", "wire", "RSS MiB", "CPU s")
+DISTURBED = 0.1
 NOTES = "RSS and CPU: client's side / server's side. Ratio: this program's time over netsync's."
 
 
@@ -26,7 +27,17 @@ def table(results: Sequence[Result]) -> str:
         first = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths[:2], strict=True)]
         rest = [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join([*first, *rest]).rstrip())
-    return "\n".join([*lines, "", NOTES])
+    return "\n".join([*lines, "", NOTES, *_disturbed(results)])
+
+
+def _disturbed(results: Sequence[Result]) -> list[str]:
+    """A warning where other programs had more than a tenth of the machine in a median run."""
+    cores = os.cpu_count() or 1
+    medians = [result.median() for result in results]
+    worst = max((run.other_cpu / (run.seconds * cores) for run in medians), default=0.0)
+    if worst <= DISTURBED:
+        return []
+    return [f"WARNING: up to {worst:.0%} of the machine went to other programs; repeat when idle."]
 
 
 def _rows(results: Sequence[Result]) -> list[tuple[str, ...]]:

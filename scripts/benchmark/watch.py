@@ -46,6 +46,13 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / TICK
 
 
+def busy_seconds() -> float:
+    """Processor time of the whole machine: all programs, interrupts, and what the host took."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return (user + nice + system + irq + softirq + steal) / TICK
+
+
 def settle(pids: Iterable[int], seconds: float = 10.0) -> None:
     """Wait until servers have no children left, so that their time is counted."""
     deadline = time.monotonic() + seconds

@@ -29,6 +29,7 @@ from netsync.errors import (
     UsageError,
 )
 from netsync.identity.contexts import Credentials, client_context, server_context
+from netsync.identity.directory import load_identity
 from netsync.identity.peer import peer_identity
 from netsync.net.dial import (
     Address,
@@ -39,7 +40,7 @@ from netsync.net.dial import (
     open_listeners,
 )
 from netsync.net.tls import TlsStream
-from tests.support.certificates import certificates, issue
+from tests.support.certificates import certificates, issue, make_authority
 
 LIMIT = 10.0
 
@@ -401,3 +402,14 @@ async def test_a_port_for_root_only_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(NetworkError) as caught:
         await open_listeners(["127.0.0.1:80"])
     says(caught.value, NetworkError, 10, "127.0.0.1:80", "permission denied", "1024")
+
+
+async def test_hosts_of_two_cas_meet_while_both_are_trusted(tmp_path: Path) -> None:
+    old, new = make_authority(tmp_path / "old"), make_authority(tmp_path / "new")
+    issue(tmp_path / "client", issuing=old)
+    both = (old / "ca.pem").read_bytes() + (new / "ca.pem").read_bytes()
+    for directory in (new, tmp_path / "client"):
+        (directory / "ca.pem").write_bytes(both)
+    client = load_identity(tmp_path / "client")
+    async with door(load_identity(new)) as opened, await dial(opened.address, client) as stream:
+        assert await stream.receive_some() == b"welcome"

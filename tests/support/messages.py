@@ -1,0 +1,126 @@
+"""Samples of every message, and the golden vectors made of them.
+
+Run as a module, this prints the vectors of the protocol version under test. They are kept in
+``tests/vectors``: when a test finds a difference, either the change of the wire was an accident,
+or it is a new protocol version and gets a file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from netsync import model
+from netsync.wire import messages as m
+from netsync.wire.codec import MESSAGES, encode
+from netsync.wire.messages import Message
+
+VECTORS = Path(__file__).parents[1] / "vectors" / f"protocol-{m.PROTOCOL}.json"
+
+DIGEST = bytes(range(16))
+LONG_DIGEST = bytes(range(32))
+
+FILE = model.Entry(b"data\xff.bin", model.Kind.FILE, 0o4755, 1000, 100, 1 << 40, -1)
+LINK = model.Entry(b"link", model.Kind.SYMLINK, 0o777, 0, 0, 0, 5, b"../else\nwhere")
+DEVICE = model.Entry(b"null", model.Kind.CHARACTER, 0o666, 0, 0, 0, 5, b"", 0x103)
+HASHED = model.Entry(b"h", model.Kind.FILE, 0o600, 2**32 - 2, 0, 3, 2**62, digest=LONG_DIGEST)
+PROBLEM = model.Problem(b"a/b\xfe", "read", "permission denied")
+VANISHED = model.Problem(b"gone", "read", "no such file or directory", vanished=True)
+
+OPTIONS = model.Options(
+    rules=(model.Rule(True, "*.tmp"), model.Rule(False, "/keep/**")),
+    keep=model.Keep(owner=False, devices=False),
+    checksum=True,
+    modify_window=10**9,
+    delete=True,
+    block_size=4096,
+    compress=3,
+    rate=1 << 20,
+)
+REPORT = model.Report(
+    files=model.Files(considered=5, created=2, failed=1, unchanged=2),
+    bytes=model.Bytes(total=10, literal=4, matched=6, wire_sent=99, wire_received=1),
+    durable=True,
+    held="25 deletions",
+    kernel="compiled",
+    problems=(PROBLEM, VANISHED),
+    problems_omitted=3,
+    notices=("device nodes were left out",),
+)
+
+SAMPLES: dict[str, tuple[Message, bytes]] = {
+    "ping": (m.Ping(), b""),
+    "fault": (m.Fault(12, "häßlich", "receive", "host:7873", "look there"), b""),
+    "fault, bare": (m.Fault(255, ""), b""),
+    "hello": (m.Hello(1, "netsync 0.1", ["zstd", "future"], 60), b""),
+    "welcome": (m.Welcome(1, "netsync 0.1", ["zstd"], "primary1"), b""),
+    "bye": (m.Bye(), b""),
+    "browse": (m.Browse("web", b"dir/\xff"), b""),
+    "browsed": (m.Browsed([m.ModuleInfo("web", ["pull", "push"])], [FILE, LINK], True), b""),
+    "open push": (m.Open(m.Direction.PUSH, [m.Place("web", b"a/")], OPTIONS), b""),
+    "open pull": (
+        m.Open(m.Direction.PULL, [m.Place("a", b""), m.Place("b", b"c")], model.Options()),
+        b"",
+    ),
+    "opened": (m.Opened(), b""),
+    "offer, single file": (m.Offer(True), b""),
+    "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
+    "list": (
+        m.List(
+            [
+                m.Listing(0, [FILE, HASHED, LINK, DEVICE], True, False, [b"skipped\xff"]),
+                m.Listing(3, [], False, True),
+            ],
+            [m.Name(1000, "anna")],
+            [m.Name(100, "users")],
+            [PROBLEM],
+        ),
+        b"",
+    ),
+    "list end": (m.ListEnd(False), b""),
+    "files": (
+        m.Files([m.FileHead(1, 3, -5, DIGEST), m.FileHead(2, 0, 2**62, DIGEST)]),
+        b"abc",
+    ),
+    "piece": (m.Piece(7, [-1, 4, 0, 2**62, 4096, 512]), b"\0\1\2\xff"),
+    "file end": (m.FileEnd(7, 2**62, 1_700_000_000_123_456_789, LONG_DIGEST), b""),
+    "unsent": (m.Unsent([7, 9], [PROBLEM, VANISHED]), b""),
+    "end": (m.End(), b""),
+    "start": (m.Start(16384, b"new\xffname"), b""),
+    "credit": (m.Credit(1 << 20), b""),
+    "wants": (m.Wants([1, 2, 2**63 - 1], [4], 5), b""),
+    "want delta": (m.WantDelta(4, 2**62, 8192, 2**63 - 1, True), b""),
+    "signature": (m.Signature(4), bytes(24)),
+    "wants end": (m.WantsEnd(), b""),
+    "applied": (
+        m.Applied([1, 4], [model.Item(model.Change.CREATED, b"a\xff", True)], 1 << 40),
+        b"",
+    ),
+    "committed": (m.Committed(REPORT), b""),
+}
+
+
+def frame_bytes(message: Message, tail: bytes = b"") -> bytes:
+    """Return the frame that carries ``message``."""
+    return b"".join(encode(message, [tail] if tail else []))
+
+
+def stream_of(samples: Sequence[tuple[Message, bytes]]) -> bytes:
+    """Return the frames of ``samples``, one behind the other."""
+    return b"".join(frame_bytes(message, tail) for message, tail in samples)
+
+
+def missing_classes() -> set[str]:
+    """Return the message classes that no sample stands for."""
+    sampled = {type(message) for message, _ in SAMPLES.values()}
+    return {cls.__name__ for cls in set(MESSAGES.values()) - sampled}
+
+
+def vectors() -> dict[str, str]:
+    """Return the samples' frames in hexadecimal."""
+    return {name: frame_bytes(*sample).hex() for name, sample in SAMPLES.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(vectors(), indent=1))  # noqa: T201 - this is what it is for

@@ -1,0 +1,88 @@
+"""Trees for tests: made from a table, read back as one, and places to put them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from netsync.names import RESERVED_PREFIX
+
+Value = bytes | str | None | Mapping[str, "Value"]
+"""A file's bytes, a link's text, None for a FIFO, or a directory's table."""
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount a file system")
+
+
+def make_tree(root: Path, table: Mapping[str, Value]) -> Path:
+    """Create ``table`` below ``root``, which is returned."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, value in table.items():
+        path = root / name
+        if isinstance(value, bytes):
+            path.write_bytes(value)
+        elif isinstance(value, str):
+            path.symlink_to(value)
+        elif value is None:
+            os.mkfifo(path)
+        else:
+            make_tree(path, value)
+    return root
+
+
+def read_tree(root: Path) -> dict[str, Value]:
+    """Return what is below ``root``, netsync's own temporaries included."""
+    table: dict[str, Value] = {}
+    for path in sorted(root.iterdir()):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            table[path.name] = path.read_bytes()
+        elif stat.S_ISLNK(mode):
+            table[path.name] = os.readlink(path)
+        elif stat.S_ISDIR(mode):
+            table[path.name] = read_tree(path)
+        else:
+            table[path.name] = None
+    return table
+
+
+def temporaries(root: Path) -> list[bytes]:
+    """Return the reserved names anywhere below ``root``."""
+    return [
+        os.fsencode(name)
+        for _, directories, files in os.walk(root)
+        for name in (*directories, *files)
+        if os.fsencode(name).startswith(RESERVED_PREFIX)
+    ]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Hold a descriptor of the directory ``path``."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: int) -> Iterator[Path]:
+    """Mount a file system of ``size`` bytes at ``path``."""
+    path.mkdir(exist_ok=True)
+    options = f"size={size},mode=0755"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def open_descriptors() -> int:
+    """Count this process's descriptors."""
+    return len(os.listdir("/proc/self/fd"))

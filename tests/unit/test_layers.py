@@ -1,0 +1,127 @@
+"""Imports only go down: the table of the design's layers, read from the code itself."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "netsync"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = {
+    "names": 0, "errors": 0, "model": 0, "__init__": 0,
+    "wire": 1, "delta": 1, "plan": 1,
+    "net": 2, "tree": 2, "identity": 2, "state": 2,
+    "transfer": 3,
+    "modes": 4, "server": 4, "mirror": 4, "monitor": 4,
+    "cli": 5, "daemon": 5, "config": 5, "__main__": 5,
+}  # fmt: skip
+"""Folders and modules by layer; sideways is allowed inside one folder, and among words and
+programs, which are single modules."""
+
+STRANGERS = [{"wire", "delta"}, {"wire", "plan"}, {"delta", "plan"}, {"net", "tree"}]
+"""Folders that never meet, not even in one module of their layer or below."""
+
+TOP = {0, 5}
+"""Layers of single modules, which may know each other."""
+
+IMPURE = {"trio", "ssl", "os", "socket", "random", "time", "datetime", "secrets", "threading"}
+PURE_FOLDERS = ["wire", "delta", "plan"]
+MAY_READ_THE_ENVIRONMENT = {"delta/kernel.py"}
+"""The choice of a kernel must be made while importing, before any configuration exists."""
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the dotted names that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(dotted: str) -> str | None:
+    """Return the folder or top-level module of netsync that ``dotted`` lies in."""
+    parts = dotted.split(".")
+    if parts[0] != "netsync":
+        return None
+    if len(parts) > 1 and parts[1] in LAYERS:
+        return parts[1]
+    return "__init__"
+
+
+@functools.cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
+def own_part(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def parts_imported(module: Path) -> set[str]:
+    found = map(part_of, imported(parsed(module)))
+    return {part for part in found if part is not None}
+
+
+def shown(module: Path) -> str:
+    return str(module.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=shown)
+def test_every_module_belongs_to_a_layer(module: Path) -> None:
+    assert own_part(module) in LAYERS
+
+
+@pytest.mark.parametrize("module", MODULES, ids=shown)
+def test_an_import_goes_down_or_sideways_inside_one_folder(module: Path) -> None:
+    own = own_part(module)
+    for part in parts_imported(module) - {own}:
+        above, below = LAYERS[own], LAYERS[part]
+        sideways = below == above and above in TOP
+        assert below < above or sideways, f"{own} (layer {above}) imports {part} (layer {below})"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if LAYERS.get(own_part(m), 9) < 3], ids=shown)
+def test_wire_delta_and_plan_never_meet_nor_do_net_and_tree(module: Path) -> None:
+    met = parts_imported(module) | {own_part(module)}
+    for strangers in STRANGERS:
+        assert not strangers <= met
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if own_part(m) in PURE_FOLDERS], ids=shown
+)
+def test_pure_folders_import_no_world(module: Path) -> None:
+    roots = {name.partition(".")[0] for name in imported(parsed(module))}
+    impure = roots & IMPURE
+    if shown(module) in MAY_READ_THE_ENVIRONMENT:
+        impure -= {"os"}
+    assert not impure
+
+
+def test_the_kernels_choice_uses_os_for_the_environment_only() -> None:
+    for name in MAY_READ_THE_ENVIRONMENT:
+        tree = ast.parse((PACKAGE / name).read_text())
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+        }
+        assert used == {"environ"}
+
+
+def test_the_walk_sees_imports_inside_functions_and_from_packages() -> None:
+    code = "def f():\n    import os.path\nfrom netsync import delta\nfrom netsync.wire import codec\n"
+    found = list(imported(ast.parse(code)))
+    assert "os.path" in found
+    assert {part_of(name) for name in found} == {None, "__init__", "delta", "wire"}

@@ -1,0 +1,126 @@
+"""Which message may come when: whole conversations, and every pair that is not allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from netsync.errors import ProtocolError
+from netsync.wire import messages as m
+from netsync.wire.codec import MESSAGES
+from netsync.wire.messages import Message
+from netsync.wire.order import TRANSITIONS, Order, State
+from tests.support.messages import SAMPLES
+
+ONE_OF = {type(message): message for message, _ in SAMPLES.values()}
+ANY_TIME = {m.Ping, m.Fault}
+
+GREETING = [m.Hello]
+ANSWERING = [m.Welcome]
+SOURCE = [
+    m.Offer, m.List, m.Files, m.List, m.Piece, m.FileEnd, m.Unsent, m.List, m.ListEnd,
+    m.Files, m.Piece, m.Piece, m.FileEnd, m.Unsent, m.End,
+]  # fmt: skip
+TARGET = [
+    m.Start, m.Wants, m.Credit, m.WantDelta, m.Signature, m.Signature, m.Applied, m.Wants,
+    m.WantsEnd, m.Applied, m.Applied, m.Committed,
+]  # fmt: skip
+NOTHING_TO_DO = [m.Offer, m.ListEnd, m.End]
+
+
+def says(order: Order, *kinds: type[Message]) -> None:
+    for kind in kinds:
+        order.check(ONE_OF[kind])
+
+
+def transfers(order: Order, role: State, kinds: list[type[Message]]) -> None:
+    order.begin(role)
+    says(order, *kinds)
+    order.finish()
+
+
+def test_a_client_may_browse_push_pull_and_leave() -> None:
+    client = Order(State.CLIENT_GREETS)
+    says(client, m.Hello, m.Browse, m.Browse, m.Open)
+    transfers(client, State.SOURCE_OFFERS, SOURCE)
+    says(client, m.Open)
+    transfers(client, State.TARGET_STARTS, TARGET)
+    says(client, m.Open)
+    transfers(client, State.SOURCE_OFFERS, NOTHING_TO_DO)
+    says(client, m.Bye)
+    assert client.state is State.CLIENT_GONE
+
+
+def test_a_server_may_answer_and_take_either_role() -> None:
+    server = Order(State.SERVER_GREETS)
+    says(server, m.Welcome, m.Browsed, m.Browsed, m.Opened)
+    transfers(server, State.TARGET_STARTS, TARGET)
+    says(server, m.Opened)
+    transfers(server, State.SOURCE_OFFERS, SOURCE)
+    assert server.state is State.SERVER_ANSWERS
+
+
+def test_finish_without_a_transfer_changes_nothing() -> None:
+    order = Order(State.CLIENT_ASKS)
+    order.finish()
+    assert order.state is State.CLIENT_ASKS
+
+
+def test_the_table_knows_every_state_and_every_message() -> None:
+    assert TRANSITIONS.keys() == set(State)
+    mentioned = {kind for row in TRANSITIONS.values() for kind in row}
+    assert mentioned | ANY_TIME == set(MESSAGES.values())
+
+
+def test_every_state_can_be_reached() -> None:
+    starts = {State.CLIENT_GREETS, State.SERVER_GREETS, State.SOURCE_OFFERS, State.TARGET_STARTS}
+    reached = starts | {State.FAILED}
+    for row in [*TRANSITIONS.values()] * len(TRANSITIONS):
+        reached |= set(row.values())
+    assert reached == set(State)
+
+
+LEGAL = {
+    State.CLIENT_GREETS: {m.Hello},
+    State.CLIENT_ASKS: {m.Browse, m.Open, m.Bye},
+    State.CLIENT_GONE: set(),
+    State.SERVER_GREETS: {m.Welcome},
+    State.SERVER_ANSWERS: {m.Browsed, m.Opened},
+    State.SOURCE_OFFERS: {m.Offer},
+    State.SOURCE_LISTS: {m.List, m.ListEnd, m.Files, m.Piece, m.FileEnd, m.Unsent},
+    State.SOURCE_SENDS: {m.Files, m.Piece, m.FileEnd, m.Unsent, m.End},
+    State.SOURCE_DONE: set(),
+    State.TARGET_STARTS: {m.Start},
+    State.TARGET_WANTS: {m.Credit, m.Wants, m.WantDelta, m.Signature, m.Applied, m.WantsEnd},
+    State.TARGET_SETTLES: {m.Applied, m.Committed},
+    State.TARGET_DONE: set(),
+    State.FAILED: set(),
+}
+PAIRS = [(state, kind) for state in State for kind in sorted(ONE_OF, key=lambda k: k.type)]
+
+
+@pytest.mark.parametrize("state", State, ids=lambda state: state.value)
+def test_only_what_the_protocol_says_may_come(state: State) -> None:
+    for kind in set(MESSAGES.values()) - ANY_TIME:
+        order = Order(state)
+        if kind in LEGAL[state]:
+            says(order, kind)
+            assert order.state is not State.FAILED
+            continue
+        with pytest.raises(ProtocolError, match=f"{kind.__name__} may not come now") as caught:
+            says(order, kind)
+        assert state.value in str(caught.value)
+        assert order.state is State.FAILED
+
+
+@pytest.mark.parametrize("state", set(State) - {State.FAILED}, ids=lambda state: state.name)
+def test_ping_and_fault_may_come_in_every_state_and_change_nothing(state: State) -> None:
+    order = Order(state)
+    says(order, m.Ping, m.Fault, m.Ping)
+    assert order.state is state
+
+
+@pytest.mark.parametrize("kind", sorted(ONE_OF, key=lambda k: k.type), ids=lambda k: k.__name__)
+def test_after_a_failure_nothing_may_come(kind: type[Message]) -> None:
+    order = Order(State.FAILED)
+    with pytest.raises(ProtocolError):
+        says(order, kind)
