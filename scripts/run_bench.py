@@ -53,6 +53,8 @@ class Measurement:
         about = report.machine(self.program)
         say(f"\n{report.table(self.results)}")
         say(self.note(about))
+        if self.options.quick:
+            say("Quick sizes: the start of the programs weighs more than the copying.")
         if self.options.json:
             sizes, results = self.sizes, self.results
             report.write_json(self.options.json, self.options, about, sizes, results)

@@ -41,7 +41,8 @@ def tour(place: Path) -> None:
     standby.mkdir()
     say()
     with step("make a tree to push") as remarks:
-        remarks.append(tree.make(source, big=big_size(place)))
+        packages = next((place / "venv").glob("lib/python*/site-packages"))
+        remarks.append(tree.make(source, packages, big_size(place)))
     with serve(netsync, place, standby) as server:
         try:
             address = server.wait_for(r"listening on (\S+)").group(1)

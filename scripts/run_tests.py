@@ -28,7 +28,7 @@ PURE = (
     "tests/unit/delta",
     "tests/contract",
     "tests/property",
-    "tests/integration/test_smoke.py",
+    "tests/integration/test_oracle.py",
 )
 NOTHING_COLLECTED = 5
 KERNEL = (

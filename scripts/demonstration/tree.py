@@ -11,12 +11,11 @@ LARGE = "database.img"
 PIECE = 1 << 20
 
 
-def make(place: Path, big: int) -> str:
-    """Copy up to 5,000 files of the standard library and of installed packages."""
+def make(place: Path, installed: Path, big: int) -> str:
+    """Copy up to 5,000 files of the standard library and of the packages installed for this."""
     place.mkdir()
     count = size = 0
-    paths = sysconfig.get_paths()
-    for library in dict.fromkeys(Path(paths[name]) for name in ("stdlib", "purelib")):
+    for library in (Path(sysconfig.get_path("stdlib")), installed):
         for found in _files(library):
             if count >= MOST_FILES:
                 break
@@ -33,7 +32,7 @@ def make(place: Path, big: int) -> str:
 
 def _files(library: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(library):
-        names[:] = sorted(set(names) - {"__pycache__", "site-packages", "dist-packages"})
+        names[:] = sorted(set(names) - {"site-packages", "dist-packages"})
         for name in sorted(files):
             path = Path(folder, name)
             if os.access(path, os.R_OK):

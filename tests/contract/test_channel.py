@@ -131,7 +131,9 @@ async def test_many_tasks_may_send_and_frames_do_not_mix(ends: Ends) -> None:
     assert seen == set(range(20))
 
 
-@pytest.mark.parametrize("cls", [RefusedError, RootError, StalledError, NetworkError, ProtocolError])
+@pytest.mark.parametrize(
+    "cls", [RefusedError, RootError, StalledError, NetworkError, ProtocolError]
+)
 async def test_a_fault_is_raised_as_the_error_the_peer_had(
     ends: Ends, cls: type[RefusedError]
 ) -> None:
@@ -172,9 +174,13 @@ async def test_the_end_after_the_last_message_is_a_network_error(ends: Ends) -> 
 async def test_sending_to_a_peer_that_has_gone_is_a_network_error(ends: Ends) -> None:
     first, second = ends
     await second.aclose()
-    with pytest.raises(NetworkError):
+
+    async def send_on() -> None:
         while True:
             await first.send(m.Signature(1), [bytes(TAIL_MAX)])
+
+    with pytest.raises(NetworkError):
+        await send_on()
 
 
 async def test_after_a_transfer_the_peer_speaks_again_as_before(ends: Ends) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.places import ROUTES, Place, Standby
 from tests.support.processes import Result, netsync, succeed
-from tests.support.trees import contents, names, write
+from tests.support.samples import contents, names, write
 
 FILES: Final[dict[str, str | bytes | None]] = {"a": "1", "d/b": "2", "empty": None}
 

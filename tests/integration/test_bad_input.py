@@ -5,6 +5,7 @@ server that goes on serving.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 from tests.support.certificates import certificates, issue
 from tests.support.places import Place, Standby, differences
 from tests.support.processes import (
+    Process,
     Result,
     Server,
     netsync,
@@ -28,7 +30,7 @@ from tests.support.processes import (
     succeed,
     wait_until,
 )
-from tests.support.trees import (
+from tests.support.samples import (
     MIB,
     PRIVILEGED,
     Facts,
@@ -62,7 +64,7 @@ def assert_failed(result: Result, code: int, *words: str) -> None:
 
 def assert_still_serves(place: Place) -> None:
     source = write(place.path.parent / f"{place.path.name}-after", {"f": "1"})
-    succeed("push", f"{source}/", f"{place.url}/after-it-all")
+    succeed("push", "--no-fsync", f"{source}/", f"{place.url}/after-it-all")
     assert contents(place.path / "after-it-all")[b"f"] == contents(source)[b"f"]
 
 
@@ -81,7 +83,8 @@ def test_a_client_of_another_ca_is_refused(place: Place) -> None:
 def test_a_client_certificate_of_another_ca_is_refused(place: Place, tmp_path: Path) -> None:
     """A client that trusts our CA but shows a certificate of another: the server refuses."""
     stranger = shutil.copytree(certificates().stranger.directory, tmp_path / "mixed")
-    shutil.copy(certificates().client.directory / "ca.pem", stranger)
+    with (stranger / "ca.pem").open("ab") as file:
+        file.write((certificates().client.directory / "ca.pem").read_bytes())
     write(place.path / "source", {"f": "1"})
     result = place.transfer("push", identity=stranger)
     assert_failed(result, 5)
@@ -216,7 +219,7 @@ def test_a_full_target_ends_the_run_and_nothing_else(
     write(source, {"large": random_bytes(3 * MIB, 99)})
     with mounted(place.path / "small", "-o", "size=1m") as small:
         write(small / "target", {"0": "old"})
-        result = place.transfer(route, *options, target="small/target")
+        result = place.transfer(route, *options, target="small/target", durable=not options)
         assert_failed(result, 11, "no space left", "free some space")
         assert result.report["result"] == "failed"
         leftover = {path for path in names(small) if b".netsync" in path}
@@ -315,14 +318,19 @@ def test_an_unknown_host(tmp_path: Path) -> None:
     assert_failed(result, 10, "no-such-host.invalid", "name not found")
 
 
+def has_lines(server: Server, count: int) -> bool:
+    return server.log.count("\n") >= count
+
+
 def test_a_client_that_is_not_netsync_does_not_harm(place: Place, standby: Standby) -> None:
     """Garbage, silence and half a handshake: one line in the log each, others are served."""
     address = ("127.0.0.1", standby.server.port)
-    for said in (b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b""):
-        before = standby.server.log.count("\n")
+    lines = standby.server.log.count("\n")
+    for count, said in enumerate((b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"")):
         with socket.create_connection(address) as client:
             client.sendall(said)
-        wait_until(lambda b=before: standby.server.log.count("\n") > b, "the log says why")
+        expected = lines + count + 1
+        wait_until(functools.partial(has_lines, standby.server, expected), "the log says why")
     with socket.create_connection(address):
         assert_still_serves(place)
     assert "Traceback" not in standby.server.log
@@ -367,31 +375,35 @@ def test_a_server_without_modules_says_what_is_missing(tmp_path: Path) -> None:
 
 # Interrupted runs
 
+SLOW: Final = ("--bwlimit", "2M", "--no-fsync")
 
-def slow_push(place: Place, *options: str) -> tuple[str, ...]:
+
+def slow_push(place: Place) -> tuple[str, ...]:
     """Return a push of some seconds that is well under way once files arrive."""
-    words = ("push", "--json", "--bwlimit", "2M", "--no-fsync", *options)
-    return (*words, f"{place.path}/source/", f"{place.url}/target")
+    return ("push", "--json", *SLOW, f"{place.path}/source/", f"{place.url}/target")
 
 
 @pytest.fixture
 def halfway(place: Place) -> tuple[Place, dict[bytes, Facts]]:
-    """A source whose files are all different from the target's, and the target's old facts."""
-    content = {f"{i:03}": random_bytes(40_000, i) for i in range(200)}
-    content["zz-large"] = random_bytes(6 * MIB, 1)
+    """A source whose files are all different from the target's, and the target's old facts.
+
+    More small files than are published at once, and behind them one that takes long.
+    """
+    content = {f"{i:03}": random_bytes(1500, i) for i in range(400)}
+    content["zz-large"] = random_bytes(6 * MIB, 1)  # alone it takes three seconds
     write(place.path / "source", {**content, "d/new": "new"})
     write(place.path / "target", {name: b"old " + name.encode() for name in content})
     return place, snapshot(place.path / "target")
 
 
-def wait_until_under_way(place: Place, before: dict[bytes, Facts]) -> None:
+def wait_until_under_way(client: Process, place: Place, before: dict[bytes, Facts]) -> None:
     target = place.path / "target"
     old = before[b"000"].mtime_ns
 
     def something_is_new() -> bool:
         return (target / "000").stat().st_mtime_ns != old
 
-    wait_until(something_is_new, "the first file is new")
+    client.wait_for(something_is_new, "the first file is new")
 
 
 def assert_nothing_is_torn(place: Place, before: dict[bytes, Facts]) -> None:
@@ -420,7 +432,7 @@ def test_an_interrupted_client_tears_nothing(
     """Whole files only, no leftovers; the server serves on and a rerun completes."""
     place, before = halfway
     with running(*slow_push(place)) as client:
-        wait_until_under_way(place, before)
+        wait_until_under_way(client, place, before)
         log = len(standby.server.log)
         client.signal(number)
         result = client.wait()
@@ -436,9 +448,9 @@ def test_an_interrupted_client_tears_nothing(
 def test_an_interrupted_pull_tears_nothing(halfway: tuple[Place, dict[bytes, Facts]]) -> None:
     """The same where the client is the target."""
     place, before = halfway
-    words = ("pull", "--json", "--bwlimit", "2M", f"{place.url}/source/", f"{place.path}/target")
+    words = ("pull", "--json", *SLOW, f"{place.url}/source/", f"{place.path}/target")
     with running(*words) as client:
-        wait_until_under_way(place, before)
+        wait_until_under_way(client, place, before)
         client.signal(signal.SIGINT)
         assert client.wait().code == 20
     assert_nothing_is_torn(place, before)
@@ -456,8 +468,8 @@ def test_a_server_killed_halfway_is_a_network_failure(
     ends = (f"{place.path}/source/", f"{far}/target")
     if direction == "pull":
         ends = (f"{far}/source/", f"{place.path}/target")
-    with running(direction, "--json", "--bwlimit", "2M", *ends) as client:
-        wait_until_under_way(place, before)
+    with running(direction, "--json", *SLOW, *ends) as client:
+        wait_until_under_way(client, place, before)
         server.signal(signal.SIGKILL)
         result = client.wait(10)
     assert_failed(result, 10)
@@ -471,9 +483,9 @@ def test_a_client_that_goes_away_disturbs_nobody(
 ) -> None:
     """While one client is killed in the middle, the other's transfer finishes as if alone."""
     place, before = halfway
-    other = ("push", "--json", "--bwlimit", "4M", f"{place.path}/source/", f"{place.url}/other")
+    other = ("push", "--json", *SLOW, f"{place.path}/source/", f"{place.url}/other")
     with running(*slow_push(place)) as victim, running(*other) as bystander:
-        wait_until_under_way(place, before)
+        wait_until_under_way(victim, place, before)
         assert bystander.running
         victim.signal(signal.SIGKILL)
         victim.wait()
@@ -489,9 +501,9 @@ def test_a_stopped_server_stalls_the_client_no_longer_than_its_timeout(
     place, before = halfway
     server = serve("--module", f"m={standby.root}")
     far = server.url(f"m/{place.path.name}/target")
-    words = ("push", "--bwlimit", "1M", "--timeout", "1s", f"{place.path}/source/", far)
+    words = ("push", *SLOW, "--timeout", "1s", f"{place.path}/source/", far)
     with running(*words) as client:
-        wait_until_under_way(place, before)
+        wait_until_under_way(client, place, before)
         server.signal(signal.SIGSTOP)
         try:
             result = client.wait()

@@ -15,7 +15,7 @@ from netsync.delta import kernel
 from tests.support.certificates import certificates
 from tests.support.places import MODULE, ROUTES, Place, Standby
 from tests.support.processes import Result, netsync, running, succeed
-from tests.support.trees import PRIVILEGED, build_tree, names, random_bytes, snapshot, write
+from tests.support.samples import PRIVILEGED, build_tree, names, random_bytes, snapshot, write
 
 COUNTERS: Final = [
     "considered", "created", "updated", "metadata", "deleted", "unchanged", "failed",
@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_the_real_run_does(changed: Place, route: str) -> No
     before = snapshot(changed.path)
     dry = changed.transfer(route, "-n", "-i", "--delete")
     assert snapshot(changed.path) == before
-    real = changed.transfer(route, "-i", "--delete")
+    real = changed.transfer(route, "-i", "--delete", durable=True)
     assert (dry.code, dry.stderr) == (real.code, real.stderr) == (0, "")
     assert dry.changes == real.changes == CHANGES
     command = "pull" if route == "pull" else "push"
@@ -192,6 +192,7 @@ def test_not_durable_without_fsync(place: Place) -> None:
     """--no-fsync does not wait for the disk, and the report admits it."""
     write(place.path / "source", {"f": "1"})
     assert_report(place.transfer("push", "--no-fsync"), durable=False)
+    assert_report(place.transfer("push", durable=True), durable=True)
 
 
 def test_quiet_prints_nothing_and_errors_remain(place: Place) -> None:

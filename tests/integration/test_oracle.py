@@ -11,13 +11,13 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from tests.support.places import ROUTES, Place, Standby, differences, rsync
 from tests.support.processes import Result
-from tests.support.trees import (
+from tests.support.samples import (
     Editor,
     Facts,
     build_tree,
@@ -41,7 +41,6 @@ COPIES: Final = [
     ("push", ("--block-size", "4K")),
     ("pull", ("--numeric-ids",)),
     ("push", ("--checksum",)), ("local", ("--checksum",)),
-    ("local", ("--no-fsync",)),
     ("push", ("-aHAXSz", "--delete", "--partial")),
 ]  # fmt: skip
 ROUNDS: Final = [("-c",), (), ("--inplace",), ("-z", "--block-size", "1K"), ("--whole-file",)]
@@ -80,12 +79,12 @@ def test_a_copy_is_equal_and_a_second_run_has_nothing_to_do(
     """Every route and option copies all there is; the second run finds all of it unchanged."""
     above = Place(place.path.parent, place.url.rpartition("/")[0])
     target = f"{place.path.name}/target"
-    first = done(above.transfer(route, *options, source=f"{original.name}/", target=target))
+    ends: dict[str, Any] = {"source": f"{original.name}/", "target": target, "durable": not options}
+    first = done(above.transfer(route, *options, **ends))
     assert_equal(original, place.path / "target")
     assert first.files["created"] == first.files["considered"] == len(names(original))
     assert first.bytes["literal"] == first.bytes["total"]
-    again = above.transfer(route, *options, source=f"{original.name}/", target=target)
-    assert_nothing_to_do(again)
+    assert_nothing_to_do(above.transfer(route, *options, **ends))
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -309,5 +308,7 @@ def test_a_full_directory_is_only_replaced_with_delete(place: Place) -> None:
     assert result.changes == ["! l", "! x", "+ y/"]
     assert result.report["result"] == "partial"
     assert (target / "x" / "in").read_text() == "1"
-    done(place.transfer("push", "--delete"))
+    dry = done(place.transfer("push", "--delete", "-i", "-n"))
+    real = done(place.transfer("push", "--delete", "-i"))
+    assert dry.changes == real.changes == ["+ l", "+ x", "- l/", "- l/in", "- x/", "- x/in"]
     assert_equal(source, target)

@@ -27,9 +27,7 @@ numbers = st.integers(0, 2**63 - 1)
 drawn: st.SearchStrategy[Sent] = st.one_of(
     st.sampled_from(list(SAMPLES.values())),
     with_tail(st.builds(m.Signature, numbers)),
-    with_tail(
-        st.builds(m.Piece, numbers, st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40))
-    ),
+    with_tail(st.builds(m.Piece, numbers, st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40))),
     st.tuples(st.builds(m.Start, numbers, st.binary(max_size=255)), st.just(b"")),
     st.tuples(
         st.builds(m.Fault, st.integers(1, 255), st.text(max_size=99), hint=st.text(max_size=9)),

@@ -16,6 +16,7 @@ def os_error(*numbers: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        assert error.errno in numbers, f"{error} is not {names}"
+        if error.errno not in numbers:
+            pytest.fail(f"{error} is not {names}")
     else:
         pytest.fail(f"did not fail with {names}")

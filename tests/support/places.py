@@ -34,14 +34,19 @@ class Place:
         *options: str,
         source: str = "source/",
         target: str = "target",
+        durable: bool = False,
         **more: Any,
     ) -> Result:
-        """Copy ``source`` to ``target``, both names here, the way ``route`` says."""
+        """Copy ``source`` to ``target``, both names here, the way ``route`` says.
+
+        Without waiting for the disk, unless ``durable``: it may be slow, and others use it.
+        """
         near, far = f"{self.path}/", f"{self.url}/"
         command = "pull" if route == "pull" else "push"
         first = (far if route == "pull" else near) + source
         last = (far if route == "push" else near) + target
-        return netsync(command, "--json", *options, first, last, **more)
+        flush = () if durable else ("--no-fsync",)
+        return netsync(command, "--json", *flush, *options, first, last, **more)
 
 
 def rsync(*arguments: str | Path) -> str:

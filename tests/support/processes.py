@@ -119,6 +119,19 @@ class Process:
             raise AssertionError(f"still running after {seconds:g} seconds") from None
         return Result(code, self.stdout, self.stderr)
 
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until ``condition`` holds; fail when it does not come, or this ends first."""
+
+        def holds() -> bool:
+            alive = self.running
+            return bool(condition()) or not alive
+
+        try:
+            wait_until(holds, what)
+            assert condition(), f"{what}: ended before"
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.stdout} {self.stderr}") from None
+
     @property
     def running(self) -> bool:
         """Tell whether it has not ended."""
@@ -230,7 +243,7 @@ class Server(Process):
         """Send SIGHUP and wait until it is dealt with."""
         before = self.log.count("reload")
         self.signal(signal.SIGHUP)
-        wait_until(lambda: self.log.count("reload") > before, "the server has reloaded")
+        self.wait_for(lambda: self.log.count("reload") > before, "the server has reloaded")
 
     def stop(self) -> Result:
         """Stop in good order."""

@@ -89,16 +89,16 @@ def test_an_import_goes_down_or_sideways_inside_one_folder(module: Path) -> None
         assert below < above or sideways, f"{own} (layer {above}) imports {part} (layer {below})"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if LAYERS.get(own_part(m), 9) < 3], ids=shown)
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if LAYERS.get(own_part(m), 9) < 3], ids=shown
+)
 def test_wire_delta_and_plan_never_meet_nor_do_net_and_tree(module: Path) -> None:
     met = parts_imported(module) | {own_part(module)}
     for strangers in STRANGERS:
         assert not strangers <= met
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if own_part(m) in PURE_FOLDERS], ids=shown
-)
+@pytest.mark.parametrize("module", [m for m in MODULES if own_part(m) in PURE_FOLDERS], ids=shown)
 def test_pure_folders_import_no_world(module: Path) -> None:
     roots = {name.partition(".")[0] for name in imported(parsed(module))}
     impure = roots & IMPURE
@@ -121,7 +121,9 @@ def test_the_kernels_choice_uses_os_for_the_environment_only() -> None:
 
 
 def test_the_walk_sees_imports_inside_functions_and_from_packages() -> None:
-    code = "def f():\n    import os.path\nfrom netsync import delta\nfrom netsync.wire import codec\n"
+    code = (
+        "def f():\n    import os.path\nfrom netsync import delta\nfrom netsync.wire import codec\n"
+    )
     found = list(imported(ast.parse(code)))
     assert "os.path" in found
     assert {part_of(name) for name in found} == {None, "__init__", "delta", "wire"}

@@ -109,6 +109,14 @@ def test_a_pattern_that_cannot_select_is_refused_with_words(pattern: str) -> Non
     assert "read pattern" in str(caught.value)
 
 
+@pytest.mark.timeout(3)
+def test_a_peers_pattern_of_many_stars_is_decided_at_once() -> None:
+    """The match must not try every way to share a name among the stars: it stops the server."""
+    rules = excluding("*a" * 12 + "b")
+    assert not rules.excludes(b"a" * 200, directory=False)
+    assert rules.excludes(b"a" * 200 + b"b", directory=False)
+
+
 def test_rules_are_compiled_in_a_bounded_time_even_when_long() -> None:
     rules = excluding(*("x" * 4096 for _ in range(50)))
     assert not rules.excludes(b"y" * 4096, directory=False)

@@ -78,9 +78,9 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
 def test_a_link_anywhere_in_the_path_is_an_error(tmp_path: Path, path: bytes) -> None:
     make_tree(tmp_path, {"root": {"link": "../outside", "real": {"link": "../../outside"}}})
     make_tree(tmp_path / "outside", {"sub": {}})
-    with opened(tmp_path / "root") as root, Directories(root) as directories:
-        with os_error(errno.ELOOP, errno.ENOTDIR):
-            directories.fd(path)
+    refused = os_error(errno.ELOOP, errno.ENOTDIR)
+    with opened(tmp_path / "root") as root, Directories(root) as directories, refused:
+        directories.fd(path)
 
 
 def test_a_directory_swapped_for_a_link_is_an_error_once_forgotten(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_a_directory_swapped_for_a_link_is_an_error_once_forgotten(tmp_path: Pat
 
 def test_a_file_in_the_path_is_an_error(tmp_path: Path) -> None:
     make_tree(tmp_path, {"file": b"x"})
-    with opened(tmp_path) as root, Directories(root) as directories:
-        with pytest.raises(NotADirectoryError):
-            directories.fd(b"file")
+    refused = pytest.raises(NotADirectoryError)
+    with opened(tmp_path) as root, Directories(root) as directories, refused:
+        directories.fd(b"file")
 
 
 def test_forget_drops_a_directory_and_all_below_it_but_no_namesake(tmp_path: Path) -> None:

@@ -95,9 +95,8 @@ def test_a_name_that_became_a_link_since_is_not_followed(tmp_path: Path) -> None
     make_tree(tmp_path, {"victim": b"x", "name": "victim"})
     before = facts(tmp_path / "victim")
     thought = Entry(b"name", Kind.FILE, 0o600, os.getuid(), os.getgid(), 1, 5)
-    with opened(tmp_path) as directory:
-        with contextlib.suppress(OSError):
-            set_on_name(directory, b"name", thought, Attributes(0o4777, None, None, TIME))
+    with opened(tmp_path) as directory, contextlib.suppress(OSError):
+        set_on_name(directory, b"name", thought, Attributes(0o4777, None, None, TIME))
     assert facts(tmp_path / "victim") == before
 
 
@@ -180,9 +179,7 @@ def test_without_replace_what_is_there_stays(tmp_path: Path) -> None:
 def test_a_directory_in_the_way_of_a_special_entry_leaves_no_temporary(tmp_path: Path) -> None:
     make_tree(tmp_path, {"name": {"kept": b"x"}})
     with opened(tmp_path) as directory, pytest.raises(IsADirectoryError):
-        create_special(
-            directory, LINK, Attributes(None, None, None, None), replace=True
-        )
+        create_special(directory, LINK, Attributes(None, None, None, None), replace=True)
     assert read_tree(tmp_path) == {"name": {"kept": b"x"}}
 
 

@@ -35,7 +35,9 @@ def test_there_is_a_sample_of_every_message() -> None:
 
 
 def test_message_types_are_unique_and_fit_a_byte() -> None:
-    classes = [cls for cls in vars(m).values() if isinstance(cls, type) and issubclass(cls, Message)]
+    classes = [
+        cls for cls in vars(m).values() if isinstance(cls, type) and issubclass(cls, Message)
+    ]
     classes.remove(Message)
     assert len(MESSAGES) == len(classes)
     assert all(0 < number < 256 for number in MESSAGES)
@@ -105,7 +107,10 @@ MALFORMED: dict[str, tuple[type[Message], object]] = {
     "entry with a text name": (m.List, {"listings": [[0, [["n", *GOOD_ENTRY[1:]]], True]]}),
     "entry of no kind": (m.List, {"listings": [[0, [[b"n", 9, 0, 0, 0, 0, 0]], True]]}),
     "entry of kind 0": (m.List, {"listings": [[0, [[b"n", 0, 0, 0, 0, 0, 0]], True]]}),
-    "entry mode over 12 bits": (m.List, {"listings": [[0, [[b"n", 1, 0o10000, 0, 0, 0, 0]], True]]}),
+    "entry mode over 12 bits": (
+        m.List,
+        {"listings": [[0, [[b"n", 1, 0o10000, 0, 0, 0, 0]], True]]},
+    ),
     "entry with negative uid": (m.List, {"listings": [[0, [[b"n", 1, 0, -1, 0, 0, 0]], True]]}),
     "entry with negative size": (m.List, {"listings": [[0, [[b"n", 1, 0, 0, 0, -1, 0]], True]]}),
     "entry of 2**63 bytes": (m.List, {"listings": [[0, [[b"n", 1, 0, 0, 0, 2**63, 0]], True]]}),
@@ -169,7 +174,7 @@ def test_a_body_cut_anywhere_is_a_protocol_error(message: Message, tail: bytes) 
 
 def test_a_body_over_its_limit_is_a_defect_of_this_side() -> None:
     entry = Entry(b"n" * 255, Kind.FILE, 0, 0, 0, 0, 0)
-    with pytest.raises(ValueError, match="List of .* bytes is too long"):
+    with pytest.raises(ValueError, match=r"List of .* bytes is too long"):
         encode(m.List([m.Listing(0, [entry] * 1000, final=True)]))
 
 
@@ -261,8 +266,8 @@ def test_a_compressed_tail_of_nothing_is_nothing() -> None:
         announced(0, zstd(TEXT)),
         announced(len(TEXT), b"\0" + zstd(TEXT)),
     ],
-    ids=["no length", "half a length", "no data", "no zstd", "cut", "cut early", "longer", "shorter",
-         "said empty", "shifted"],
+    ids=["no length", "half a length", "no data", "no zstd", "cut", "cut early", "longer",
+         "shorter", "said empty", "shifted"],
 )  # fmt: skip
 def test_a_damaged_compressed_tail_is_a_protocol_error(frame: Frame) -> None:
     with pytest.raises(ProtocolError):
