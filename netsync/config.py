@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from netsync.net.address import parse_address
 from netsync.server.modules import EVERYONE, Module, Right
 
 DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
+_SECTIONS: Final = frozenset({"server", "module"})
 DEFAULT_LISTEN: Final = "0.0.0.0:7873"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
@@ -49,13 +50,6 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
     special: bool = False
 
 
-class Document(Struct, forbid_unknown_fields=True):
-    """A whole file."""
-
-    server: ServerSection = msgspec.field(default_factory=ServerSection)
-    module: dict[str, ModuleSection] = {}
-
-
 class Config(Struct, frozen=True):
     """What a server runs with. ``identity`` None means the default directory."""
 
@@ -73,15 +67,17 @@ def load_config(file: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(error), op="read", where=str(file), hint="fix the syntax") from error
     _refuse_not_yet(file, raw)
-    try:
-        document = msgspec.convert(raw, Document)
-    except msgspec.ValidationError as error:
-        raise _explained(file, str(error)) from error
-    for address in document.server.listen:
+    for key in raw.keys() - _SECTIONS:
+        raise _unknown(file, key, key, sorted(_SECTIONS))
+    server = _section(file, "server", raw.get("server", {}), ServerSection)
+    for address in server.listen:
         _check_address(file, address)
-    modules = {name: _module(file, name, section) for name, section in document.module.items()}
-    identity = Path(document.server.identity) if document.server.identity else None
-    return Config(tuple(document.server.listen), identity, modules)
+    modules: dict[str, Module] = {}
+    for name, section in _table(file, "module", raw.get("module", {})).items():
+        found = _section(file, f"module.{name}", section, ModuleSection)
+        modules[name] = _module(file, name, found)
+    identity = Path(server.identity) if server.identity else None
+    return Config(tuple(server.listen), identity, modules)
 
 
 def module_from_flag(text: str) -> Module:
@@ -139,23 +135,37 @@ def _wrong(file: Path, key: str, why: str, hint: str = "") -> ConfigError:
     return ConfigError(f"{shown(key.encode())}: {why}", op="read", where=str(file), hint=hint)
 
 
-_UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
-_EXPECTED: Final = re.compile(r"Expected `(?P<type>\w+)[^`]*`.* - at `\$\.?(?P<at>[^`]*)`")
-_MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)` - at `\$\.?(?P<at>[^`]*)`")
+_UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
+_MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
+_EXPECTED: Final = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?:[^$]*`\$(?P<at>[\w.]*))?")
+
+Section = TypeVar("Section", bound=Struct)
 
 
-def _explained(file: Path, words: str) -> ConfigError:
-    """Put a validation error into an administrator's words."""
+def _table(file: Path, key: str, raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise _wrong(file, key, "must be a table", f"write [{key}.NAME]")
+    return raw
+
+
+def _section(file: Path, key: str, raw: object, kind: type[Section]) -> Section:
+    """Return one section as a value; say in an administrator's words what is wrong with it."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        words = str(error)
     if match := _UNKNOWN.search(words):
-        at = match["at"] or ""
-        section = ServerSection if at == "server" else ModuleSection if at else Document
-        known = list(section.__struct_fields__)
-        near = difflib.get_close_matches(match["field"], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-        return _wrong(file, ".".join(filter(None, (at, match["field"]))), "unknown key", hint)
+        field = match["field"]
+        raise _unknown(file, f"{key}.{field}", field, list(kind.__struct_fields__))
     if match := _MISSING.search(words):
-        return _wrong(file, match["at"], f"the key {match['field']!r} is missing", "add it")
+        raise _wrong(file, key, f"the key {match['field']!r} is missing", "add it")
     if match := _EXPECTED.search(words):
         wanted = _TYPES.get(match["type"], match["type"])
-        return _wrong(file, match["at"], f"must be {wanted}")
-    return ConfigError(words, op="read", where=str(file))
+        raise _wrong(file, key + (match["at"] or ""), f"must be {wanted}")
+    raise _wrong(file, key, words)
+
+
+def _unknown(file: Path, key: str, field: str, known: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(field, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
+    return _wrong(file, key, "unknown key", hint)

@@ -28,7 +28,8 @@ class NetsyncError(Exception):
         super().__init__(why)
         self.why = why
         self.op = op
-        self.where = shown(where) if isinstance(where, bytes) else where
+        raw = where if isinstance(where, bytes) else where.encode("utf-8", "surrogateescape")
+        self.where = shown(raw)
         self.hint = hint
 
     def __str__(self) -> str:
@@ -145,7 +146,7 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
     """Return the error that explains a nursery's group of them, or None.
 
     Anything that is no ``NetsyncError`` is a defect and must surface as it is. Of several, what
-    a peer or disk said comes before the connection that broke because of it.
+    a peer or disk said comes before silence, and that before a connection that broke.
     """
     errors: list[NetsyncError] = []
     for error in group.exceptions:
@@ -158,4 +159,7 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
             errors.append(error)
         else:
             return None
-    return min(errors, key=lambda error: error.retryable, default=None)
+    def rank(error: NetsyncError) -> tuple[bool, bool]:
+        return error.retryable, isinstance(error, NetworkError)
+
+    return min(errors, key=rank, default=None)

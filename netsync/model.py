@@ -75,7 +75,7 @@ class Rule(Struct, frozen=True, array_like=True):
     """One ``--exclude`` or ``--include`` in the order of the command line."""
 
     exclude: bool
-    pattern: Text
+    pattern: Annotated[bytes, Meta(max_length=4096)]
 
 
 class Keep(Struct, frozen=True):

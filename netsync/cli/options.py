@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -127,7 +128,7 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
             f"--block-size {block_size} is not a power of two from {BLOCK_MIN} to {BLOCK_FREE}"
         )
     return Options(
-        rules=tuple(Rule(rule[0] == "-", rule[1:]) for rule in given["rules"]),
+        rules=tuple(Rule(rule[0] == "-", os.fsencode(rule[1:])) for rule in given["rules"]),
         keep=Keep(**{name: not given[f"no_{name}"] for name in _KEPT}),
         numeric_ids=given["numeric_ids"],
         checksum=given["checksum"],

@@ -62,7 +62,7 @@ class Display:
                 get_renderable=self._render,
                 console=Console(file=sys.stderr),
                 refresh_per_second=REFRESH_PER_SECOND,
-                transient=True,
+                transient=sys.stderr.isatty(),
             )
             if live
             else None

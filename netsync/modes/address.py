@@ -35,14 +35,12 @@ def parse_address(text: str) -> Remote | bytes:
         raise UsageError("an address is empty", hint="give a path or HOST::MODULE/PATH")
     if text.startswith(_SCHEME):
         return _parse_url(text)
-    host, separator, rest = text.partition("::")
+    if text.startswith("["):
+        host, separator, rest = text[1:].partition("]::")
+    else:
+        host, separator, rest = text.partition("::")
     if separator and "/" not in host:
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
         return _remote(host, DEFAULT_PORT, rest, text)
-    bracket, separator, rest = text.partition("]::")
-    if separator and bracket.startswith("[") and "/" not in bracket:
-        return _remote(bracket[1:], DEFAULT_PORT, rest, text)
     return os.fsencode(text)
 
 

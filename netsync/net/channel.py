@@ -32,6 +32,8 @@ from netsync.wire.order import Order, State
 
 _JOIN_MAX: Final = 128 * 1024
 """Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
+FAULT_TEXT: Final = 2048
+"""Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
 _SEND_SLICE: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 """How long a closing side waits for the peer to take its last words."""
@@ -79,7 +81,10 @@ class Channel(Protocol):
 
 def fault_from(error: NetsyncError) -> Fault:
     """Return ``error`` as a message."""
-    text = (part[:4096] for part in (error.why, error.op, error.where, error.hint))
+    text = [
+        part.encode("utf-8", "backslashreplace").decode()[:FAULT_TEXT]
+        for part in (error.why, error.op, error.where, error.hint)
+    ]
     return Fault(error.exit_code, *text)
 
 
@@ -105,6 +110,7 @@ class StreamChannel:
         self._last_sent = -math.inf
         self._ping_every = timeout / 3
         self._welcomed = False
+        self._send_failure: NetsyncError | None = None
 
     @property
     def wire(self) -> tuple[int, int]:
@@ -118,8 +124,14 @@ class StreamChannel:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
         async with self._sending:
-            for buffer in buffers:
-                await self._send_buffer(memoryview(buffer))
+            if self._send_failure is not None:
+                raise self._send_failure  # what broke the stream, not that it is broken
+            try:
+                for buffer in buffers:
+                    await self._send_buffer(memoryview(buffer))
+            except NetsyncError as error:
+                self._send_failure = error
+                raise
             self._last_sent = trio.current_time()
 
     async def _send_buffer(self, buffer: memoryview) -> None:

@@ -37,11 +37,10 @@ _ENTER: Final = 0o700
 
 
 class Compared(NamedTuple):
-    """What one message led to: wanted files, credit to return, the next undecided number."""
+    """What one message led to: wanted files, and the next undecided number."""
 
     whole: list[Wanted]
     deltas: list[Wanted]
-    entries: int
     decided: int
 
 
@@ -100,7 +99,7 @@ class Comparer:
         root = self._open[0]
         present = root_entry(self._directories.root)
         verdict = decide(offered, present, self._policy, self._owner(offered))
-        root.wanted = self._attributes(offered)
+        root.wanted = self._attributes(offered, present)
         root.touched = root.touched or verdict is Verdict.METADATA
 
     def compare(self, message: List) -> Compared:
@@ -110,16 +109,14 @@ class Comparer:
         for problem in message.problems:
             self.tally.problem(problem)
         self._whole, self._deltas = [], []
-        entries = 0
         for listing in message.listings:
-            entries += max(1, len(listing.entries))
             try:
                 self._listing(listing)
             except OSError as error:
                 if is_fatal(error):
                     raise root_error(error, op="write", where=b".") from error
                 raise
-        return Compared(self._whole, self._deltas, entries, self._next_number)
+        return Compared(self._whole, self._deltas, self._next_number)
 
     @property
     def all_ended(self) -> bool:
@@ -230,7 +227,7 @@ class Comparer:
     def _metadata(self, directory: _Directory, entry: Entry, present: Entry, path: bytes) -> None:
         if not self._options.dry_run:
             fd = self._directories.fd(directory.path)
-            set_on_name(fd, entry.name, present, self._attributes(entry))
+            set_on_name(fd, entry.name, present, self._attributes(entry, present))
         self.tally.change(Change.METADATA, path)
         self.tally.settled += entry.size
 
@@ -243,10 +240,12 @@ class Comparer:
         wanted = Wanted(number, directory.path, entry, present if updated else None, change)
         if present is not None and present.kind is Kind.DIRECTORY:
             wanted.in_the_way = self._clear_directory(directory, entry)
+            if wanted.in_the_way:
+                self.doomed.append(Doomed(wanted.path))
         if self._options.dry_run:
             self.tally.change(change, wanted.path)
             return
-        wanted.attributes = self._attributes(entry, new=not updated)
+        wanted.attributes = self._attributes(entry, wanted.present)
         smallest = min(entry.size, present.size) if updated and present else 0
         delta = smallest >= DELTA_MIN and not self._options.whole_file
         (self._deltas if delta else self._whole).append(wanted)
@@ -256,12 +255,12 @@ class Comparer:
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
-        attributes = self._attributes(entry, new=not same_kind)
+        attributes = self._attributes(entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self._clear_directory(directory, entry):
                 self.doomed.append(Doomed(path, entry, attributes))
                 return
-            present = None
+            present = None  # replaced by nothing: the way is clear
         if not self._options.dry_run:
             fd = self._directories.fd(directory.path)
             create_special(fd, entry, attributes, replace=present is not None)
@@ -278,7 +277,7 @@ class Comparer:
         if names:
             if not self._options.delete:
                 raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
-            return not self._options.dry_run
+            return True
         if not self._options.dry_run:
             self._directories.forget(path)
             os.rmdir(entry.name, dir_fd=fd)
@@ -358,12 +357,17 @@ class Comparer:
     def _owner(self, entry: Entry) -> tuple[int, int]:
         return self._users[entry.uid], self._groups[entry.gid]
 
-    def _attributes(self, entry: Entry, *, new: bool = True) -> Attributes:
-        """Return what to set on an entry, ``new`` or already there."""
+    def _attributes(
+        self, entry: Entry, present: Entry | None = None, *, new: bool = True
+    ) -> Attributes:
+        """Return what to set on a ``new`` entry, or on one that replaces ``present``."""
         uid, gid = self._owner(entry)
         keep = self._options.keep
+        mode = present.mode if present is not None else None
+        if keep.perms or (new and present is None):
+            mode = self._policy.mode(entry)
         return Attributes(
-            self._policy.mode(entry) if new or keep.perms else None,
+            mode,
             uid if self._policy.owner else None,
             gid if self._policy.keeps_group(gid) else None,
             entry.mtime_ns if keep.times else None,

@@ -74,8 +74,9 @@ class Finisher:
         assert doomed.special is not None
         assert doomed.attributes is not None
         try:
-            fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
-            create_special(fd, doomed.special, doomed.attributes, replace=False)
+            if not self._options.dry_run:
+                fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
+                create_special(fd, doomed.special, doomed.attributes, replace=False)
         except OSError as error:
             self.tally.fail(doomed.path, "replace", error)
         else:

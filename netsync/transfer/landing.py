@@ -26,7 +26,7 @@ from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.durable import flush
 from netsync.tree.output import Output
-from netsync.tree.place import set_on_descriptor
+from netsync.tree.place import Attributes, set_on_descriptor
 from netsync.tree.read import open_regular, read_fully
 from netsync.wire.messages import FileEnd, FileHead, Files, Piece, Unsent
 
@@ -121,24 +121,24 @@ class Lander:
             raise ProtocolError("files do not fit their frame", op="receive")
 
     def _stage_small(self, wanted: Wanted, head: FileHead, data: memoryview) -> None:
-        output = Output.create(
-            self._directories.fd(wanted.directory), wanted.name, inplace=self._inplace(wanted)
+        output = Output.complete(
+            self._directories.fd(wanted.directory),
+            wanted.name,
+            data,
+            _as_sent(wanted.attributes, head.mtime_ns),
+            inplace=self._inplace(wanted),
         )
-        try:
-            output.write(data, 0)
-            self._complete(wanted, output, head.size, head.mtime_ns)
-        except OSError:
-            self._discard(wanted, output)
-            raise
+        self._arrived(wanted, output, head.size)
         self.tally.literal += head.size
 
     def _complete(self, wanted: Wanted, output: Output, size: int, mtime_ns: int) -> None:
         """Set the metadata of a written file and put it into the batch."""
         output.truncate(size)
-        attributes = wanted.attributes
-        if attributes.mtime_ns not in (None, mtime_ns):
-            attributes = msgspec.structs.replace(attributes, mtime_ns=mtime_ns)
-        set_on_descriptor(output.fd, attributes)
+        set_on_descriptor(output.fd, _as_sent(wanted.attributes, mtime_ns))
+        self._arrived(wanted, output, size)
+
+    def _arrived(self, wanted: Wanted, output: Output, size: int) -> None:
+        """Put a complete file into the batch."""
         wanted.arrived = True
         self._batch.append((wanted, output))
         self._batch_bytes += size
@@ -260,6 +260,9 @@ class Lander:
                 self._ignored.remove(number)
                 continue
             wanted = self._void(number) or self._expect(number)
+            if message.retry and wanted.attempts < ATTEMPTS_MAX:
+                self._ask_again(wanted)
+                continue
             self.tally.change(Change.FAILED, wanted.path)
             self.tally.problem(problem)
             self._settle(wanted)
@@ -327,13 +330,16 @@ class Lander:
 
     def _retry(self, wanted: Wanted, why: str) -> None:
         """Ask for a file again, whole; give it up when that has been done enough."""
-        wanted.attempts += 1
-        wanted.basis_size = 0
-        if wanted.attempts > ATTEMPTS_MAX:
+        if wanted.attempts < ATTEMPTS_MAX:
+            self._ask_again(wanted)
+        else:
             self.tally.fail(wanted.path, "verify", why)
             self._settle(wanted)
-        else:
-            self.again.append(wanted)
+
+    def _ask_again(self, wanted: Wanted) -> None:
+        wanted.attempts += 1
+        wanted.basis_size = 0
+        self.again.append(wanted)
 
     def _give_up(self, incoming: _Incoming, error: OSError) -> None:
         self._incoming = None
@@ -358,3 +364,10 @@ class Lander:
             output.discard(self._directories.fd(wanted.directory))
         except OSError:
             output.close()  # its directory is gone, and a temporary's name with it
+
+
+def _as_sent(attributes: Attributes, mtime_ns: int) -> Attributes:
+    """Return what to set when the file's time is not the listed one any more."""
+    if attributes.mtime_ns in (None, mtime_ns):
+        return attributes
+    return msgspec.structs.replace(attributes, mtime_ns=mtime_ns)

@@ -22,10 +22,11 @@ from netsync.names import join
 from netsync.plan.filters import Filter
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.directories import Directories
+from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.read import open_regular
 from netsync.tree.roots import SourceRoot
-from netsync.tree.scan import entry_at, names_in
+from netsync.tree.scan import entry_at, entry_from, names_in
 from netsync.wire.messages import List, Listing
 
 CHUNK_ENTRIES: Final = 512
@@ -63,10 +64,19 @@ class Node:
         return join(self.path, name)
 
 
+class _Run(NamedTuple):
+    """Consecutive names of a listed directory that are together in a real one."""
+
+    root: int
+    directory: bytes
+    names: Sequence[bytes]
+    real: Sequence[bytes]
+
+
 class _Places(Protocol):
     """Where the names of one listed directory really are, the place that counts first."""
 
-    def names(self) -> Sequence[bytes]: ...
+    def runs(self) -> Iterator[_Run]: ...
     def first(self, name: bytes) -> Located: ...
     def others(self, name: bytes) -> Sequence[Located]: ...
 
@@ -78,8 +88,10 @@ class _OnePlace(NamedTuple):
     directory: bytes
     sorted_names: list[bytes]
 
-    def names(self) -> Sequence[bytes]:
-        return self.sorted_names
+    def runs(self) -> Iterator[_Run]:
+        for start in range(0, len(self.sorted_names), CHUNK_ENTRIES):
+            names = self.sorted_names[start : start + CHUNK_ENTRIES]
+            yield _Run(self.root, self.directory, names, names)
 
     def first(self, name: bytes) -> Located:
         return Located(self.root, self.directory, name)
@@ -93,8 +105,11 @@ class _MergedPlaces(NamedTuple):
 
     places: dict[bytes, list[Located]]
 
-    def names(self) -> Sequence[bytes]:
-        return sorted(self.places)
+    def runs(self) -> Iterator[_Run]:
+        """Yield the names one by one: merged directories are few."""
+        for name in sorted(self.places):
+            root, directory, real = self.first(name)
+            yield _Run(root, directory, [name], [real])
 
     def first(self, name: bytes) -> Located:
         return self.places[name][0]
@@ -185,7 +200,8 @@ class Lister:
         named = not self._options.numeric_ids
         users = self._users.new({entry.uid for entry in owned}) if named else []
         groups = self._groups.new({entry.gid for entry in owned}) if named else []
-        return Batch(List(listings, users, groups, self._take_problems()), chunks, entries, size)
+        message = List(listings, users, groups, self._take_problems())
+        return Batch(message, chunks, max(1, entries), size)
 
     def _take_problems(self) -> list[Problem]:
         """Return the problems found so far, as many as fit a message."""
@@ -206,8 +222,7 @@ class Lister:
         children: list[Node] = []
         partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
         part = _Part(self._next_number)
-        for name in places.names():
-            entry = self._entry(node, name, places.first(name))
+        for name, entry in self._entries(node, places):
             if entry is None:
                 part.protect(name)
             elif not self._excluded(node, entry):
@@ -252,19 +267,38 @@ class Lister:
                 merged.setdefault(name, []).append(Located(index, directory, name))
         return _MergedPlaces(merged), readable
 
-    def _entry(self, node: Node, name: bytes, place: Located) -> Entry | None:
-        """Return the entry to list under ``name``, or None if it is skipped or unreadable."""
+    def _entries(self, node: Node, places: _Places) -> Iterator[tuple[bytes, Entry | None]]:
+        """Yield each name with its entry, or None if that is skipped or unreadable.
+
+        A run is read whole: its descriptor is not valid any more when the caller has gone on.
+        """
+        for run in places.runs():
+            try:
+                fd = self._directories[run.root].fd(run.directory)
+            except OSError as error:
+                for name in run.names:
+                    self._trouble(node.path_of(name), "read", error)
+                    yield name, None
+                continue
+            found = zip(run.names, run.real, stat_entries(fd, run.real), strict=True)
+            yield from [
+                (name, self._entry(node, name, status, real, fd)) for name, real, status in found
+            ]
+
+    def _entry(
+        self, node: Node, name: bytes, status: Status | int, real: bytes, fd: int
+    ) -> Entry | None:
+        """Return the entry to list as ``name``, which is ``real`` in the directory ``fd``."""
         try:
-            fd = self._directories[place.root].fd(place.directory)
-            entry = entry_at(fd, place.name)
+            entry = entry_from(status, real, fd)
             if self._skips(entry):
                 return None
             if self._options.checksum and entry.kind is Kind.FILE:
-                entry = msgspec.structs.replace(entry, digest=content_digest(fd, place.name))
+                entry = msgspec.structs.replace(entry, digest=content_digest(fd, real))
         except OSError as error:
             self._trouble(node.path_of(name), "read", error)
             return None
-        return entry if entry.name == name else msgspec.structs.replace(entry, name=name)
+        return entry if real == name else msgspec.structs.replace(entry, name=name)
 
     def _child(self, node: Node, name: bytes, places: _Places) -> Node:
         first = places.first(name)

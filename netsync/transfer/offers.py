@@ -100,6 +100,11 @@ class Offers:
             count -= 1
         del self._chunks[:count], self._firsts[:count]
 
+    @property
+    def all_settled(self) -> bool:
+        """Tell whether nothing that was wanted is open."""
+        return not self._wanted
+
     def settled(self, number: int) -> None:
         """Forget a wanted file: the target has it or has given it up."""
         if self._wanted.pop(number, None) is None:

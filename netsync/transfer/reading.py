@@ -1,9 +1,9 @@
 """The source's reading of wanted files: small ones in batches, large ones piece by piece.
 
-A file may change while it is read. What was read is sent only if the file's size and time were
-the same before and after; otherwise it is read again a few times, and then reported as changing.
-A large file is already under way when the change shows: the target is told that what arrived is
-void, and asks again if it has patience left. Runs in worker threads, one hop a frame.
+A small file is sent in a batch if it is still as it was listed; one that is not is read like a
+large file. A large file that only grew is sent at the size seen when it was opened. If it changed
+otherwise while it was read, the target is told that what arrived is void, and asks again a few
+times before it reports the file as changing. Runs in worker threads, one hop a frame.
 """
 
 from __future__ import annotations
@@ -24,18 +24,28 @@ from netsync.errors import reason
 from netsync.model import Problem
 from netsync.transfer.offers import Offered
 from netsync.tree.directories import Directories
-from netsync.tree.read import OPEN_FILE, open_regular, read_fully
+from netsync.tree.native import read_file
+from netsync.tree.read import open_regular, read_fully
 from netsync.tree.roots import SourceRoot
+from netsync.wire.batches import batches
 from netsync.wire.codec import Buffer
 from netsync.wire.frames import TAIL_MAX
-from netsync.wire.messages import FileEnd, FileHead, Files, Message, Piece, Unsent
+from netsync.wire.messages import (
+    UNSENT_MAX,
+    FileEnd,
+    FileHead,
+    Files,
+    Message,
+    Piece,
+    Unsent,
+)
 
 SMALL_MAX: Final = 256 * 1024
 """Bytes up to which a file is sent whole in one frame with others."""
 BATCH_FILES: Final = 256
 """Files in one frame: enough to share a thread hop, few enough to keep both ends busy."""
-READS_MAX: Final = 3
-"""Times a changing small file is read before it is reported."""
+_PROBLEM_BYTES: Final = 64
+"""Estimated bytes of a problem beside its path."""
 READ_BYTES: Final = 1024 * 1024
 _PIECE_OPS: Final = 8192
 """Operations in one frame; two numbers of at most nine bytes each keep it below its limit."""
@@ -78,30 +88,11 @@ class ReadError(Exception):
         self.problem = problem
 
 
-class _Tail:
-    """The buffer that small files are read into, and what did not fit because files grew."""
+class SmallFiles(NamedTuple):
+    """Frames to send, and the files that are not as listed any more: read those as large."""
 
-    def __init__(self, size: int) -> None:
-        self._memory = memoryview(bytearray(size))
-        self._used = 0
-        self._overflow: list[memoryview] = []
-
-    def room(self, size: int) -> memoryview:
-        """Return memory for the next file; it counts only once it is kept."""
-        if self._overflow or self._used + size > len(self._memory):
-            return memoryview(bytearray(size))
-        return self._memory[self._used : self._used + size]
-
-    def keep(self, room: memoryview) -> None:
-        """Take the memory that ``room`` returned last as the next file's bytes."""
-        if self._overflow or room.obj is not self._memory.obj:
-            self._overflow.append(room)
-        else:
-            self._used += len(room)
-
-    def parts(self) -> list[Buffer]:
-        """Return all that was kept, in order."""
-        return [self._memory[: self._used], *self._overflow]
+    frames: list[Outgoing]
+    changed: list[Offered]
 
 
 class Reader:
@@ -115,52 +106,38 @@ class Reader:
         for directories in self._directories:
             directories.close()
 
-    def small_files(self, wanted: Sequence[Offered]) -> list[Outgoing]:
-        """Return the frames for small files, and one for those that could not be read.
-
-        The files are read side by side into one buffer, which is the frame's tail.
-        """
+    def small_files(self, wanted: Sequence[Offered]) -> SmallFiles:
+        """Read small files side by side into one buffer, which is the frame's tail."""
         heads: list[FileHead] = []
-        tail = _Tail(sum(offered.entry.size for offered in wanted))
-        numbers: list[int] = []
-        problems: list[Problem] = []
+        changed: list[Offered] = []
+        failed: list[tuple[int, Problem]] = []
+        buffer = memoryview(bytearray(sum(offered.entry.size for offered in wanted)))
+        used = 0
         for offered in wanted:
+            entry = offered.entry
+            room = buffer[used : used + entry.size]
             try:
-                mtime_ns, data = self._read_small(offered, tail)
-            except ReadError as error:
-                numbers.append(offered.number)
-                problems.append(error.problem)
+                as_listed = self._read_as_listed(offered, room)
+            except OSError as error:
+                failed.append((offered.number, _problem(offered, error)))
                 continue
-            heads.append(FileHead(offered.number, len(data), mtime_ns, xxh3_128_digest(data)))
-        outgoing = [Outgoing(Files(heads), tail.parts())] if heads else []
-        if numbers:
-            outgoing.append(Outgoing(Unsent(numbers, problems)))
-        return outgoing
+            if not as_listed:
+                changed.append(offered)
+                continue
+            used += entry.size
+            digest = xxh3_128_digest(room)
+            heads.append(FileHead(offered.number, entry.size, entry.mtime_ns, digest))
+        frames = [Outgoing(Files(heads), [buffer[:used]])] if heads else []
+        return SmallFiles([*frames, *_unsent(failed)], changed)
 
-    def _read_small(self, offered: Offered, tail: _Tail) -> tuple[int, Buffer]:
-        """Read one small file into ``tail``; return its modification time and its bytes."""
+    def _read_as_listed(self, offered: Offered, room: memoryview) -> bool:
+        """Fill ``room`` with a file's content; False if it is not what was listed any more."""
         root, directory, name = offered.located
-        size, mtime_ns = offered.entry.size, offered.entry.mtime_ns
-        try:
-            for _ in range(READS_MAX):
-                fd = os.open(name, OPEN_FILE, dir_fd=self._directories[root].fd(directory))
-                try:
-                    room = tail.room(size)
-                    count = os.readv(fd, [room]) if size else 0
-                    status = os.fstat(fd)
-                finally:
-                    os.close(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise OSError(errno.ESTALE, "is no longer a regular file")
-                if count == size == status.st_size and status.st_mtime_ns == mtime_ns:
-                    tail.keep(room)
-                    return mtime_ns, room
-                if status.st_size > SMALL_MAX:
-                    break
-                size, mtime_ns = status.st_size, status.st_mtime_ns
-        except OSError as error:
-            raise ReadError(_problem(offered, error)) from error
-        raise ReadError(Problem(offered.path, "read", CHANGED))
+        fd = self._directories[root].fd(directory)
+        count, size, mtime_ns, mode = read_file(fd, name, room)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ESTALE, "is no longer a regular file")
+        return count == len(room) == size and mtime_ns == offered.entry.mtime_ns
 
     def large_file(self, offered: Offered, signature: DeltaRequest | None) -> LargeFile:
         """Open a file to be sent in pieces, against a signature or whole."""
@@ -194,14 +171,16 @@ class LargeFile:
 
     def frames(self) -> Iterator[Outgoing]:
         """Yield the frames of this file; each step reads at most 1 MiB."""
-        while True:
+        size = self._before.st_size
+        while self._offset < size:
             try:
-                data = read_fully(self._fd, READ_BYTES, self._offset)
+                data = read_fully(self._fd, min(READ_BYTES, size - self._offset), self._offset)
             except OSError as error:
                 yield self._void(reason(error))
                 return
             if not data:
-                break
+                yield self._void(CHANGED, retry=True)
+                return
             self._offset += len(data)
             self._hasher.update(data)
             if self._matcher is None:
@@ -229,19 +208,22 @@ class LargeFile:
             yield Outgoing(Piece(self._offered.number, numbers), tail)
 
     def _last(self) -> Outgoing:
-        after = os.fstat(self._fd)
-        same = (after.st_size, after.st_mtime_ns) == (
-            self._before.st_size,
-            self._before.st_mtime_ns,
-        )
-        if not same or self._offset != after.st_size:
-            return self._void(CHANGED)
+        """End the file if what was read is one whole: unchanged, or only grown since opened."""
+        before, after = self._before, os.fstat(self._fd)
+        grown = after.st_size > before.st_size
+        if not grown and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            return self._void(CHANGED, retry=True)
         digest = self._hasher.digest()
-        return Outgoing(FileEnd(self._offered.number, self._offset, after.st_mtime_ns, digest))
+        return Outgoing(FileEnd(self._offered.number, self._offset, before.st_mtime_ns, digest))
 
-    def _void(self, error: str) -> Outgoing:
+    def _void(self, error: str, *, retry: bool = False) -> Outgoing:
         problem = Problem(self._offered.path, "read", error)
-        return Outgoing(Unsent([self._offered.number], [problem]))
+        return Outgoing(Unsent([self._offered.number], [problem], retry))
+
+
+def _unsent(failed: Sequence[tuple[int, Problem]]) -> Iterator[Outgoing]:
+    for part in batches(failed, lambda each: len(each[1].path) + _PROBLEM_BYTES, UNSENT_MAX):
+        yield Outgoing(Unsent([number for number, _ in part], [problem for _, problem in part]))
 
 
 def _problem(offered: Offered, error: OSError) -> Problem:

@@ -38,6 +38,8 @@ from netsync.wire import messages as m
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.order import State
 
+CREDIT_MAX: Final = 64 * 1024
+"""Entries listed ahead, whatever the target grants."""
 SIGNATURES_MAX: Final = 160 * 1024 * 1024
 """Bytes of signatures a target may have sent ahead: two of the largest and some."""
 _READY_FRAMES: Final = 3
@@ -74,6 +76,9 @@ class Source:
         self._queue: deque[Offered | tuple[Offered, DeltaRequest]] = deque()
         self._queue_came = trio.Event()
         self._wants_ended = False
+        self._listed = False
+        self._ended = False
+        self._awaited: set[int] = set()
         self._deltas: dict[int, _Delta] = {}
         self._signature_bytes = 0
         self._report: Report | None = None
@@ -84,7 +89,7 @@ class Source:
         await self._channel.send(await trio.to_thread.run_sync(self._offer))
         start = (await self._channel.receive()).message
         assert isinstance(start, m.Start)
-        self._credit = start.credit
+        self._credit = min(start.credit, CREDIT_MAX)
         lister = Lister(self._roots, self._options, start.name, self._problems)
         reader = Reader(self._roots)
         try:
@@ -124,6 +129,7 @@ class Source:
             self._observer.listed(files, size, complete=False)
             await self._channel.send(batch.message)
         self._observer.listed(files, size, complete=True)
+        self._listed = True
         await self._channel.send(m.ListEnd(lister.complete))
 
     async def _receive(self) -> None:
@@ -132,12 +138,10 @@ class Source:
             message, tail = await self._channel.receive()
             match message:
                 case m.Credit(entries=entries):
-                    self._credit += entries
+                    self._credit = min(self._credit + entries, CREDIT_MAX)
                     self._credit_came.set()
                 case m.Wants(whole=whole, deltas=deltas, decided=decided):
-                    self._enqueue([self._offers.want(number) for number in whole])
-                    for number in deltas:
-                        self._offers.want(number)
+                    self._want(whole, deltas)
                     self._offers.decided(decided)
                 case m.WantDelta():
                     self._begin_delta(message)
@@ -146,12 +150,26 @@ class Source:
                 case m.Applied():
                     self._applied(message)
                 case m.WantsEnd():
-                    self._wants_ended = True
-                    self._queue_came.set()
+                    self._end_wants()
                 case m.Committed(report=report):
+                    if not self._ended:
+                        raise ProtocolError("committed before the end", op="receive")
                     self._report = report
                 case _:
                     raise ProtocolError(f"unexpected {type(message).__name__}", op="receive")
+
+    def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
+        self._enqueue([self._offers.want(number) for number in whole])
+        self._awaited.difference_update(whole)
+        for number in deltas:
+            self._offers.want(number)
+            self._awaited.add(number)
+
+    def _end_wants(self) -> None:
+        if not self._listed or not self._offers.all_settled:
+            raise ProtocolError("the wants ended before all was listed and settled", op="receive")
+        self._wants_ended = True
+        self._queue_came.set()
 
     def _applied(self, message: m.Applied) -> None:
         for number in message.numbers:
@@ -166,9 +184,10 @@ class Source:
         self._queue_came.set()
 
     def _begin_delta(self, want: m.WantDelta) -> None:
+        if want.number not in self._awaited:
+            raise ProtocolError("a signature for a file not wanted as a delta", op="receive")
+        self._awaited.remove(want.number)
         offered = self._offers.wanted(want.number)
-        if want.number in self._deltas:
-            raise ProtocolError("two signatures for one file", op="receive")
         self._deltas[want.number] = _Delta(want, offered)
         self._finish_delta(want.number)
 
@@ -203,6 +222,7 @@ class Source:
             async with send:
                 while await self._wait_for_wants():
                     await self._serve_next(reader, send)
+        self._ended = True
         await self._channel.send(m.End())
 
     async def _wait_for_wants(self) -> bool:
@@ -216,11 +236,23 @@ class Source:
     async def _serve_next(self, reader: Reader, send: trio.MemorySendChannel[Outgoing]) -> None:
         small = self._take_small()
         if small:
-            for outgoing in await trio.to_thread.run_sync(reader.small_files, small):
+            read = await trio.to_thread.run_sync(reader.small_files, small)
+            for outgoing in read.frames:
                 await send.send(outgoing)
+            for offered in read.changed:
+                await self._serve_large(reader, offered, None, send)
             return
         first = self._queue.popleft()
-        offered, request = first if not isinstance(first, Offered) else (first, None)
+        offered, request = (first, None) if isinstance(first, Offered) else first
+        await self._serve_large(reader, offered, request, send)
+
+    async def _serve_large(
+        self,
+        reader: Reader,
+        offered: Offered,
+        request: DeltaRequest | None,
+        send: trio.MemorySendChannel[Outgoing],
+    ) -> None:
         try:
             large = await trio.to_thread.run_sync(reader.large_file, offered, request)
         except ReadError as error:

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import trio
 
 from netsync.errors import ProtocolError
-from netsync.model import Report
+from netsync.model import Item, Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
 from netsync.transfer.comparing import Compared, Comparer
@@ -31,6 +31,7 @@ from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.roots import TargetRoot
 from netsync.wire import messages as m
+from netsync.wire.batches import batches
 from netsync.wire.order import State
 
 CREDIT: Final = 16 * 1024
@@ -42,8 +43,8 @@ WANTED_SIGNATURES: Final = 64 * 1024 * 1024
 _DATA_FRAMES: Final = 8
 _IDLE_FLUSH_SECONDS: Final = 1.0
 """A batch that waits longer than this for company is flushed as it is."""
-_ITEMS: Final = 256
-"""Itemized lines in one message."""
+ITEMS_MAX: Final = 4096
+"""Itemized lines in one message; their paths bound it too."""
 
 OpenRoot: TypeAlias = Callable[[bool], TargetRoot]
 """Opens the destination, told whether a single file comes."""
@@ -71,6 +72,7 @@ class Target:
         self._complete = False
         self._to_sign: deque[Wanted] = deque()
         self._all_wanted = False
+        self._untold = 0  # wanted files the source was not told the end of
         self._told = 0
 
     def close(self) -> None:
@@ -94,6 +96,7 @@ class Target:
             await self._compare()
         await trio.to_thread.run_sync(self._finish)
         await self._tell([], self._finisher.tally)
+        await self._tell([], self._lander.tally)
         final = report(self._options, self._tallies)
         await self._channel.send(m.Committed(final))
         self._channel.order.finish()
@@ -122,7 +125,7 @@ class Target:
             raise ProtocolError("the source ended before all was sent", op="receive")
 
     def _take_credit(self, listing: m.List) -> None:
-        self._credit -= sum(max(1, len(part.entries)) for part in listing.listings)
+        self._credit -= _cost(listing)
         if self._credit < 0:
             raise ProtocolError("more was listed than allowed", op="receive")
 
@@ -144,27 +147,28 @@ class Target:
             if listing is None:
                 break
             compared = await trio.to_thread.run_sync(self._comparer.compare, listing)
-            await self._want(compared)
+            await self._want(compared, _cost(listing))
         if not self._comparer.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
         self._observe(complete=True)
         async with self._progress:
-            while self._outstanding:
+            while self._untold:
                 await self._progress.wait()
         self._all_wanted = True
         await self._notify()
         await self._channel.send(m.WantsEnd())
 
-    async def _want(self, compared: Compared) -> None:
+    async def _want(self, compared: Compared, entries: int) -> None:
         """Ask for what the comparison found, return its credit, tell what it changed."""
         for wanted in (*compared.whole, *compared.deltas):
             self._outstanding[wanted.number] = wanted
+            self._untold += 1
         whole = [wanted.number for wanted in compared.whole]
         deltas = [wanted.number for wanted in compared.deltas]
         await self._channel.send(m.Wants(whole, deltas, compared.decided))
         self._to_sign.extend(compared.deltas)
-        self._credit += compared.entries
-        await self._channel.send(m.Credit(compared.entries))
+        self._credit += entries
+        await self._channel.send(m.Credit(entries))
         await self._notify()
         self._observe(complete=False)
         await self._tell([], self._comparer.tally)
@@ -189,6 +193,7 @@ class Target:
                     wanted.signature_bytes += sum(map(len, frame.tail))
             except OSError:  # no basis after all: the whole file will do
                 wanted.basis_size = 0
+                wanted.attempts += 1
                 await self._channel.send(m.Wants([wanted.number], [], 0))
 
     def _signed_ahead(self) -> int:
@@ -244,6 +249,7 @@ class Target:
         settled, self._lander.settled = self._lander.settled, []
         if settled:
             await self._tell(settled, self._lander.tally)
+            self._untold -= len(settled)
             await self._notify()
 
     async def _tell(self, numbers: list[int], tally: Tally) -> None:
@@ -255,9 +261,19 @@ class Target:
         self._observer.settled(size)
         if not (numbers or items or size):
             return
-        await self._channel.send(m.Applied(numbers, items[:_ITEMS], size))
-        for start in range(_ITEMS, len(items), _ITEMS):
-            await self._channel.send(m.Applied([], items[start : start + _ITEMS]))
+        if numbers or size:
+            await self._channel.send(m.Applied(numbers, [], size))
+        for part in batches(items, _item_cost, ITEMS_MAX):
+            await self._channel.send(m.Applied([], part))
+
+
+def _cost(message: m.List) -> int:
+    """Return the credit a message uses up: its entries, and something for each empty part."""
+    return max(1, sum(max(1, len(part.entries)) for part in message.listings))
+
+
+def _item_cost(item: Item) -> int:
+    return len(item.path) + 8
 
 
 async def receive_tree(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from netsync.tree.native import Buffer, stage_file
+from netsync.tree.place import Attributes, set_on_descriptor
 from netsync.tree.read import open_regular
-from netsync.tree.stage import Staged
+from netsync.tree.stage import NO_UNNAMED_FILES, Staged
 
 _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -40,7 +42,32 @@ class Output:
         staged = Staged.create(directory)
         return cls(staged.fd, staged)
 
-    def write(self, data: bytes | memoryview, position: int) -> None:
+    @classmethod
+    def complete(
+        cls, directory: int, name: bytes, data: Buffer, wanted: Attributes, *, inplace: bool
+    ) -> Output:
+        """Open the output for ``name`` and give it all of its content and its metadata."""
+        if not inplace:
+            try:
+                fd = stage_file(
+                    directory, data, _number(wanted.mode), _number(wanted.uid),
+                    _number(wanted.gid), wanted.mtime_ns,
+                )  # fmt: skip
+                return cls(fd, Staged(fd, None))
+            except OSError as error:
+                if error.errno not in NO_UNNAMED_FILES:
+                    raise
+        output = cls.create(directory, name, inplace=inplace)
+        try:
+            output.write(data, 0)
+            output.truncate(len(data))
+            set_on_descriptor(output.fd, wanted)
+        except OSError:
+            output.discard(directory)
+            raise
+        return output
+
+    def write(self, data: Buffer, position: int) -> None:
         """Write all of ``data`` at ``position``. Raises ``OSError``."""
         written = os.pwrite(self.fd, data, position)
         while written < len(data):
@@ -72,3 +99,7 @@ class Output:
             self._staged.close()
         elif fd >= 0:
             os.close(fd)
+
+
+def _number(wanted: int | None) -> int:
+    return -1 if wanted is None else wanted

@@ -7,16 +7,21 @@ own database and falls back to the number; ``--numeric-ids`` never asks. Id 0 is
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from netsync.wire.messages import Name
+
+NAMES_MAX: Final = 65536
+"""Names looked up for one peer: more than any directory service gives one tree."""
 
 
 class IdNames:
     """At the source: the names of ids not told before."""
 
-    def __init__(self, look_up: Callable[[int], str | None]) -> None:
+    def __init__(self, look_up: Callable[[int], bytes | None]) -> None:
         self._look_up = look_up
         self._told: set[int] = {0}
 
@@ -31,13 +36,17 @@ class IdNames:
 class IdMap(dict[int, int]):
     """At the target: source ids to local ones; unknown ids stay as they are."""
 
-    def __init__(self, look_up: Callable[[str], int | None]) -> None:
+    def __init__(self, look_up: Callable[[bytes], int | None]) -> None:
         super().__init__()
+        self._asked = 0
         self._look_up = look_up
 
     def learn(self, names: Iterable[Name]) -> None:
-        """Take what the source told."""
+        """Take what the source told; past ``NAMES_MAX`` numbers stay numbers."""
         for named in names:
+            if self._asked >= NAMES_MAX:
+                return
+            self._asked += 1
             local = self._look_up(named.name)
             if local is not None and named.id != 0:
                 self[named.id] = local
@@ -46,33 +55,33 @@ class IdMap(dict[int, int]):
         return number
 
 
-def user_name(uid: int) -> str | None:
+def user_name(uid: int) -> bytes | None:
     """Return the local name of ``uid``."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return os.fsencode(pwd.getpwuid(uid).pw_name)
     except KeyError:
         return None
 
 
-def group_name(gid: int) -> str | None:
+def group_name(gid: int) -> bytes | None:
     """Return the local name of ``gid``."""
     try:
-        return grp.getgrgid(gid).gr_name
+        return os.fsencode(grp.getgrgid(gid).gr_name)
     except KeyError:
         return None
 
 
-def user_id(name: str) -> int | None:
+def user_id(name: bytes) -> int | None:
     """Return the local uid of ``name``."""
     try:
-        return pwd.getpwnam(name).pw_uid
+        return pwd.getpwnam(os.fsdecode(name)).pw_uid
     except (KeyError, ValueError):
         return None
 
 
-def group_id(name: str) -> int | None:
+def group_id(name: bytes) -> int | None:
     """Return the local gid of ``name``."""
     try:
-        return grp.getgrnam(name).gr_gid
+        return grp.getgrnam(os.fsdecode(name)).gr_gid
     except (KeyError, ValueError):
         return None

@@ -7,6 +7,7 @@ change of owner fails, the set-id bits are not given to whoever owns the file in
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -55,8 +56,12 @@ def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes)
     gid = -1 if wanted.gid in (None, present.gid) else wanted.gid
 
     def chmod(bits: int) -> None:
-        if present.kind is not Kind.SYMLINK:
+        if present.kind is Kind.SYMLINK:
+            return
+        try:
             os.chmod(name, bits, dir_fd=directory, follow_symlinks=False)
+        except (ValueError, NotImplementedError) as error:  # Python's words for a link
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
 
     owner_changed = uid != -1 or gid != -1
     if owner_changed:

@@ -14,6 +14,7 @@ from typing import Final
 
 from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
 from netsync.names import RESERVED_PREFIX, is_reserved
+from netsync.tree.native import Status, list_names, stat_entries
 
 _PERMISSIONS: Final = 0o7777
 _FORMAT: Final = 0o170000
@@ -21,7 +22,7 @@ _FORMAT: Final = 0o170000
 
 def names_in(fd: int) -> tuple[list[bytes], list[bytes]]:
     """Return the sorted names in directory ``fd``, and apart from them netsync's own."""
-    names = sorted(map(os.fsencode, os.listdir(fd)))
+    names = sorted(list_names(fd))
     first = bisect_left(names, RESERVED_PREFIX)
     last = first
     while last < len(names) and names[last].startswith(RESERVED_PREFIX):
@@ -34,21 +35,27 @@ def names_in(fd: int) -> tuple[list[bytes], list[bytes]]:
 
 def entry_at(fd: int, name: bytes) -> Entry:
     """Return the entry ``name`` in directory ``fd``, following no link. Raises ``OSError``."""
-    return entry_from(os.stat(name, dir_fd=fd, follow_symlinks=False), name, fd)
+    return entry_from(stat_entries(fd, [name])[0], name, fd)
 
 
-def entry_from(status: os.stat_result, name: bytes, fd: int) -> Entry:
-    """Return the entry that ``status`` describes; a link's text is read from ``fd``."""
-    bits, uid, gid = status.st_mode, status.st_uid, status.st_gid
+def entry_from(status: Status | int, name: bytes, fd: int) -> Entry:
+    """Return the entry that ``status`` describes; a link's text is read from ``fd``.
+
+    Raises ``OSError`` where ``status`` is the number of one.
+    """
+    if isinstance(status, int):
+        raise OSError(status, os.strerror(status), name)
+    bits, uid, gid, size, mtime_ns, device = status
     mode = bits & _PERMISSIONS
     if bits & _FORMAT == stat.S_IFREG:
-        return Entry(name, Kind.FILE, mode, uid, gid, status.st_size, status.st_mtime_ns)
+        return Entry(name, Kind.FILE, mode, uid, gid, size, mtime_ns)
     kind = KIND_OF_FORMAT[bits & _FORMAT]
     target = os.readlink(name, dir_fd=fd) if kind is Kind.SYMLINK else b""
-    device = status.st_rdev if kind in DEVICES else 0
-    return Entry(name, kind, mode, uid, gid, 0, status.st_mtime_ns, target, device)
+    return Entry(name, kind, mode, uid, gid, 0, mtime_ns, target, device if kind in DEVICES else 0)
 
 
 def root_entry(fd: int) -> Entry:
     """Return the entry of the directory ``fd`` itself, without a name."""
-    return entry_from(os.fstat(fd), b"", fd)
+    found = os.fstat(fd)
+    mode = found.st_mode & _PERMISSIONS
+    return Entry(b"", Kind.DIRECTORY, mode, found.st_uid, found.st_gid, 0, found.st_mtime_ns)

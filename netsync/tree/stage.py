@@ -15,15 +15,21 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
+import time
 from typing import Final
 
 from netsync.names import RESERVED_PREFIX
+from netsync.tree.native import link_staged, stage_file
 
 TEMPORARY_PREFIX: Final = RESERVED_PREFIX + b"-tmp-"
+UNLOCKED_SECONDS: Final = 60.0
+"""Age at which a link or special file under a temporary name counts as left behind: nobody can
+hold a lock on it, and its session renames it within microseconds."""
 _PRIVATE: Final = 0o600
-_UNNAMED: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _NAMED: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-_NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+"""What a file system without unnamed files may answer; a named temporary tells if it meant that."""
 
 
 def temporary_name() -> bytes:
@@ -42,11 +48,11 @@ class Staged:
 
     @classmethod
     def create(cls, directory: int) -> Staged:
-        """Stage a file in ``directory``. Raises ``OSError``."""
+        """Stage an empty file in ``directory``. Raises ``OSError``."""
         try:
-            return cls(os.open(b".", _UNNAMED, _PRIVATE, dir_fd=directory), None)
+            return cls(stage_file(directory, b"", -1, -1, -1, None), None)
         except OSError as error:
-            if error.errno not in _NO_UNNAMED_FILES:
+            if error.errno not in NO_UNNAMED_FILES:
                 raise
         name = temporary_name()
         fd = os.open(name, _NAMED, _PRIVATE, dir_fd=directory)
@@ -58,23 +64,20 @@ class Staged:
         if self.temporary is None:
             if not replace:
                 try:
-                    self._link(directory, name)
+                    link_staged(self.fd, directory, name)
                 except FileExistsError:
                     pass  # it appeared since the comparison: replaced like any other
                 else:
                     return
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.temporary = temporary_name()
-            self._link(directory, self.temporary)
+            link_staged(self.fd, directory, self.temporary)
         try:
             os.rename(self.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
             self._unlink(directory)
             raise
         self.temporary = None
-
-    def _link(self, directory: int, name: bytes) -> None:
-        os.link(b"/proc/self/fd/%d" % self.fd, name, dst_dir_fd=directory, follow_symlinks=True)
 
     def _unlink(self, directory: int) -> None:
         if self.temporary is not None:
@@ -94,12 +97,18 @@ class Staged:
             os.close(fd)
 
 
-def sweep(directory: int, names: list[bytes]) -> None:
-    """Remove those temporaries among ``names`` whose session is gone."""
+def sweep(directory: int, names: list[bytes], *, now: float | None = None) -> None:
+    """Remove those temporaries among ``names`` whose session is gone; ``now`` is the time."""
+    now = time.time() if now is None else now
     for name in names:
         if not name.startswith(TEMPORARY_PREFIX):
             continue
         with contextlib.suppress(OSError):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                if now - status.st_ctime > UNLOCKED_SECONDS:
+                    os.unlink(name, dir_fd=directory)
+                continue
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

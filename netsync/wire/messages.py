@@ -30,6 +30,9 @@ from netsync.wire.frames import BULK_MAX, CONTROL_MAX, TAIL_MAX, Limits
 PROTOCOL: int = 1
 """Version spoken; a peer with another major version is refused with words."""
 
+UNSENT_MAX: int = 1024
+"""Files in one ``Unsent``."""
+
 Names = Annotated[list[Path], Meta(max_length=65536)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
@@ -164,7 +167,7 @@ class Name(Struct, frozen=True, array_like=True):
     """The name a numeric user or group id has at the source."""
 
     id: U32
-    name: Annotated[str, Meta(max_length=255)]
+    name: Annotated[bytes, Meta(max_length=255)]
 
 
 class Listing(Struct, frozen=True, array_like=True):
@@ -236,12 +239,16 @@ class FileEnd(Message, frozen=True):
 
 
 class Unsent(Message, frozen=True):
-    """Wanted files that could not be sent; what arrived of them is void."""
+    """Wanted files that could not be sent; what arrived of them is void.
+
+    ``retry`` says that they changed while they were read and may be wanted again.
+    """
 
     type = 38
     limits = Limits(BULK_MAX, 0)
-    numbers: Annotated[list[U63], Meta(min_length=1, max_length=1024)]
-    problems: Annotated[list[Problem], Meta(min_length=1, max_length=1024)]
+    numbers: Annotated[list[U63], Meta(min_length=1, max_length=UNSENT_MAX)]
+    problems: Annotated[list[Problem], Meta(min_length=1, max_length=UNSENT_MAX)]
+    retry: bool = False
 
 
 class End(Message, frozen=True):

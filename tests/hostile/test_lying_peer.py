@@ -244,7 +244,7 @@ async def test_a_source_cannot_fill_memory_with_messages_that_cost_no_credit(roo
             names = (file(b"%07d" % n) for n in range(first, first + 2048))
             await peer.say(listing(*names, final=False))
         for _ in range(20_000):
-            await peer.say(m.List([], [m.Name(1, "x")]))
+            await peer.say(m.List([], [m.Name(1, b"x")]))
 
     await lie_to_target(root, script)
 

@@ -86,7 +86,7 @@ def test_create_means_absent_and_replace_means_another_kind(
 
 
 names = st.binary(min_size=1, max_size=6).filter(lambda name: not set(b"/\0") & set(name))
-patterns = st.sampled_from(["*", "*.a", "a*", "/b", "c/", "**/d", "?", "[a-c]*", "a/b"])
+patterns = st.sampled_from([b"*", b"*.a", b"a*", b"/b", b"c/", b"**/d", b"?", b"[a-c]*", b"a/b"])
 rules = st.lists(st.builds(Rule, st.booleans(), patterns), max_size=5)
 
 
@@ -107,4 +107,4 @@ def test_rules_decide_as_the_first_that_matches_alone(
 @unhurried
 @given(names, st.booleans())
 def test_a_star_matches_every_name(name: bytes, directory: bool) -> None:
-    assert Filter([Rule(True, "*")]).excludes(name, directory=directory)
+    assert Filter([Rule(True, b"*")]).excludes(name, directory=directory)

@@ -29,7 +29,7 @@ PROBLEM = model.Problem(b"a/b\xfe", "read", "permission denied")
 VANISHED = model.Problem(b"gone", "read", "no such file or directory", vanished=True)
 
 OPTIONS = model.Options(
-    rules=(model.Rule(True, "*.tmp"), model.Rule(False, "/keep/**")),
+    rules=(model.Rule(True, b"*.tmp"), model.Rule(False, b"/keep/**")),
     keep=model.Keep(owner=False, devices=False),
     checksum=True,
     modify_window=10**9,
@@ -72,8 +72,8 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
                 m.Listing(0, [FILE, HASHED, LINK, DEVICE], True, False, [b"skipped\xff"]),
                 m.Listing(3, [], False, True),
             ],
-            [m.Name(1000, "anna")],
-            [m.Name(100, "users")],
+            [m.Name(1000, b"anna")],
+            [m.Name(100, b"users")],
             [PROBLEM],
         ),
         b"",

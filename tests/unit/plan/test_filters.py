@@ -10,7 +10,7 @@ from netsync.plan.filters import Filter
 
 
 def excluding(*patterns: str) -> Filter:
-    return Filter([Rule(True, pattern) for pattern in patterns])
+    return Filter([Rule(True, pattern.encode("utf-8", "surrogateescape")) for pattern in patterns])
 
 
 CASES = [
@@ -88,14 +88,14 @@ def test_without_rules_nothing_is_excluded() -> None:
 
 
 def test_the_first_rule_that_matches_decides() -> None:
-    keep, drop = Rule(False, "keep.log"), Rule(True, "*.log")
+    keep, drop = Rule(False, b"keep.log"), Rule(True, b"*.log")
     assert not Filter([keep, drop]).excludes(b"a/keep.log", directory=False)
     assert Filter([drop, keep]).excludes(b"a/keep.log", directory=False)
     assert Filter([keep, drop]).excludes(b"other.log", directory=False)
 
 
 def test_an_include_alone_excludes_nothing() -> None:
-    assert not Filter([Rule(False, "*.py")]).excludes(b"a.txt", directory=False)
+    assert not Filter([Rule(False, b"*.py")]).excludes(b"a.txt", directory=False)
 
 
 REFUSED = ["", "   ", "!", "!negated", "#comment", "\\", "ends with\\", "[z-a]", "a[9-0]b"]

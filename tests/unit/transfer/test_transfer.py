@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -247,7 +248,7 @@ async def test_what_a_rule_excludes_is_not_copied_and_not_deleted(
 ) -> None:
     make_tree(source, {"a.log": b"source", "b": b"x", "tmp": {"c": b"c"}})
     make_tree(target, {"a.log": b"target", "d.log": b"target", "dir": {"e.log": b"t", "f": b"t"}})
-    rules = (Rule(True, "*.log"), Rule(True, "tmp/"))
+    rules = (Rule(True, b"*.log"), Rule(True, b"tmp/"))
     await transfer(source, target, Options(delete=True, rules=rules, fsync=False))
     assert read_tree(target) == {
         "a.log": b"target", "b": b"x", "d.log": b"target", "dir": {"e.log": b"t"},
@@ -430,20 +431,46 @@ def at_first_piece(act: Callable[[], object]) -> Meddle:
     return meddle
 
 
+def rewriting(path: Path) -> Callable[[], None]:
+    """Return a function that changes a part of ``path`` far ahead, each time to a new time."""
+    times = itertools.count(1)
+
+    def rewrite() -> None:
+        with path.open("r+b") as file:
+            file.seek(9_000_000)
+            file.write(b"rewritten")
+        os.utime(path, ns=(0, next(times)))
+
+    return rewrite
+
+
 @pytest.mark.parametrize("options", [PLAIN, Options(whole_file=True, fsync=False)])
-async def test_a_large_file_rewritten_while_read_is_told_and_the_old_one_stays(
+async def test_a_large_file_rewritten_once_while_read_is_read_again(
     source: Path, target: Path, options: Options
 ) -> None:
     make_tree(source, {"f": NEW * 80, "other": b"fine"})
     make_tree(target, {"f": OLD})
-
-    def rewrite() -> None:
-        with (source / "f").open("r+b") as file:
-            file.seek(9_000_000)
-            file.write(b"rewritten")
-        os.utime(source / "f", ns=(0, 99))
-
+    rewrite = rewriting(source / "f")
     report = await transfer(source, target, options, from_source=at_first_piece(rewrite))
+    assert read_tree(target) == read_tree(source)
+    assert outcome_of(report) is Outcome.OK
+    assert temporaries(target) == []
+
+
+@pytest.mark.parametrize("options", [PLAIN, Options(whole_file=True, fsync=False)])
+async def test_a_large_file_rewritten_each_time_is_told_and_the_old_one_stays(
+    source: Path, target: Path, options: Options
+) -> None:
+    make_tree(source, {"f": NEW * 80, "other": b"fine"})
+    make_tree(target, {"f": OLD})
+    rewrite = rewriting(source / "f")
+
+    def at_each_piece(message: Message, tail: bytes) -> Sequence[Sent]:
+        if isinstance(message, m.Piece):
+            rewrite()
+        return [(message, tail)]
+
+    report = await transfer(source, target, options, from_source=at_each_piece)
     assert read_tree(target) == {"f": OLD, "other": b"fine"}
     assert [(p.path, p.error) for p in report.problems] == [(b"f", "changed while it was read")]
     assert outcome_of(report) is Outcome.PARTIAL

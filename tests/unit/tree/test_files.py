@@ -192,33 +192,33 @@ def test_a_flush_that_fails_says_so() -> None:
 def test_each_name_is_told_once_and_0_never() -> None:
     asked: list[int] = []
 
-    def look_up(number: int) -> str | None:
+    def look_up(number: int) -> bytes | None:
         asked.append(number)
-        return {5: "five", 7: "seven"}.get(number)
+        return {5: b"five", 7: b"seven"}.get(number)
 
     names = IdNames(look_up)
-    assert names.new([7, 0, 5, 7, 6]) == [Name(5, "five"), Name(7, "seven")]
+    assert names.new([7, 0, 5, 7, 6]) == [Name(5, b"five"), Name(7, b"seven")]
     assert names.new([7, 5, 6, 0]) == []
     assert asked == [5, 6, 7]
 
 
 def test_names_known_here_are_mapped_and_other_numbers_stay() -> None:
-    ids = IdMap({"anna": 1001, "root": 0}.get)
-    ids.learn([Name(5, "anna"), Name(6, "nobody here")])
+    ids = IdMap({b"anna": 1001, "root": 0}.get)
+    ids.learn([Name(5, b"anna"), Name(6, b"nobody here")])
     assert (ids[5], ids[6], ids[7]) == (1001, 6, 7)
 
 
 def test_0_is_0_whatever_the_source_calls_it() -> None:
-    ids = IdMap({"anna": 1001}.get)
-    ids.learn([Name(0, "anna")])
+    ids = IdMap({b"anna": 1001}.get)
+    ids.learn([Name(0, b"anna")])
     assert ids[0] == 0
 
 
 def test_the_local_database_is_asked_and_knows_not_everybody() -> None:
-    assert (user_name(0), group_name(0)) == ("root", "root")
-    assert (user_id("root"), group_id("root")) == (0, 0)
+    assert (user_name(0), group_name(0)) == (b"root", b"root")
+    assert (user_id(b"root"), group_id(b"root")) == (0, 0)
     assert (user_name(3_999_999_999), group_name(3_999_999_999)) == (None, None)
-    for strange in ("nobody-of-this-name", "", "with\0nul", "\udcff"):
+    for strange in (b"nobody-of-this-name", b"", b"with\0nul", b"\xff"):
         assert (user_id(strange), group_id(strange)) == (None, None)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from netsync.names import is_component, is_reserved
-from netsync.tree.stage import TEMPORARY_PREFIX, Staged, sweep, temporary_name
+from netsync.tree.stage import TEMPORARY_PREFIX, UNLOCKED_SECONDS, Staged, sweep, temporary_name
 from tests.support.confined import needs_known_calls, without_unnamed_files
 from tests.support.failures import os_error
 from tests.support.trees import make_tree, open_descriptors, opened, read_tree
@@ -177,8 +178,9 @@ def test_sweep_removes_the_leftover_of_a_link_or_special_file(
     tmp_path: Path, there: str | None
 ) -> None:
     make_tree(tmp_path, {temporary_name().decode(): there})
+    later = time.time() + UNLOCKED_SECONDS + 1
     with opened(tmp_path) as directory:
-        sweep(directory, [os.fsencode(name) for name in os.listdir(tmp_path)])
+        sweep(directory, [os.fsencode(name) for name in os.listdir(tmp_path)], now=later)
     assert read_tree(tmp_path) == {}
 
 

@@ -1,0 +1,346 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled file calls: what one small file costs, in one release of the GIL each.
+
+What each function means is written in its twin, ``netsync.tree._plain``; results and errors are
+equal, and one contract suite holds both to that. Here is only what speed adds: no wrapper and no
+hand-over of the GIL for every system call.
+
+Every function has a part without the GIL that returns an errno (0 for none) and raises nothing;
+names and buffers are held by the caller meanwhile.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EINTR, EIO, ENAMETOOLONG, ENOENT, EPERM, errno
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, strlen
+
+import os
+
+cdef extern from "<sys/types.h>" nogil:
+    ctypedef unsigned int uid_t
+    ctypedef unsigned int gid_t
+    ctypedef unsigned int mode_t
+    ctypedef unsigned long long dev_t
+    ctypedef long long off_t
+    ctypedef long long time_t
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    struct status "stat":
+        mode_t st_mode
+        uid_t st_uid
+        gid_t st_gid
+        off_t st_size
+        dev_t st_rdev
+        timespec st_mtim
+    bint S_ISREG(mode_t mode)
+    int fstat(int fd, status* found)
+    int fstatat(int directory, const char* name, status* found, int flags)
+    int fchmod(int fd, mode_t mode)
+    int futimens(int fd, const timespec* times)
+
+cdef extern from "<dirent.h>" nogil:
+    ctypedef struct DIR
+    struct dirent:
+        char* d_name
+    DIR* fdopendir(int fd)
+    dirent* readdir(DIR* stream)
+    void rewinddir(DIR* stream)
+    int closedir(DIR* stream)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        F_DUPFD_CLOEXEC
+        AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
+        O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TMPFILE
+    int fcntl(int fd, int command, ...)
+    int openat(int directory, const char* name, int flags, ...)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    int fchown(int fd, uid_t uid, gid_t gid)
+    int linkat(int old_directory, const char* old, int directory, const char* name, int flags)
+    ssize_t read(int fd, void* into, size_t count)
+    ssize_t pwrite(int fd, const void* data, size_t count, off_t position)
+
+NAME = "compiled"
+
+cdef enum:
+    RUN = 64  # names looked at in one release of the GIL: some 50 microseconds
+    NAMES = 32768  # bytes of names taken in one release of the GIL
+    NAME_BYTES = 4096  # the longest name of any file system, and its NUL
+    SECOND = 1000000000  # nanoseconds
+
+cdef long long SECONDS_MAX = 9000000000  # their nanoseconds fit 64 bits; until the year 2255
+cdef long long ID_MAX = 0xFFFFFFFF
+
+cdef bint by_descriptor = True  # linkat takes a bare descriptor, until it is seen to refuse
+
+
+def read_file(int directory, bytes name not None, room):
+    cdef const char* path = c_name(name)
+    cdef Py_buffer view
+    cdef status after
+    cdef Py_ssize_t count = 0
+    cdef int error
+    PyObject_GetBuffer(room, &view, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            error = read_named(directory, path, <char*>view.buf, view.len, &count, &after)
+    finally:
+        PyBuffer_Release(&view)
+    if error:
+        raise failure(error, name)
+    return count, after.st_size, nanoseconds(&after), after.st_mode
+
+
+cdef int read_named(
+    int directory, const char* path, char* into, Py_ssize_t room, Py_ssize_t* count, status* after
+) noexcept nogil:
+    cdef int fd = opened(directory, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    cdef int error = 0
+    if fd < 0:
+        return errno
+    if fstat(fd, after):
+        error = errno
+    elif S_ISREG(after.st_mode):
+        error = filled(fd, into, room, count)
+        if not error and fstat(fd, after):
+            error = errno
+    if close(fd) and not error:
+        error = errno
+    return error
+
+
+cdef int filled(int fd, char* into, Py_ssize_t room, Py_ssize_t* count) noexcept nogil:
+    cdef Py_ssize_t got
+    while count[0] < room:
+        got = read(fd, into + count[0], room - count[0])
+        if got == 0:
+            break
+        if got > 0:
+            count[0] += got
+        elif errno != EINTR:
+            return errno
+    return 0
+
+
+def stage_file(int directory, data, int mode, long long uid, long long gid, mtime_ns):
+    cdef Py_buffer view
+    cdef timespec times[2]
+    cdef bint timed = mtime_ns is not None
+    cdef int fd = -1, error
+    if not (-1 <= uid <= ID_MAX and -1 <= gid <= ID_MAX):
+        raise OverflowError("an owner's number is out of range")
+    if timed:
+        seconds, rest = divmod(mtime_ns, SECOND)
+        times[0].tv_sec = times[1].tv_sec = seconds
+        times[0].tv_nsec = times[1].tv_nsec = rest
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            fd = opened(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC)
+            error = errno if fd < 0 else completed(
+                fd, <const char*>view.buf, view.len, mode, uid, gid, times if timed else NULL
+            )
+            if error and fd >= 0:
+                close(fd)
+    finally:
+        PyBuffer_Release(&view)
+    if error:
+        raise failure(error, None)
+    return fd
+
+
+cdef int completed(
+    int fd, const char* data, Py_ssize_t size, int mode, long long uid, long long gid,
+    const timespec* times
+) noexcept nogil:
+    """Write the content, then set owner, mode and times, in this order."""
+    cdef status made
+    cdef Py_ssize_t done = 0, put
+    while done < size:
+        put = pwrite(fd, data + done, size - done, done)
+        if put > 0:
+            done += put
+        elif put == 0:
+            return EIO
+        elif errno != EINTR:
+            return errno
+    if uid != -1 or gid != -1:
+        if fstat(fd, &made):
+            return errno
+        if uid == made.st_uid:
+            uid = -1
+        if gid == made.st_gid:
+            gid = -1
+        if (uid != -1 or gid != -1) and owner_set(fd, <uid_t>uid, <gid_t>gid):
+            return errno
+    if mode != -1 and mode_set(fd, mode):
+        return errno
+    if times != NULL and futimens(fd, times):
+        return errno
+    return 0
+
+
+cdef int owner_set(int fd, uid_t uid, gid_t gid) noexcept nogil:
+    cdef int result = fchown(fd, uid, gid)
+    while result and errno == EINTR:
+        result = fchown(fd, uid, gid)
+    return result
+
+
+cdef int mode_set(int fd, int mode) noexcept nogil:
+    cdef int result = fchmod(fd, mode)
+    while result and errno == EINTR:
+        result = fchmod(fd, mode)
+    return result
+
+
+def link_staged(int fd, int directory, bytes name not None):
+    cdef const char* path = c_name(name)
+    cdef int error
+    with nogil:
+        error = linked(fd, directory, path)
+    if error:
+        raise failure(error, name)
+
+
+cdef int linked(int fd, int directory, const char* path) noexcept nogil:
+    """Link the bare descriptor, which is cheap and may need a capability, or else by /proc.
+
+    ``ENOENT`` may also mean that the directory is gone: only a success by /proc, which then
+    made the difference, turns the cheap way off.
+    """
+    global by_descriptor
+    cdef char old[32]
+    if by_descriptor:
+        if linkat(fd, "", directory, path, AT_EMPTY_PATH) == 0:
+            return 0
+        if errno != EPERM and errno != ENOENT:
+            return errno
+    snprintf(old, sizeof(old), "/proc/self/fd/%d", fd)
+    if linkat(AT_FDCWD, old, directory, path, AT_SYMLINK_FOLLOW):
+        return errno
+    by_descriptor = False
+    return 0
+
+
+def stat_entries(int directory, names):
+    cdef tuple held = tuple(names)  # nobody else can drop a name meanwhile
+    cdef const char* paths[RUN]
+    cdef status found[RUN]
+    cdef int errors[RUN]
+    cdef Py_ssize_t start, i, count
+    cdef list results = []
+    for start in range(0, len(held), RUN):
+        count = min(<Py_ssize_t>RUN, len(held) - start)
+        for i in range(count):
+            paths[i] = c_name(held[start + i])
+        with nogil:
+            for i in range(count):
+                errors[i] = 0
+                if fstatat(directory, paths[i], &found[i], AT_SYMLINK_NOFOLLOW):
+                    errors[i] = errno
+        for i in range(count):
+            results.append(errors[i] if errors[i] else numbers(&found[i]))
+    return results
+
+
+def list_names(int directory):
+    cdef char names[NAMES]
+    cdef Py_ssize_t at, used
+    cdef int fd, error
+    cdef DIR* stream = NULL
+    cdef list results = []
+    with nogil:
+        fd = fcntl(directory, F_DUPFD_CLOEXEC, 0)
+        if fd >= 0:
+            stream = fdopendir(fd)
+        error = errno
+        if fd >= 0 and stream == NULL:
+            close(fd)
+    if stream == NULL:
+        raise failure(error, None)
+    try:
+        used = 1
+        while used:
+            with nogil:
+                error = gathered(stream, names, &used)
+            if error:
+                raise failure(error, None)
+            at = 0
+            while at < used:
+                name = <bytes>(names + at)
+                at += len(name) + 1
+                results.append(name)
+    finally:
+        with nogil:
+            rewinddir(stream)  # the position is shared with ``directory``
+            closedir(stream)
+    return results
+
+
+cdef int gathered(DIR* stream, char* names, Py_ssize_t* used) noexcept nogil:
+    """Take names one behind the other, each with its NUL; none at the end."""
+    cdef dirent* found
+    cdef size_t size
+    used[0] = 0
+    while used[0] + NAME_BYTES <= NAMES:
+        errno_cleared()
+        found = readdir(stream)
+        if found == NULL:
+            return errno
+        if found.d_name[0] == c"." and (
+            found.d_name[1] == 0 or (found.d_name[1] == c"." and found.d_name[2] == 0)
+        ):
+            continue
+        size = strlen(found.d_name) + 1
+        if size > NAME_BYTES:
+            return ENAMETOOLONG
+        memcpy(names + used[0], found.d_name, size)
+        used[0] += size
+    return 0
+
+
+cdef void errno_cleared() noexcept nogil:
+    """``readdir`` tells its end from an error by errno alone."""
+    global errno
+    errno = 0
+
+
+cdef tuple numbers(const status* found):
+    return (
+        found.st_mode, found.st_uid, found.st_gid, found.st_size, nanoseconds(found), found.st_rdev
+    )
+
+
+cdef object nanoseconds(const status* found):
+    cdef time_t seconds = found.st_mtim.tv_sec
+    if -SECONDS_MAX < seconds < SECONDS_MAX:
+        return <long long>seconds * SECOND + found.st_mtim.tv_nsec
+    return <object>seconds * SECOND + found.st_mtim.tv_nsec
+
+
+cdef int opened(int directory, const char* path, int flags) noexcept nogil:
+    cdef int fd = openat(directory, path, flags, <mode_t>0o600)
+    while fd < 0 and errno == EINTR:
+        fd = openat(directory, path, flags, <mode_t>0o600)
+    return fd
+
+
+cdef const char* c_name(bytes name) except NULL:
+    """Return a name for the kernel; what it would take for a shorter one is refused."""
+    if name is None:
+        raise TypeError("a name must be bytes")
+    cdef const char* path = PyBytes_AS_STRING(name)
+    if <Py_ssize_t>strlen(path) != PyBytes_GET_SIZE(name):
+        raise ValueError("embedded null byte")
+    return path
+
+
+cdef object failure(int error, name):
+    return OSError(error, os.strerror(error), name)
