@@ -159,6 +159,7 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
             errors.append(error)
         else:
             return None
+
     def rank(error: NetsyncError) -> tuple[bool, bool]:
         return error.retryable, isinstance(error, NetworkError)
 

@@ -11,7 +11,6 @@ import enum
 import stat
 from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
@@ -55,7 +54,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     ``mode`` holds permission bits only (12 bits), ``size`` bytes of a regular file (else 0),
     ``target`` a symbolic link's text, ``device`` the device number of a device node,
     ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it.
-    ``extra`` is room for what later versions keep (link group, xattrs, ACLs, holes).
+    What later versions keep (link group, xattrs, ACLs, holes) is appended as further fields.
     """
 
     name: bytes
@@ -68,7 +67,6 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     target: Annotated[bytes, Meta(max_length=4096)] = b""
     device: U63 = 0
     digest: Annotated[bytes, Meta(max_length=32)] = b""
-    extra: msgspec.Raw = msgspec.Raw(b"\xc0")
 
 
 class Rule(Struct, frozen=True, array_like=True):

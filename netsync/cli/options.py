@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from netsync.cli.values import Duration, Size
-from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN
+from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN, is_block_size
 from netsync.errors import UsageError
 from netsync.model import COMPRESSION_LEVELS, Keep, Options, Rule
 
@@ -123,7 +123,7 @@ def connection_options(command: Decorated) -> Decorated:
 def options_from(given: dict[str, Any], *, local: bool) -> Options:
     """Return the transfer's options. A local copy sends files whole, as rsync's does."""
     block_size = given["block_size"]
-    if block_size and (block_size & (block_size - 1) or not BLOCK_MIN <= block_size <= BLOCK_FREE):
+    if block_size and not is_block_size(block_size):
         raise UsageError(
             f"--block-size {block_size} is not a power of two from {BLOCK_MIN} to {BLOCK_FREE}"
         )

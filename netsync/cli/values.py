@@ -9,6 +9,8 @@ import click
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", re.IGNORECASE)
+DAY: Final = 86400.0
+"""Seconds; the longest wait that a peer is told of."""
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -55,6 +57,6 @@ class Duration(click.ParamType[float]):
             seconds = value if isinstance(value, float) else parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if seconds <= 0:
-            self.fail("must be more than 0", param, ctx)
+        if not 0 < seconds <= DAY:
+            self.fail("must be more than 0 and at most a day", param, ctx)
         return seconds

@@ -134,6 +134,11 @@ class Signature:
         return self.basis_size % self.block_size
 
 
+def is_block_size(size: int) -> bool:
+    """Tell whether a user or peer may ask for blocks of ``size`` bytes."""
+    return BLOCK_MIN <= size <= BLOCK_FREE and size & (size - 1) == 0
+
+
 def entries_size(basis_size: int, block_size: int) -> int:
     """Return the bytes of a whole signature. Raises ValueError for an impossible block size."""
     if not BLOCK_MIN <= block_size <= BLOCK_MAX:

@@ -58,6 +58,8 @@ def _remote(host: str, port: int, rest: str, text: str) -> Remote:
     if not host:
         raise UsageError("the host is missing", op="read address", where=text)
     module, _, path = rest.partition("/")
+    if not module.isprintable():
+        raise UsageError("no module can have this name", op="read address", where=text)
     if "/" in rest and not path:
         path = "/"
     return Remote(host, port, Place(module, os.fsencode(path)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, UsageError
+from netsync.errors import NetsyncError, ProtocolError, UsageError
 from netsync.model import Options, Problem, Report
 from netsync.modes.address import Remote
 from netsync.modes.session import Connection, session, unwrapped
@@ -144,7 +144,8 @@ async def _ask(
     channel: Channel, direction: m.Direction, places: Sequence[m.Place], options: Options
 ) -> None:
     await channel.send(m.Open(direction, list(places), options))
-    await channel.receive()  # Opened: the order table allows nothing else but Browsed
+    if not isinstance((await channel.receive()).message, m.Opened):
+        raise ProtocolError("the server answered something else", op="open the transfer")
 
 
 def _with_wire(report: Report, channel: Channel) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netsync.errors import ProtocolError
 from netsync.model import Entry
 from netsync.modes.address import Remote
 from netsync.modes.session import Connection, session
@@ -15,7 +16,8 @@ async def list_remote(remote: Remote, connection: Connection) -> list[Entry | Mo
         await channel.send(Browse(remote.place.module, remote.place.path))
         while True:
             answer = (await channel.receive()).message
-            assert isinstance(answer, Browsed)
+            if not isinstance(answer, Browsed):
+                raise ProtocolError("the server answered something else", op="list")
             found += [*answer.modules, *answer.entries]
             if answer.final:
                 return found

@@ -20,13 +20,13 @@ from netsync.identity.contexts import client_context
 from netsync.identity.directory import load_identity
 from netsync.identity.peer import peer_identity
 from netsync.modes.address import Remote
-from netsync.net.channel import StreamChannel, kept_alive
+from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, kept_alive
 from netsync.net.dial import Address, connect
 from netsync.wire.messages import PROTOCOL, Bye, Hello, Welcome
 from netsync.wire.order import State
 
 SOFTWARE: Final = f"netsync {__version__}"
-FEATURES: Final = ["zstd"]
+FEATURES: Final = [COMPRESSION_FEATURE]
 """What this version can do beyond the protocol's first version; unknown ones are ignored."""
 
 
@@ -50,7 +50,6 @@ async def session(remote: Remote, connection: Connection) -> AsyncGenerator[Stre
             Address(remote.host, remote.port),
             context,
             connect_timeout=connection.connect_timeout,
-            timeout=connection.timeout,
         )
         channel = StreamChannel(
             stream,
@@ -92,7 +91,7 @@ async def _greet(channel: StreamChannel, connection: Connection) -> None:
             where=channel.peer,
             hint="install the same version on both hosts",
         )
-    channel.heed(welcome.timeout)
+    channel.heed(welcome.timeout, welcome.features)
 
 
 @contextlib.contextmanager

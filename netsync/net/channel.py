@@ -32,6 +32,8 @@ from netsync.wire.order import Order, State
 
 _JOIN_MAX: Final = 128 * 1024
 """Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
+COMPRESSION_FEATURE: Final = "zstd"
+"""The feature of peers that understand compressed tails."""
 FAULT_TEXT: Final = 2048
 """Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
 _SEND_SLICE: Final = 1024 * 1024
@@ -110,6 +112,7 @@ class StreamChannel:
         self._last_sent = -math.inf
         self._ping_every = timeout / 3
         self._welcomed = False
+        self._peer_unpacks = False
         self._send_failure: NetsyncError | None = None
 
     @property
@@ -120,7 +123,7 @@ class StreamChannel:
     async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
         """Send one frame. Raises ``StalledError`` or ``NetworkError``."""
         flags = 0
-        if tail and self.compression:
+        if tail and self.compression and self._peer_unpacks:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
         async with self._sending:
@@ -191,12 +194,13 @@ class StreamChannel:
             hint="check the network and the other host; --timeout allows more",
         )
 
-    def heed(self, peer_timeout: float) -> None:
-        """The peer is there, and bears ``peer_timeout`` seconds of silence: ping in time.
+    def heed(self, peer_timeout: float, features: Sequence[str]) -> None:
+        """The peer is there, bears ``peer_timeout`` seconds of silence, and has ``features``.
 
-        Our own patience stays as it is.
+        We ping in time for it; our own patience stays as it is.
         """
         self._welcomed = True
+        self._peer_unpacks = COMPRESSION_FEATURE in features
         self._ping_every = min(self.timeout, peer_timeout) / 3
 
     async def heartbeat(self) -> None:

@@ -42,19 +42,14 @@ ALERT_LINGER: Final = 1.0
 PORT_ATTEMPTS: Final = 5
 """Times a free port is tried that is taken on the next address of the same name."""
 
-_MILLISECONDS: Final = 1000
-_USER_TIMEOUT_MAX: Final = 2**31 - 1
-"""Milliseconds the kernel's int holds; 0 would mean the system's default."""
-
 
 async def connect(
-    address: Address, context: ssl.SSLContext, *, connect_timeout: float, timeout: float
+    address: Address, context: ssl.SSLContext, *, connect_timeout: float
 ) -> TlsStream:
     """Connect to ``address`` within ``connect_timeout`` seconds, handshake included.
 
-    ``timeout`` is the session's: seconds sent data may stay unacknowledged. Raises
-    ``NetworkError``, ``ConnectTimeoutError``, ``RefusedError`` (we reject the server's certificate)
-    or ``ProtocolError`` (no TLS 1.3 there).
+    Raises ``NetworkError``, ``ConnectTimeoutError``, ``RefusedError`` (we reject the server's
+    certificate) or ``ProtocolError`` (no TLS 1.3 there).
     """
     if not address.host:
         raise UsageError("the host is missing", op="connect to", where=str(address))
@@ -66,7 +61,7 @@ async def connect(
             raise connect_error(error, address) from error
         phase = "it answered, but did not finish the TLS handshake"
         try:
-            sock = _taken_over(tcp, timeout)
+            sock = _taken_over(tcp)
             stream = TlsStream(sock, context, hostname=_certified(address.host))
             await _shake_hands(stream)
         except OSError as error:
@@ -81,7 +76,7 @@ async def connect(
 
 
 async def accept_tls(
-    tcp: trio.SocketStream, context: ssl.SSLContext, *, handshake_timeout: float, timeout: float
+    tcp: trio.SocketStream, context: ssl.SSLContext, *, handshake_timeout: float
 ) -> TlsStream:
     """Shake hands with the client that connected through ``tcp``, which is taken over.
 
@@ -90,7 +85,7 @@ async def accept_tls(
     """
     where = _peer_of(tcp)
     try:
-        stream = TlsStream(_taken_over(tcp, timeout), context, server_side=True)
+        stream = TlsStream(_taken_over(tcp), context, server_side=True)
         with trio.fail_after(handshake_timeout):
             await _shake_hands(stream, linger=ALERT_LINGER)
     except trio.TooSlowError:
@@ -185,19 +180,19 @@ async def _close_all(listeners: list[trio.SocketListener]) -> None:
         await trio.aclose_forcefully(listener)
 
 
-def _taken_over(tcp: trio.SocketStream, timeout: float) -> socket.socket:
+def _taken_over(tcp: trio.SocketStream) -> socket.socket:
     """Return the plain socket of ``tcp``, set up for a session.
 
     Nagle's delay is off, for frames are already as large as they should be. The buffers are left
     to the kernel, which sizes them by the path: fixed ones were not faster on loopback (measured
-    from 256 KiB to 4 MiB) and would cap a long fast line.
+    from 256 KiB to 4 MiB) and would cap a long fast line. TCP_USER_TIMEOUT is left alone: Linux
+    counts a peer's closed window too, and would cut a healthy session whose disk takes its time;
+    the channel's pings tell silence from slowness.
     """
     sock = socket.socket(fileno=tcp.socket.detach())
     try:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            milliseconds = min(int(timeout * _MILLISECONDS), _USER_TIMEOUT_MAX)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     except OSError:
         sock.close()
         raise

@@ -110,9 +110,7 @@ class Server:
 
     async def _serve_one(self, tcp: trio.SocketStream, who: str) -> None:
         settings = self._settings
-        stream = await accept_tls(
-            tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS, timeout=SESSION_TIMEOUT
-        )
+        stream = await accept_tls(tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS)
         channel = StreamChannel(
             stream, peer=who, expects=State.CLIENT_GREETS, timeout=SESSION_TIMEOUT
         )

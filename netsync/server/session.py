@@ -15,9 +15,10 @@ from typing import Final
 import trio
 
 from netsync import __version__
+from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import NetsyncError, NetworkError, ProtocolError
 from netsync.model import Options, Problem, Report
-from netsync.net.channel import StreamChannel, kept_alive
+from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
 from netsync.server.modules import Module, Right, find_module, opened
@@ -31,7 +32,7 @@ from netsync.wire import messages as m
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
 SOFTWARE: Final = f"netsync {__version__}"
-FEATURES: Final = ["zstd"]
+FEATURES: Final = [COMPRESSION_FEATURE]
 
 
 class Session:
@@ -78,7 +79,7 @@ class Session:
                 where=self._channel.peer,
                 hint="install the same version on both hosts",
             )
-        self._channel.heed(hello.timeout)
+        self._channel.heed(hello.timeout, hello.features)
         timeout = max(1, round(self._channel.timeout))
         await self._channel.send(m.Welcome(m.PROTOCOL, SOFTWARE, FEATURES, self._identity, timeout))
 
@@ -99,6 +100,8 @@ class Session:
         module = find_module(self._modules, place.module)
         module.require(self._identity, Right.PUSH)
         options = request.options
+        if not is_block_size(options.block_size or BLOCK_MIN):
+            raise ProtocolError(f"{options.block_size} is no block size", op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
         policy = policy_for(options, special=module.special, **capability())

@@ -7,19 +7,21 @@ times come after the last change inside; the flush comes after those.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
 from netsync.delta import kernel
 from netsync.errors import is_fatal, reason, root_error
-from netsync.model import Change, Options, Problem, Report
+from netsync.model import Change, Kind, Options, Problem, Report
 from netsync.transfer.comparing import Comparer
 from netsync.transfer.landing import Lander
 from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_files
-from netsync.transfer.wanted import Doomed, Ending
+from netsync.transfer.wanted import Doomed, Ending, Restated
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
 from netsync.tree.place import create_special, set_on_descriptor
+from netsync.tree.read import open_regular
 from netsync.tree.remove import remove
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
@@ -31,6 +33,7 @@ class Finisher:
     def __init__(self, root: int, options: Options, comparer: Comparer, lander: Lander) -> None:
         self.tally = Tally(itemize=options.itemize)
         self._root = root
+        self._device = os.fstat(root).st_dev
         self._options = options
         self._comparer = comparer
         self._lander = lander
@@ -54,9 +57,7 @@ class Finisher:
             if self._options.fsync and not self._options.dry_run:
                 self._make_durable()
         except OSError as error:
-            if is_fatal(error):
-                raise root_error(error, op="finish", where=b".") from error
-            raise
+            raise root_error(error, op="finish", where=b".") from error
 
     def _delete(self, doomed: Doomed) -> None:
         protects = self._comparer.protects
@@ -92,15 +93,48 @@ class Finisher:
             self.tally.problem(Problem(path or b".", "set metadata of", reason(error)))
 
     def _make_durable(self) -> None:
-        """Flush every directory that changed: one by one if few, else the file system."""
-        try:
-            if len(self._comparer.endings) + len(self._comparer.doomed) > EACH_MAX:
-                sync_file_system(self._root)
-                return
-            for ending in self._comparer.endings:
-                os.fsync(self._directories.fd(ending.path))
-        except FileNotFoundError:
-            sync_file_system(self._root)  # a directory was moved away meanwhile
+        """Flush every directory that changed and every entry that got other metadata.
+
+        One by one if they are few and can be opened; else each file system that holds one.
+        """
+        endings, restated = self._comparer.endings, self._comparer.restated
+        few = len(endings) + len(restated) <= EACH_MAX
+        plain = all(each.kind is Kind.FILE for each in restated) if few else False
+        if few and plain:
+            for ending in endings:
+                self._flush_directory(ending.path)
+            for each in restated:
+                self._flush_file(each.path)
+            return
+        seen: set[int] = set()
+        for path in (*(ending.path for ending in endings), *map(_parent, restated)):
+            self._flush_file_system(path, seen)
+
+    def _flush_directory(self, path: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # moved away meanwhile
+            os.fsync(self._directories.fd(path))
+
+    def _flush_file(self, path: bytes) -> None:
+        parent, _, name = path.rpartition(b"/")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            fd = open_regular(self._directories.fd(parent), name)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _flush_file_system(self, path: bytes, seen: set[int]) -> None:
+        """Flush the file system that holds the directory ``path``, once each."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            fd = self._directories.fd(path)
+            device = os.fstat(fd).st_dev
+            if device not in seen:
+                seen.add(device)
+                sync_file_system(self._root if device == self._device else fd)
+
+
+def _parent(restated: Restated) -> bytes:
+    return restated.path.rpartition(b"/")[0]
 
 
 def report(options: Options, tallies: Iterable[Tally]) -> Report:

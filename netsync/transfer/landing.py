@@ -292,7 +292,7 @@ class Lander:
 
     def _make_durable(self, fds: list[int]) -> None:
         try:
-            flush(fds, self._root)
+            flush(fds)
         except OSError as error:
             raise root_error(error, op="flush", where=b".") from error
 

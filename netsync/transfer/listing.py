@@ -30,11 +30,13 @@ from netsync.tree.scan import entry_at, entry_from, names_in
 from netsync.wire.messages import List, Listing
 
 CHUNK_ENTRIES: Final = 512
-"""Entries in one listing; also the least credit with which listing goes on."""
+"""Entries in one listing."""
 CHUNK_BYTES: Final = 32 * 1024
 BATCH_BYTES: Final = 64 * 1024
 """Estimated bytes of one listing and of one message: far below the frame's limit even when the
 last entry is the longest possible (a name of 255 and a link of 4,095 bytes)."""
+CREDIT_MIN: Final = 4096
+"""Credit with which a batch may be listed: no batch costs as much, its bytes see to it."""
 _ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
 _READ_BYTES: Final = 1024 * 1024
@@ -176,15 +178,12 @@ class Lister:
         for directories in self._directories:
             directories.close()
 
-    def next_batch(self, credit: int) -> Batch | None:
-        """Return the next listings worth at most ``credit`` entries, or None at the end.
-
-        ``credit`` must be at least ``CHUNK_ENTRIES``.
-        """
+    def next_batch(self) -> Batch | None:
+        """Return the next listings, worth at most ``CREDIT_MIN``, or None at the end."""
         listings: list[Listing] = []
         chunks: list[Chunk] = []
         entries = size = cost = 0
-        while cost < BATCH_BYTES and entries + CHUNK_ENTRIES <= credit:
+        while cost < BATCH_BYTES:
             step = next(self._chunks, None)
             if step is None:
                 break
@@ -201,7 +200,7 @@ class Lister:
         users = self._users.new({entry.uid for entry in owned}) if named else []
         groups = self._groups.new({entry.gid for entry in owned}) if named else []
         message = List(listings, users, groups, self._take_problems())
-        return Batch(message, chunks, max(1, entries), size)
+        return Batch(message, chunks, entries, size)
 
     def _take_problems(self) -> list[Problem]:
         """Return the problems found so far, as many as fit a message."""

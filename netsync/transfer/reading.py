@@ -42,8 +42,6 @@ from netsync.wire.messages import (
 
 SMALL_MAX: Final = 256 * 1024
 """Bytes up to which a file is sent whole in one frame with others."""
-BATCH_FILES: Final = 256
-"""Files in one frame: enough to share a thread hop, few enough to keep both ends busy."""
 _PROBLEM_BYTES: Final = 64
 """Estimated bytes of a problem beside its path."""
 READ_BYTES: Final = 1024 * 1024

@@ -1,6 +1,6 @@
 """The source's role: list, answer wants, end; the same for push, pull and local copies.
 
-Three tasks share a channel. One receives and only enqueues, so it never waits for anything but
+Four tasks share a channel. One receives and only enqueues, so it never waits for anything but
 the peer. One lists within the credit the target grants. One reads wanted files in a worker
 thread, and a sender beside it keeps the network busy meanwhile. Bounds: undecided entries by
 the credit, wanted files by ``offers.WANTED_MAX``, signatures by ``SIGNATURES_MAX``, frames ready
@@ -20,10 +20,9 @@ from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
-from netsync.transfer.listing import CHUNK_ENTRIES, Lister
+from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.offers import Offered, Offers
 from netsync.transfer.reading import (
-    BATCH_FILES,
     SMALL_MAX,
     DeltaRequest,
     Outgoing,
@@ -115,13 +114,13 @@ class Source:
     async def _list(self, lister: Lister) -> None:
         files = size = 0
         while True:
-            while self._credit < CHUNK_ENTRIES:
+            while self._credit < CREDIT_MIN:
                 self._credit_came = trio.Event()
                 await self._credit_came.wait()
-            batch = await trio.to_thread.run_sync(lister.next_batch, self._credit)
+            batch = await trio.to_thread.run_sync(lister.next_batch)
             if batch is None:
                 break
-            self._credit -= batch.entries
+            self._credit -= batch.message.cost
             for chunk in batch.chunks:
                 self._offers.add(chunk)
             files += batch.entries
@@ -160,7 +159,10 @@ class Source:
 
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
         self._enqueue([self._offers.want(number) for number in whole])
-        self._awaited.difference_update(whole)
+        for number in whole:
+            self._awaited.discard(number)
+            if (abandoned := self._deltas.pop(number, None)) is not None:
+                self._signature_bytes -= len(abandoned.entries)
         for number in deltas:
             self._offers.want(number)
             self._awaited.add(number)
@@ -255,15 +257,15 @@ class Source:
     ) -> None:
         try:
             large = await trio.to_thread.run_sync(reader.large_file, offered, request)
+            try:
+                frames = large.frames()
+                while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+                    await send.send(frame)
+            finally:
+                large.close()
         except ReadError as error:
             await send.send(Outgoing(m.Unsent([offered.number], [error.problem])))
-            return
-        try:
-            frames = large.frames()
-            while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
-                await send.send(frame)
         finally:
-            large.close()
             if request is not None:
                 self._signature_bytes -= len(request.signature.entries)
 
@@ -271,7 +273,7 @@ class Source:
         """Take the small whole files at the front of the queue, as many as fit a frame."""
         taken: list[Offered] = []
         size = 0
-        while self._queue and len(taken) < BATCH_FILES:
+        while self._queue and len(taken) < m.FILES_MAX:
             first = self._queue[0]
             if not isinstance(first, Offered) or first.entry.size > SMALL_MAX:
                 break

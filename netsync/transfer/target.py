@@ -74,6 +74,7 @@ class Target:
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
         self._told = 0
+        self._signed: dict[int, int] = {}  # signature bytes sent, by file
 
     def close(self) -> None:
         """Drop what is staged and let go of descriptors."""
@@ -125,7 +126,7 @@ class Target:
             raise ProtocolError("the source ended before all was sent", op="receive")
 
     def _take_credit(self, listing: m.List) -> None:
-        self._credit -= _cost(listing)
+        self._credit -= listing.cost
         if self._credit < 0:
             raise ProtocolError("more was listed than allowed", op="receive")
 
@@ -147,7 +148,7 @@ class Target:
             if listing is None:
                 break
             compared = await trio.to_thread.run_sync(self._comparer.compare, listing)
-            await self._want(compared, _cost(listing))
+            await self._want(compared, listing.cost)
         if not self._comparer.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
         self._observe(complete=True)
@@ -181,23 +182,21 @@ class Target:
         """Send signatures of the files wanted as deltas, one file at a time."""
         while True:
             async with self._progress:
-                while not self._to_sign or self._signed_ahead() > WANTED_SIGNATURES:
+                while not self._to_sign or sum(self._signed.values()) > WANTED_SIGNATURES:
                     if self._all_wanted:
                         return
                     await self._progress.wait()
             wanted = self._to_sign.popleft()
+            self._signed[wanted.number] = 0
             frames = signature_frames(self._signing, wanted, self._options)
             try:
                 while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
                     await self._channel.send(frame.message, frame.tail)
-                    wanted.signature_bytes += sum(map(len, frame.tail))
+                    self._signed[wanted.number] += sum(map(len, frame.tail))
             except OSError:  # no basis after all: the whole file will do
                 wanted.basis_size = 0
                 wanted.attempts += 1
                 await self._channel.send(m.Wants([wanted.number], [], 0))
-
-    def _signed_ahead(self) -> int:
-        return sum(wanted.signature_bytes for wanted in self._outstanding.values())
 
     async def _land(self, data: trio.MemoryReceiveChannel[Received]) -> None:
         """Stage file data as it comes; flush and publish it in batches."""
@@ -250,6 +249,8 @@ class Target:
         if settled:
             await self._tell(settled, self._lander.tally)
             self._untold -= len(settled)
+            for number in settled:
+                self._signed.pop(number, None)
             await self._notify()
 
     async def _tell(self, numbers: list[int], tally: Tally) -> None:
@@ -265,11 +266,6 @@ class Target:
             await self._channel.send(m.Applied(numbers, [], size))
         for part in batches(items, _item_cost, ITEMS_MAX):
             await self._channel.send(m.Applied([], part))
-
-
-def _cost(message: m.List) -> int:
-    """Return the credit a message uses up: its entries, and something for each empty part."""
-    return max(1, sum(max(1, len(part.entries)) for part in message.listings))
 
 
 def _item_cost(item: Item) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from netsync.model import Change, Entry
+from netsync.model import Change, Entry, Kind
 from netsync.names import join
 from netsync.tree.place import Attributes
 
@@ -14,13 +14,13 @@ class Wanted:
 
     ``present`` is the file it replaces, if any; ``in_the_way`` says that a non-empty directory
     must be deleted first; ``basis_size`` is the size of the basis a signature was made of (0 for
-    none), ``signature_bytes`` what was sent of that; ``attempts`` counts how often it was asked
+    none); ``attempts`` counts how often it was asked
     for; ``arrived`` says that it waits for a flush.
     """
 
     __slots__ = (
         "arrived", "attempts", "attributes", "basis_size", "change", "directory", "entry",
-        "in_the_way", "number", "present", "signature_bytes",
+        "in_the_way", "number", "present",
     )  # fmt: skip
 
     def __init__(
@@ -34,7 +34,6 @@ class Wanted:
         self.attributes = Attributes(None, None, None, None)
         self.in_the_way = False
         self.basis_size = 0
-        self.signature_bytes = 0
         self.attempts = 1
         self.arrived = False
 
@@ -61,10 +60,14 @@ class Doomed(Struct, frozen=True, array_like=True):
 
 
 class Ending(Struct, frozen=True, array_like=True):
-    """A directory whose metadata is set at the end, when nothing in it changes any more.
-
-    ``changed`` directories are flushed, others only get their metadata.
-    """
+    """A directory whose metadata is set at the end, when nothing in it changes any more."""
 
     path: bytes
     attributes: Attributes
+
+
+class Restated(Struct, frozen=True, array_like=True):
+    """An entry that stays and only got other metadata, which must be flushed too."""
+
+    path: bytes
+    kind: Kind

@@ -16,8 +16,8 @@ from typing import Final
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-HELD_MAX: Final = 20
-"""Descriptors one cache holds; a session has three caches, so at most 64 in all."""
+HELD_MAX: Final = 16
+"""Descriptors one cache holds. A target has four caches, a source two for each of its roots."""
 
 
 class Directories:

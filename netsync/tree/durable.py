@@ -29,10 +29,17 @@ def sync_file_system(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def flush(fds: Sequence[int], file_system: int) -> None:
-    """Make the files or directories behind ``fds``, all on one file system, durable."""
-    if len(fds) > EACH_MAX:
-        sync_file_system(file_system)
+def flush(fds: Sequence[int]) -> None:
+    """Make the files behind ``fds`` durable, on whatever file systems they are.
+
+    Each was opened before it was written, so the first on a file system vouches for the others.
+    """
+    if len(fds) <= EACH_MAX:
+        for fd in fds:
+            os.fsync(fd)
         return
+    first_on: dict[int, int] = {}
     for fd in fds:
-        os.fsync(fd)
+        first_on.setdefault(os.fstat(fd).st_dev, fd)
+    for fd in first_on.values():
+        sync_file_system(fd)

@@ -121,7 +121,7 @@ def _open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: boo
                 return TargetRoot(stack.pop(), name, exists=True)
             if dry_run:
                 raise
-        os.mkdir(name, _NEW_DIRECTORY, dir_fd=stack[-1])
+        _make(stack[-1], name)
         return TargetRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", exists=True)
     finally:
         _close(stack)
@@ -187,9 +187,15 @@ def _enter(directory: int, name: bytes, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
+    _make(directory, name)
+    return os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+
+
+def _make(directory: int, name: bytes) -> None:
+    """Make a directory of the destination's path, durably: few, and what lies in it needs them."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, _NEW_DIRECTORY, dir_fd=directory)
-    return os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+        os.fsync(directory)
 
 
 def _close(stack: list[int]) -> None:

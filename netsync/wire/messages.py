@@ -28,8 +28,12 @@ from netsync.model import (
 from netsync.wire.frames import BULK_MAX, CONTROL_MAX, TAIL_MAX, Limits
 
 PROTOCOL: int = 1
-"""Version spoken; a peer with another major version is refused with words."""
+"""Version spoken; a peer that speaks another is refused with words."""
 
+TEXT_PER_CREDIT: int = 64
+"""Bytes of names, link texts and paths that cost as much credit as an entry."""
+FILES_MAX: int = 256
+"""Small files in one frame: they share a thread hop, and cost the target a descriptor each."""
 UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
 
@@ -156,7 +160,7 @@ class Opened(Message, frozen=True):
 
 
 class Offer(Message, frozen=True):
-    """What the source has: how many roots, and whether it is a single regular file."""
+    """What the source has: a single regular file or not, and the metadata for the target's root."""
 
     type = 32
     single_file: bool
@@ -194,6 +198,18 @@ class List(Message, frozen=True):
     groups: Annotated[list[Name], Meta(max_length=16384)] = []
     problems: Annotated[list[Problem], Meta(max_length=4096)] = []
 
+    @property
+    def cost(self) -> int:
+        """The credit it uses up: its entries, and something for long texts and empty parts."""
+        text = sum(len(problem.path) for problem in self.problems)
+        entries = 1
+        for listing in self.listings:
+            entries += max(1, len(listing.entries))
+            text += sum(map(len, listing.protected))
+            for entry in listing.entries:
+                text += len(entry.name) + len(entry.target)
+        return entries + text // TEXT_PER_CREDIT
+
 
 class ListEnd(Message, frozen=True):
     """All is listed; ``complete`` only if every directory could be read whole."""
@@ -216,7 +232,7 @@ class Files(Message, frozen=True):
 
     type = 35
     limits = Limits(BULK_MAX, TAIL_MAX)
-    files: Annotated[list[FileHead], Meta(min_length=1, max_length=16384)]
+    files: Annotated[list[FileHead], Meta(min_length=1, max_length=FILES_MAX)]
 
 
 class Piece(Message, frozen=True):

@@ -12,7 +12,13 @@ import trio
 
 from netsync.errors import NetworkError, ProtocolError, RefusedError, RootError, StalledError
 from netsync.identity.contexts import client_context, server_context
-from netsync.net.channel import MemoryChannel, StreamChannel, fault_from, memory_channels
+from netsync.net.channel import (
+    COMPRESSION_FEATURE,
+    MemoryChannel,
+    StreamChannel,
+    fault_from,
+    memory_channels,
+)
 from netsync.net.tls import TlsStream
 from netsync.wire import messages as m
 from netsync.wire.codec import Buffer
@@ -46,6 +52,8 @@ async def over_tls(*, compression: int = 0) -> AsyncIterator[Ends]:
     first = StreamChannel(client, peer="server", expects=HEARS[0], timeout=PATIENCE)
     second = StreamChannel(server, peer="client", expects=HEARS[1], timeout=PATIENCE)
     first.compression = second.compression = compression
+    for channel in (first, second):
+        channel.heed(PATIENCE, [COMPRESSION_FEATURE])
     try:
         yield first, second
     finally:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from netsync.errors import NetworkError, ProtocolError, StalledError, UsageError
-from netsync.net.channel import StreamChannel, fault_from, kept_alive
+from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, fault_from, kept_alive
 from netsync.net.pace import Pace
 from netsync.wire import messages as m
 from netsync.wire.codec import LIMITS, Buffer, decode, encode
@@ -192,7 +192,7 @@ async def test_the_shorter_patience_of_the_two_ends_sets_the_pings(
 ) -> None:
     stream = FakeStream()
     channel = channel_over(stream)
-    channel.heed(6)
+    channel.heed(6, [])
     async with kept_alive(channel):
         await trio.sleep(7)
     assert [at for at, _ in stream.sent] == pytest.approx([2, 4, 6])
@@ -268,6 +268,7 @@ async def test_the_compressed_flag_says_what_the_tail_is(level: int) -> None:
     stream = FakeStream()
     channel = channel_over(stream)
     channel.compression = level
+    channel.heed(TIMEOUT, [COMPRESSION_FEATURE])
     await channel.send(m.Signature(1), [b"again " * 1000])
     await channel.send(m.Signature(2), [b"short"])
     flags = [frame.flags for frame in FrameDecoder(LIMITS).feed(stream.sent_bytes)]
@@ -361,3 +362,12 @@ async def test_an_error_about_undecodable_words_can_still_be_told() -> None:
 def test_the_longest_words_fit_a_fault() -> None:
     long = "\N{BUG}" * 5000
     encode(fault_from(UsageError(long, op=long, where=long, hint=long)))
+
+
+async def test_a_peer_that_cannot_unpack_gets_plain_tails() -> None:
+    stream = FakeStream()
+    channel = channel_over(stream)
+    channel.compression = 1
+    channel.heed(TIMEOUT, ["something else"])
+    await channel.send(m.Signature(1), [b"again " * 1000])
+    assert [frame.flags for frame in FrameDecoder(LIMITS).feed(stream.sent_bytes)] == [0]

@@ -168,7 +168,7 @@ def test_any_number_of_files_can_be_flushed(tmp_path: Path, count: int) -> None:
             os.open(b"f%d" % n, os.O_CREAT | os.O_WRONLY, dir_fd=directory) for n in range(count)
         ]
         try:
-            flush(fds, directory)
+            flush(fds)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -178,10 +178,10 @@ def test_a_flush_that_fails_says_so() -> None:
     with os_error(errno.EBADF):
         sync_file_system(-1)
     with os_error(errno.EBADF):
-        flush([-1] * (EACH_MAX + 1), -1)
+        flush([-1] * (EACH_MAX + 1))
     reading, writing = os.pipe()
     with os_error(errno.EINVAL):
-        flush([writing], writing)
+        flush([writing])
     os.close(reading)
     os.close(writing)
 
