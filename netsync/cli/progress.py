@@ -59,7 +59,7 @@ class Display:
         self._estimate: Estimate | None = None
         self._live = (
             Live(
-                get_renderable=self._render,
+                get_renderable=self.render,
                 console=Console(file=sys.stderr),
                 refresh_per_second=REFRESH_PER_SECOND,
                 transient=sys.stderr.isatty(),
@@ -93,7 +93,8 @@ class Display:
         if self._itemize:
             print_items(items)
 
-    def _render(self) -> Text:
+    def render(self) -> Text:
+        """Return the line as it is now."""
         elapsed = time.monotonic() - self._started
         rate = self._done / elapsed if elapsed > 0 else 0.0
         parts = [f"{self._files:,} entries", f"{in_units(self._done)} of {in_units(self._total)}"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,10 +24,9 @@ from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdMap, group_id, user_id
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
-from netsync.tree.scan import entry_at, entry_from, names_in, root_entry
+from netsync.tree.scan import entry_at, names_in, root_entry
 from netsync.tree.stage import sweep
 from netsync.wire.messages import List, Listing
 
@@ -86,7 +84,6 @@ class Comparer:
         self._open = {0: _Directory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
         self._new_verdict = Verdict.SKIP if self._options.existing else Verdict.CREATE
-        self._found: dict[bytes, Status | int] = {}
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
@@ -132,7 +129,6 @@ class Comparer:
             raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
         if not directory.lost and not directory.left:
             self._read_present(directory)
-            self._look(directory, listing)
         for entry in listing.entries:
             _check(entry, directory)
             number, self._next_number = self._next_number, self._next_number + 1
@@ -317,24 +313,12 @@ class Comparer:
             sweep(fd, reserved)
         directory.present.update(names)
 
-    def _look(self, directory: _Directory, listing: Listing) -> None:
-        """See what is there under the listed names, all at once: that is cheaper."""
-        names = [entry.name for entry in listing.entries if entry.name in directory.present]
-        found: Sequence[Status | int] = ()
-        if names:
-            try:
-                found = stat_entries(self._directories.fd(directory.path), names)
-            except OSError as error:  # then it stands against each of them
-                found = [error.errno or errno.EIO] * len(names)
-        self._found = dict(zip(names, found, strict=True))
-
     def _present_entry(self, directory: _Directory, entry: Entry) -> Entry | None:
-        status = self._found.get(entry.name)
-        if status is None:
+        if entry.name not in directory.present:
             return None
         directory.present.discard(entry.name)
         fd = self._directories.fd(directory.path)
-        present = entry_from(status, entry.name, fd)
+        present = entry_at(fd, entry.name)
         if (
             self._options.checksum
             and present.kind is entry.kind is Kind.FILE
