@@ -70,6 +70,10 @@ def load_config(file: Path) -> Config:
     for key in raw.keys() - _SECTIONS:
         raise _unknown(file, key, key, sorted(_SECTIONS))
     server = _section(file, "server", raw.get("server", {}), ServerSection)
+    if not server.listen:
+        raise _wrong(
+            file, "server.listen", "is empty", f"write [{DEFAULT_LISTEN!r}] or leave it out"
+        )
     for address in server.listen:
         _check_address(file, address)
     modules: dict[str, Module] = {}

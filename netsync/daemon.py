@@ -45,6 +45,9 @@ def settings_of(plan: Plan) -> Settings:
             op="serve",
             hint="give --module NAME=PATH or a [module.NAME] section",
         )
+    for module in plan.modules.values():
+        if not module.path.is_dir():
+            log.warning("module %s: %s is not a directory now", module.name, module.path)
     return Settings.of(load_identity(plan.identity or default_directory()), plan.modules)
 
 

@@ -18,7 +18,7 @@ class NetsyncError(Exception):
     """Base of all; shown as one line: what failed, where, why, and what to do.
 
     ``op`` is a verb phrase ("connect to"), ``where`` a path or address, ``why`` the reason,
-    ``hint`` what the administrator can do about it.
+    ``hint`` what the administrator can do about it. ``place`` is ``where`` in raw bytes.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,8 +28,8 @@ class NetsyncError(Exception):
         super().__init__(why)
         self.why = why
         self.op = op
-        raw = where if isinstance(where, bytes) else where.encode("utf-8", "surrogateescape")
-        self.where = shown(raw)
+        self.place = where if isinstance(where, bytes) else where.encode("utf-8", "surrogateescape")
+        self.where = shown(self.place)
         self.hint = hint
 
     def __str__(self) -> str:
@@ -75,6 +75,14 @@ class InterruptedBySignal(NetsyncError):  # noqa: N818 - what happened, not whos
     """A signal ended the run."""
 
     exit_code = 20
+
+
+class OutputError(NetsyncError):
+    """What should be printed cannot be; ``gone`` says that the reader went away."""
+
+    def __init__(self, why: str, *, gone: bool) -> None:
+        super().__init__(why, op="write to", where="standard output")
+        self.gone = gone
 
 
 class StalledError(NetsyncError):

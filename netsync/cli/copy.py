@@ -25,7 +25,7 @@ from netsync.cli.report import (
     print_statistics,
 )
 from netsync.cli.run import run_until_signal
-from netsync.errors import NetsyncError, UsageError
+from netsync.errors import NetsyncError, OutputError, UsageError
 from netsync.identity.directory import default_directory
 from netsync.model import Item, Report
 from netsync.modes import copy
@@ -55,26 +55,34 @@ def pull(paths: tuple[str, ...], **given: Any) -> int:
 
 def _transfer(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> int:
     """Run one transfer and print its results; return the exit code."""
+    started = time.monotonic()
+    try:
+        report = _run(command, paths, given)
+    except OutputError:
+        raise
+    except NetsyncError as error:
+        if given["as_json"]:
+            seconds = time.monotonic() - started
+            print_failure_json(command, error, seconds, dry_run=given["dry_run"])
+        raise
+    _print(command, given, report, time.monotonic() - started)
+    return EXIT_CODES[outcome_of(report)]
+
+
+def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
     if len(paths) < 2:
         raise UsageError("give at least one source and a destination", op=command)
     *sources, target = map(parse_address, paths)
     local = not any(isinstance(address, Remote) for address in (*sources, target))
     options = options_from(given, local=local)
+    for kept_later in given["kept_later"]:
+        click.echo(f"netsync: {kept_later} are not kept by this version", err=True)
     connection = Connection(
         given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
     )
-    started = time.monotonic()
-    try:
-        with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
-            run = copy.Run(options, connection, observer)
-            report = run_until_signal(_work(command, sources, target, run))
-    except NetsyncError as error:
-        if given["as_json"]:
-            seconds = time.monotonic() - started
-            print_failure_json(command, error, seconds, dry_run=options.dry_run)
-        raise
-    _print(command, given, report, time.monotonic() - started)
-    return EXIT_CODES[outcome_of(report)]
+    with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
+        run = copy.Run(options, connection, observer)
+        return run_until_signal(_work(command, sources, target, run))
 
 
 def _work(
@@ -125,4 +133,3 @@ def _print(command: str, given: dict[str, Any], report: Report, seconds: float) 
         print_statistics(report, seconds)
     if given["as_json"]:
         print_json(command, report, seconds)
-    sys.stdout.flush()

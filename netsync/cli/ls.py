@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from netsync.cli.options import connection_options
+from netsync.cli.report import put
 from netsync.cli.run import run_until_signal
 from netsync.errors import UsageError
 from netsync.identity.directory import default_directory
@@ -45,9 +46,9 @@ def ls(
     for each in found:
         if isinstance(each, ModuleInfo):
             row: dict[str, Any] = {"module": each.name, "rights": each.rights}
-            click.echo(json.dumps(row) if as_json else f"{each.name} {','.join(each.rights)}")
+            put(json.dumps(row) if as_json else f"{each.name} {','.join(each.rights)}")
         else:
-            click.echo(json.dumps(_object(each)) if as_json else _line(each))
+            put(json.dumps(_object(each)) if as_json else _line(each))
 
 
 def _line(entry: Entry) -> str:

@@ -6,6 +6,7 @@ Commands are imported when they are named, so that a push does not pay for what 
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import ssl
 import sys
@@ -14,7 +15,7 @@ from typing import Final
 import click
 
 from netsync import __version__
-from netsync.errors import InterruptedBySignal, NetsyncError, UsageError
+from netsync.errors import InterruptedBySignal, NetsyncError, OutputError, UsageError
 
 COMMANDS: Final = {
     "serve": ("netsync.cli.serve", "serve"),
@@ -83,12 +84,19 @@ def run(arguments: list[str]) -> int:
         code = _say(UsageError(error.format_message(), hint=_usage_hint(error)))
     except (click.Abort, KeyboardInterrupt):
         code = _say(InterruptedBySignal("interrupted"))
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our results has gone: nothing left to say
-        code = InterruptedBySignal.exit_code
+    except OutputError as error:
+        _drop_output()
+        code = InterruptedBySignal.exit_code if error.gone else _say(error)
     except NetsyncError as error:
         code = _say(error)
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Let what is still buffered for stdout go nowhere, so that the interpreter ends in peace."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage_hint(error: click.ClickException) -> str:

@@ -89,9 +89,13 @@ _TRANSFER: Final = [
 _FOR_RSYNC: Final = [
     ("-a", "--archive"), ("-r", "--recursive"), ("-l", "--links"), ("-p", "--perms"),
     ("-t", "--times"), ("-g", "--group"), ("-o", "--owner"), ("-D", "--devices"),
-    ("-H", "--hard-links"), ("-A", "--acls"), ("-X", "--xattrs"), ("-S", "--sparse"),
     ("-h", "--human-readable"), ("--partial",),
 ]  # fmt: skip
+_KEPT_LATER: Final = [
+    ("-H", "--hard-links", "hard links"), ("-A", "--acls", "ACLs"),
+    ("-X", "--xattrs", "extended attributes"), ("-S", "--sparse", "holes"),
+]  # fmt: skip
+"""rsync's flags for what this version drops: accepted, but not without a word."""
 _CONNECTION: Final = [
     click.option("--timeout", type=Duration(), default=30.0, help="Seconds of silence allowed."),
     click.option("--connect-timeout", type=Duration(), default=10.0, help="Seconds to connect."),
@@ -106,6 +110,9 @@ _CONNECTION: Final = [
 
 def transfer_options(command: Decorated) -> Decorated:
     """Add the options of a transfer to ``command``."""
+    for short, long, what in reversed(_KEPT_LATER):
+        flag = click.option(short, long, "kept_later", flag_value=what, multiple=True, hidden=True)
+        command = flag(command)
     for names in reversed(_FOR_RSYNC):
         command = _flag(*names, expose_value=False, hidden=True)(command)
     for option in reversed(_TRANSFER):

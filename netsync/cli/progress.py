@@ -52,6 +52,8 @@ class Display:
         self._itemize = itemize
         self._files = 0
         self._total = 0
+        self._settled = 0
+        self._under_way = 0
         self._done = 0
         self._complete = False
         self._percent = 0
@@ -86,7 +88,11 @@ class Display:
 
     def settled(self, size: int) -> None:
         """Take how much more is as it should be."""
-        self._done += size
+        self._settled += size
+
+    def under_way(self, size: int) -> None:
+        """Take how far the large file is that is being sent."""
+        self._under_way = size
 
     def items(self, items: Sequence[Item]) -> None:
         """Print itemized lines as they come."""
@@ -95,6 +101,8 @@ class Display:
 
     def render(self) -> Text:
         """Return the line as it is now."""
+        # A file that has gone over but is not settled yet must not make the display fall back.
+        self._done = max(self._done, min(self._settled + self._under_way, self._total))
         elapsed = time.monotonic() - self._started
         rate = self._done / elapsed if elapsed > 0 else 0.0
         parts = [f"{self._files:,} entries", f"{in_units(self._done)} of {in_units(self._total)}"]

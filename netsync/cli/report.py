@@ -10,12 +10,21 @@ import click
 import msgspec
 
 from netsync.delta import kernel
-from netsync.errors import NetsyncError
+from netsync.errors import NetsyncError, OutputError, reason
 from netsync.model import Item, Problem, Report
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.names import as_text, shown
 
 SCHEMA: Final = "netsync.report/1"
+
+
+def put(line: str) -> None:
+    """Print a line to stdout, where results go. Raises ``OutputError``."""
+    try:
+        click.echo(line)
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)
+        raise OutputError(reason(error), gone=gone) from error
 
 
 def item_line(item: Item) -> str:
@@ -26,7 +35,7 @@ def item_line(item: Item) -> str:
 def print_items(items: Sequence[Item]) -> None:
     """Print itemized lines to stdout."""
     for item in items:
-        click.echo(item_line(item))
+        put(item_line(item))
 
 
 def print_problems(report: Report) -> None:
@@ -59,10 +68,10 @@ def print_statistics(report: Report, seconds: float) -> None:
         "received on the wire": size.wire_received,
     }
     for name, value in lines.items():
-        click.echo(f"{name + ':':<22}{value:>16,}")
-    click.echo(f"{'seconds:':<22}{seconds:>16.2f}")
-    click.echo(f"{'durable:':<22}{'yes' if report.durable else 'no':>16}")
-    click.echo(f"{'delta kernel:':<22}{report.kernel:>16}")
+        put(f"{name + ':':<22}{value:>16,}")
+    put(f"{'seconds:':<22}{seconds:>16.2f}")
+    put(f"{'durable:':<22}{'yes' if report.durable else 'no':>16}")
+    put(f"{'delta kernel:':<22}{report.kernel:>16}")
 
 
 def print_json(command: str, report: Report, seconds: float) -> None:
@@ -72,7 +81,7 @@ def print_json(command: str, report: Report, seconds: float) -> None:
 
 def print_failure_json(command: str, error: NetsyncError, seconds: float, *, dry_run: bool) -> None:
     """Print the one JSON object of a run that ended early."""
-    problem = Problem(error.where.encode("utf-8", "surrogateescape"), error.op, error.why)
+    problem = Problem(error.place, error.op, error.why)
     report = Report(problems=(problem,), kernel=kernel.NAME, dry_run=dry_run)
     _print_object(command, Outcome.FAILED, report, seconds)
 
@@ -99,4 +108,4 @@ def _print_object(command: str, outcome: Outcome, report: Report, seconds: float
         document["notices"] = list(report.notices)
     if report.held:
         document["held"] = report.held
-    click.echo(json.dumps(document))
+    put(json.dumps(document))

@@ -3,21 +3,18 @@
 The rest of the delta imports the names below and never a kernel module directly. Falling back
 is silent here but never hidden: NAME is what ``--version``, the server and every report show.
 
-The environment is read here, alone in the pure layer, because the choice must be made while
-importing, before any configuration exists, and must reach every process of a test run.
+The choice is made while importing, before any configuration exists, so that it reaches every
+process of a test run.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 from typing import Final, Literal, Protocol, cast
+
+from netsync.choice import choose
 
 Buffer = bytes | bytearray | memoryview
 """Contiguous bytes; a memoryview of any other shape is refused by the kernels."""
-
-VARIABLE: Final = "NETSYNC_KERNEL"
-"""Environment variable that forces ``compiled`` or ``pure``; empty or unset means either."""
 
 
 class WeakTable(Protocol):
@@ -59,27 +56,12 @@ class Kernel(Protocol):
     def WeakTable(self) -> MakeTable: ...  # noqa: N802
 
 
-def load(wish: str) -> Kernel:
-    """Return the kernel that ``wish`` names, or the best there is when it is empty.
-
-    Raises ImportError when the compiled one is asked for by name and is not there, and
-    ValueError for any other name.
-    """
-    if wish not in ("", "compiled", "pure"):
-        raise ValueError(f"{VARIABLE} must be 'compiled' or 'pure', not {wish!r}")
-    if wish != "pure":
-        try:
-            return cast("Kernel", importlib.import_module("netsync.delta._kernel"))
-        except ImportError as error:
-            # Nothing else is caught: a kernel that is there but broken must be seen.
-            if wish == "compiled":
-                raise ImportError(
-                    f"{VARIABLE}=compiled, but the compiled kernel is not there: {error}"
-                ) from error
-    return cast("Kernel", importlib.import_module("netsync.delta.pure"))
+def load(wish: str | None = None) -> Kernel:
+    """Return the kernel that ``wish`` names, by default those the environment does."""
+    return cast("Kernel", choose("netsync.delta._kernel", "netsync.delta.pure", wish))
 
 
-_chosen: Final = load(os.environ.get(VARIABLE, ""))
+_chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 WEAK_SIZE: Final = _chosen.WEAK_SIZE

@@ -11,6 +11,7 @@ from netsync.errors import UsageError
 from netsync.net.address import DEFAULT_PORT
 from netsync.wire.messages import Place
 
+_IPV6: Final = frozenset("0123456789abcdefABCDEF:.")
 _SCHEME: Final = "netsync://"
 
 
@@ -41,6 +42,13 @@ def parse_address(text: str) -> Remote | bytes:
         host, separator, rest = text.partition("::")
     if separator and "/" not in host:
         return _remote(host, DEFAULT_PORT, rest, text)
+    if ":" in text.partition("/")[0]:
+        raise UsageError(
+            "neither a path nor an address",
+            op="read address",
+            where=text,
+            hint="write HOST::MODULE/PATH or netsync://HOST:PORT/MODULE/PATH, or ./NAME for a file",
+        )
     return os.fsencode(text)
 
 
@@ -50,13 +58,25 @@ def _parse_url(text: str) -> Remote:
         parts = urllib.parse.urlsplit(f"//{authority}")
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
     except ValueError as error:
-        raise UsageError(str(error), op="read address", where=text) from error
+        raise UsageError(
+            "host or port is wrong",
+            op="read address",
+            where=text,
+            hint="the port is a number from 1 to 65535, IPv6 goes in brackets",
+        ) from error
     return _remote(host, port, rest, text)
 
 
 def _remote(host: str, port: int, rest: str, text: str) -> Remote:
     if not host:
         raise UsageError("the host is missing", op="read address", where=text)
+    if ":" in host and not all(part in _IPV6 for part in host.partition("%")[0]):
+        raise UsageError(
+            "a port does not go there",
+            op="read address",
+            where=text,
+            hint="write netsync://HOST:PORT/MODULE/PATH",
+        )
     module, _, path = rest.partition("/")
     if not module.isprintable():
         raise UsageError("no module can have this name", op="read address", where=text)

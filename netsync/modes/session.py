@@ -15,7 +15,13 @@ from typing import Final
 import trio
 
 from netsync import __version__
-from netsync.errors import ConnectTimeoutError, NetsyncError, ProtocolError, principal
+from netsync.errors import (
+    ConnectTimeoutError,
+    InterruptedBySignal,
+    NetsyncError,
+    ProtocolError,
+    principal,
+)
 from netsync.identity.contexts import client_context
 from netsync.identity.directory import load_identity
 from netsync.identity.peer import peer_identity
@@ -67,6 +73,10 @@ async def session(remote: Remote, connection: Connection) -> AsyncGenerator[Stre
                     await channel.send(Bye())
         except NetsyncError as error:
             await channel.fail(error)
+            raise
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await channel.fail(InterruptedBySignal("the client was interrupted"))
             raise
         finally:
             await channel.aclose()

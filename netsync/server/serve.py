@@ -104,7 +104,7 @@ class Server:
                 who = f"{host}:{port}"
             await self._serve_one(tcp, who)
         except NetsyncError as error:
-            log.warning("%s: %s", who, error)
+            log.warning("%s", error if who in str(error) else f"{who}: {error}")
         except Exception as error:
             log.error("%s: %s", who, _defect(error))  # noqa: TRY400 - one line, no traceback
 
@@ -118,8 +118,7 @@ class Server:
         try:
             peer = await self._identify(channel, stream.tls, settings)
             channel.peer = f"{peer.name} ({who})"
-            await self._run(channel, peer, settings)
-            ended_well = True
+            ended_well = await self._run(channel, peer, settings)
         finally:
             await channel.aclose(linger=not ended_well)
 
@@ -132,8 +131,8 @@ class Server:
             await channel.fail(error)
             raise
 
-    async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> None:
-        """Run the session; tell the client why if it ends early."""
+    async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> bool:
+        """Run the session; tell the client why if it ends early. Returns if it ended well."""
         session = Session(channel, peer.name, settings.modules)
         with trio.CancelScope() as scope:
             running = _Running(session, peer, scope)
@@ -147,15 +146,17 @@ class Server:
             except BaseException as error:
                 ended = _as_netsync_error(error)
                 await channel.fail(ended)
-                if ended is error or isinstance(error, BaseExceptionGroup | OSError):
-                    raise ended from error
-                raise
+                if isinstance(ended, _OurFaultError):
+                    raise
+                log.warning("%s: %s%s", channel.peer, session.doing, ended)
+                return False
             finally:
                 self._running.discard(running)
                 for line in session.done:
                     log.info("%s: %s", channel.peer, line)
         if scope.cancelled_caught:
             log.warning("%s: the session was ended by the server", channel.peer)
+        return not scope.cancelled_caught
 
 
 def _as_netsync_error(error: BaseException) -> NetsyncError:
@@ -166,7 +167,11 @@ def _as_netsync_error(error: BaseException) -> NetsyncError:
         return error
     if isinstance(error, OSError):
         return root_error(error, op="serve", where=error.filename or "")
-    return ProtocolError("internal error of the server, see its log", op="serve")
+    return _OurFaultError("internal error of the server, see its log", op="serve")
+
+
+class _OurFaultError(ProtocolError):
+    """A defect on this side, as the client is told of it."""
 
 
 def _defect(error: Exception) -> str:

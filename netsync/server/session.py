@@ -18,6 +18,7 @@ from netsync import __version__
 from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import NetsyncError, NetworkError, ProtocolError
 from netsync.model import Options, Problem, Report
+from netsync.names import shown
 from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
@@ -42,6 +43,7 @@ class Session:
         self, channel: StreamChannel, identity: str, modules: Mapping[str, Module]
     ) -> None:
         self.done: list[str] = []
+        self.doing = ""
         self._channel = channel
         self._identity = identity
         self._modules = modules
@@ -58,6 +60,7 @@ class Session:
         await self._greet()
         async with kept_alive(self._channel):
             while (request := await self._next_request()) is not None:
+                self.doing = _shown(request)
                 match request:
                     case m.Browse():
                         await browse(self._channel, self._modules, self._identity, request)
@@ -158,3 +161,13 @@ class Session:
             f"{files.updated} updated, {files.deleted} deleted, {files.failed} failed, "
             f"{size.literal} bytes of data, {size.matched} matched"
         )
+
+
+def _shown(request: m.Message) -> str:
+    """Return what the client is at, as the beginning of a line of the log."""
+    match request:
+        case m.Open(direction=direction, places=places):
+            return f"{direction.value} {shown(places[0].module.encode())}: "
+        case m.Browse(module=module):
+            return f"ls {shown(module.encode())}: "
+    return ""

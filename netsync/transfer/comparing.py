@@ -83,6 +83,7 @@ class Comparer:
         self._groups = IdMap(group_id)
         self._open = {0: _Directory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
+        self._drops_owner = policy.options.keep.owner and not policy.owner
         self._new_verdict = Verdict.SKIP if self._options.existing else Verdict.CREATE
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
@@ -159,6 +160,9 @@ class Comparer:
             self._open_directory(number, path, entry, lost=True)
 
     def _entry(self, directory: _Directory, number: int, entry: Entry, path: bytes) -> None:
+        if self._drops_owner and self._users[entry.uid] != os.geteuid():
+            self._drops_owner = False
+            self.tally.notice("owners were not kept: the target does not run as root")
         present = self._present_entry(directory, entry)
         if self._cannot_keep(entry):
             self._leave(path, entry, number)

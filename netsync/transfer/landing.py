@@ -11,6 +11,7 @@ unless it dooms all others too (no space, quota, read-only).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
@@ -19,7 +20,7 @@ from blake3 import blake3
 from xxhash import xxh3_128, xxh3_128_digest
 
 from netsync.delta.ops import unpack
-from netsync.errors import ProtocolError, is_fatal, root_error
+from netsync.errors import NetsyncError, ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
@@ -95,6 +96,11 @@ class Lander:
     def batched(self) -> int:
         """Files that wait for a flush."""
         return len(self._batch)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes written so far of the large file that is coming in."""
+        return self._incoming.position if self._incoming is not None else 0
 
     @property
     def is_full(self) -> bool:
@@ -350,6 +356,8 @@ class Lander:
 
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):
+            with contextlib.suppress(NetsyncError):
+                self.flush()  # what has arrived whole is worth keeping
             raise root_error(error, op="write", where=wanted.path) from error
         self.tally.fail(wanted.path, "write", error)
         self._settle(wanted)

@@ -150,14 +150,15 @@ class Reader:
 class LargeFile:
     """One large file on its way: take frames from ``frames()``, then ``close``.
 
-    The digest is BLAKE3 where matches may be used, else xxh3_128.
+    ``offset`` is how far it is read. The digest is BLAKE3 where matches may be used, else
+    xxh3_128.
     """
 
     def __init__(self, offered: Offered, fd: int, request: DeltaRequest | None) -> None:
         self._offered = offered
         self._fd = fd
         self._before = os.fstat(fd)
-        self._offset = 0
+        self.offset = 0
         self._hasher: Hasher = blake3() if request else xxh3_128()
         self._matcher = (
             Matcher(request.signature, forward_only=request.forward_only) if request else None
@@ -170,16 +171,16 @@ class LargeFile:
     def frames(self) -> Iterator[Outgoing]:
         """Yield the frames of this file; each step reads at most 1 MiB."""
         size = self._before.st_size
-        while self._offset < size:
+        while self.offset < size:
             try:
-                data = read_fully(self._fd, min(READ_BYTES, size - self._offset), self._offset)
+                data = read_fully(self._fd, min(READ_BYTES, size - self.offset), self.offset)
             except OSError as error:
                 yield self._void(reason(error))
                 return
             if not data:
                 yield self._void(CHANGED, retry=True)
                 return
-            self._offset += len(data)
+            self.offset += len(data)
             self._hasher.update(data)
             if self._matcher is None:
                 yield Outgoing(Piece(self._offered.number, [-1, len(data)]), [data])
@@ -212,7 +213,7 @@ class LargeFile:
         if not grown and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             return self._void(CHANGED, retry=True)
         digest = self._hasher.digest()
-        return Outgoing(FileEnd(self._offered.number, self._offset, before.st_mtime_ns, digest))
+        return Outgoing(FileEnd(self._offered.number, self.offset, before.st_mtime_ns, digest))
 
     def _void(self, error: str, *, retry: bool = False) -> Outgoing:
         problem = Problem(self._offered.path, "read", error)

@@ -261,8 +261,10 @@ class Source:
                 frames = large.frames()
                 while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
                     await send.send(frame)
+                    self._observer.under_way(large.offset)
             finally:
                 large.close()
+                self._observer.under_way(0)
         except ReadError as error:
             await send.send(Outgoing(m.Unsent([offered.number], [error.problem])))
         finally:

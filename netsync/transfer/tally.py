@@ -121,6 +121,9 @@ class Observer(Protocol):
     def settled(self, size: int) -> None:
         """So many more bytes of regular files are as they should be, or given up."""
 
+    def under_way(self, size: int) -> None:
+        """So many bytes of the large file under way have gone over; 0 when there is none."""
+
     def items(self, items: Sequence[Item]) -> None:
         """These itemized lines are final."""
 
@@ -132,6 +135,9 @@ class Unobserved:
         """Ignore it."""
 
     def settled(self, size: int) -> None:
+        """Ignore it."""
+
+    def under_way(self, size: int) -> None:
         """Ignore it."""
 
     def items(self, items: Sequence[Item]) -> None:

@@ -203,6 +203,7 @@ class Target:
         with contextlib.suppress(trio.EndOfChannel):
             while True:
                 await trio.to_thread.run_sync(self._take_all, await self._next_data(data))
+                self._observer.under_way(self._lander.under_way)
                 await self._settle()
 
     async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> list[Received]:

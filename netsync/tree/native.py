@@ -6,12 +6,10 @@ choice follows the same variable as the delta's kernel, so that one word decides
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol, cast
 
-from netsync.delta.kernel import VARIABLE
+from netsync.choice import choose
 
 Buffer = bytes | bytearray | memoryview
 """Contiguous bytes."""
@@ -41,26 +39,12 @@ class Native(Protocol):
     def stat_entries(self, directory: int, names: Sequence[bytes]) -> list[Status | int]: ...
 
 
-def load(wish: str) -> Native:
-    """Return the calls that ``wish`` names, or the best there are when it is empty.
-
-    Raises ImportError when the compiled ones are asked for by name and are not there, and
-    ValueError for any other name.
-    """
-    if wish not in ("", "compiled", "pure"):
-        raise ValueError(f"{VARIABLE} must be 'compiled' or 'pure', not {wish!r}")
-    if wish != "pure":
-        try:
-            return cast("Native", importlib.import_module("netsync.tree._native"))
-        except ImportError as error:
-            if wish == "compiled":
-                raise ImportError(
-                    f"{VARIABLE}=compiled, but the compiled file calls are not there: {error}"
-                ) from error
-    return cast("Native", importlib.import_module("netsync.tree._plain"))
+def load(wish: str | None = None) -> Native:
+    """Return the calls that ``wish`` names, by default those the environment does."""
+    return cast("Native", choose("netsync.tree._native", "netsync.tree._plain", wish))
 
 
-_chosen: Final = load(os.environ.get(VARIABLE, ""))
+_chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 read_file: Final = _chosen.read_file

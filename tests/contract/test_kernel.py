@@ -13,12 +13,14 @@ from typing import cast
 
 import pytest
 
+from netsync.choice import VARIABLE
 from netsync.delta import kernel as selector
 from netsync.delta import pure
 from netsync.delta.kernel import Kernel
+from netsync.errors import ConfigError
 
 MODULES = {"pure": "netsync.delta.pure", "compiled": "netsync.delta._kernel"}
-WISHED = ["pure"] if os.environ.get(selector.VARIABLE) == "pure" else ["pure", "compiled"]
+WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 
 
 @pytest.fixture(params=WISHED)
@@ -182,7 +184,7 @@ def test_a_forced_kernel_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyP
         return pure
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ImportError, match="NETSYNC_KERNEL=compiled"):
+    with pytest.raises(ConfigError, match="NETSYNC_KERNEL=compiled"):
         selector.load("compiled")
     assert selector.load("") is cast("Kernel", pure)
 
@@ -197,5 +199,5 @@ def test_a_broken_compiled_kernel_is_not_hidden(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_kernel_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="NETSYNC_KERNEL"):
+    with pytest.raises(ConfigError, match="NETSYNC_KERNEL"):
         selector.load("fast")

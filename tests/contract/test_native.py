@@ -19,7 +19,8 @@ from typing import cast
 
 import pytest
 
-from netsync.delta.kernel import VARIABLE
+from netsync.choice import VARIABLE
+from netsync.errors import ConfigError
 from netsync.tree import _plain
 from netsync.tree import native as selector
 from netsync.tree.native import Buffer, Native, Status
@@ -453,11 +454,11 @@ def test_forced_calls_that_are_missing_are_an_error(monkeypatch: pytest.MonkeyPa
         return _plain
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ImportError, match="NETSYNC_KERNEL=compiled"):
+    with pytest.raises(ConfigError, match="NETSYNC_KERNEL=compiled"):
         selector.load("compiled")
     assert selector.load("") is cast("Native", _plain)
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="NETSYNC_KERNEL"):
+    with pytest.raises(ConfigError, match="NETSYNC_KERNEL"):
         selector.load("fast")

@@ -11,7 +11,7 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netsync.delta import kernel as selector
+from netsync.choice import VARIABLE
 from netsync.delta import pure
 from netsync.delta.kernel import Kernel
 from netsync.delta.match import Matcher
@@ -27,7 +27,7 @@ unhurried = settings(deadline=None, derandomize=True)
 other = cast(
     "Kernel",
     pure
-    if os.environ.get(selector.VARIABLE) == "pure"
+    if os.environ.get(VARIABLE) == "pure"
     else importlib.import_module("netsync.delta._kernel"),
 )
 

@@ -42,10 +42,14 @@ class Watch:
     def __init__(self) -> None:
         self.lines: list[Item] = []
         self.settled_bytes = 0
+        self.furthest = 0
         self.listings: list[tuple[int, int, bool]] = []
 
     def listed(self, files: int, size: int, *, complete: bool) -> None:
         self.listings.append((files, size, complete))
+
+    def under_way(self, size: int) -> None:
+        self.furthest = max(self.furthest, size)
 
     def settled(self, size: int) -> None:
         self.settled_bytes += size
