@@ -84,6 +84,8 @@ def _reload(server: Server, read_plan: Callable[[], Plan], started: Plan) -> Non
         server.reload(settings_of(plan))
     except NetsyncError as error:
         log.error("reload failed, the old configuration stays: %s", error)  # noqa: TRY400 - one line
+    except Exception as error:  # whatever is wrong with a file, those who are served go on
+        log.error("reload failed, the old configuration stays: %r", error)  # noqa: TRY400
     else:
         if plan.listen != started.listen:
             log.warning("new listen addresses take effect at the next start")

@@ -143,6 +143,12 @@ def root_error(error: OSError, *, op: str, where: str | bytes) -> RootError:
     return RootError(reason(error), op=op, where=where, hint=hint)
 
 
+def unmapped(error: OSError) -> RootError:
+    """Return what to say of a system error that no one expected where it came from."""
+    where = error.filename if isinstance(error.filename, str | bytes) else ""
+    return root_error(error, op="use", where=where)
+
+
 def reason(error: OSError) -> str:
     """Return the system's words for ``error``, without Python's decoration."""
     if error.errno is None:
@@ -153,7 +159,7 @@ def reason(error: OSError) -> str:
 def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
     """Return the error that explains a nursery's group of them, or None.
 
-    Anything that is no ``NetsyncError`` is a defect and must surface as it is. Of several, what
+    What is neither ours nor the system's is a defect and must surface as it is. Of several, what
     a peer or disk said comes before silence, and that before a connection that broke.
     """
     errors: list[NetsyncError] = []
@@ -165,6 +171,8 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
             errors.append(inner)
         elif isinstance(error, NetsyncError):
             errors.append(error)
+        elif isinstance(error, OSError):
+            errors.append(unmapped(error))
         else:
             return None
 

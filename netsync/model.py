@@ -21,6 +21,14 @@ Path = Annotated[bytes, Meta(max_length=1 << 16)]
 Text = Annotated[str, Meta(max_length=4096)]
 
 
+_TIME_MAX: Final = 2**63 - 1
+
+
+def wire_time(mtime_ns: int) -> int:
+    """Return ``mtime_ns`` as far as 64 bits reach: from the year 1677 to 2262."""
+    return max(-_TIME_MAX, min(mtime_ns, _TIME_MAX))
+
+
 class Kind(enum.IntEnum):
     """What an entry is. The numbers are on the wire."""
 

@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from netsync import __version__
-from netsync.errors import InterruptedBySignal, NetsyncError, OutputError, UsageError
+from netsync.errors import InterruptedBySignal, NetsyncError, OutputError, UsageError, unmapped
 
 COMMANDS: Final = {
     "serve": ("netsync.cli.serve", "serve"),
@@ -89,6 +89,8 @@ def run(arguments: list[str]) -> int:
         code = InterruptedBySignal.exit_code if error.gone else _say(error)
     except NetsyncError as error:
         code = _say(error)
+    except OSError as error:
+        code = _say(unmapped(error))
     return code if isinstance(code, int) else 0
 
 

@@ -135,6 +135,9 @@ class StreamChannel:
             except NetsyncError as error:
                 self._send_failure = error
                 raise
+            except trio.Cancelled:
+                self._send_failure = NetworkError("the session is ending", op="send")
+                raise
             self._last_sent = trio.current_time()
 
     async def _send_buffer(self, buffer: memoryview) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from netsync.errors import NetsyncError, ProtocolError, principal, root_error
+from netsync.errors import NetsyncError, NetworkError, ProtocolError, principal, unmapped
 from netsync.identity.contexts import server_context
 from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
@@ -155,7 +155,9 @@ class Server:
                 for line in session.done:
                     log.info("%s: %s", channel.peer, line)
         if scope.cancelled_caught:
-            log.warning("%s: the session was ended by the server", channel.peer)
+            log.warning("%s: %sended by the server", channel.peer, session.doing)
+            with trio.CancelScope(shield=True):
+                await channel.fail(NetworkError("the server is stopping, or refuses us by now"))
         return not scope.cancelled_caught
 
 
@@ -166,7 +168,7 @@ def _as_netsync_error(error: BaseException) -> NetsyncError:
     if isinstance(error, NetsyncError):
         return error
     if isinstance(error, OSError):
-        return root_error(error, op="serve", where=error.filename or "")
+        return unmapped(error)
     return _OurFaultError("internal error of the server, see its log", op="serve")
 
 

@@ -16,16 +16,17 @@ import msgspec
 
 from netsync.errors import ProtocolError, is_fatal, reason, root_error
 from netsync.model import DEVICES, SPECIALS, Change, Entry, Kind, Problem
-from netsync.names import is_component, join
+from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.plan.filters import Filter
-from netsync.transfer.listing import content_digest
+from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.owners import IdMap, group_id, user_id
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
+from netsync.tree.read import content_digest
 from netsync.tree.scan import entry_at, names_in, root_entry
 from netsync.tree.stage import sweep
 from netsync.wire.messages import List, Listing
@@ -44,29 +45,6 @@ class Compared(NamedTuple):
     decided: int
 
 
-class _Directory:
-    """A listed directory that is not compared to its end yet.
-
-    ``fresh``: it was not there before (in a dry run it still is not). ``lost``: it could not be
-    made or opened, so what is in it fails with it. ``left``: options leave it out.
-    """
-
-    __slots__ = (
-        "fresh", "last", "left", "lost", "names_read", "path", "present", "touched", "wanted",
-    )  # fmt: skip
-
-    def __init__(self, path: bytes, wanted: Attributes, *, fresh: bool) -> None:
-        self.path = path
-        self.wanted = wanted
-        self.fresh = fresh
-        self.lost = False
-        self.left = False
-        self.touched = fresh
-        self.present: set[bytes] = set()
-        self.names_read = fresh
-        self.last = b""
-
-
 class Comparer:
     """Compares a listing with the tree below ``root`` and makes the small changes."""
 
@@ -81,7 +59,7 @@ class Comparer:
         self._directories = Directories(root)
         self._users = IdMap(user_id)
         self._groups = IdMap(group_id)
-        self._open = {0: _Directory(b"", _NOTHING, fresh=not root_exists)}
+        self._open = {0: ListedDirectory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
         self._drops_owner = policy.options.keep.owner and not policy.owner
         self._new_verdict = Verdict.SKIP if self._options.existing else Verdict.CREATE
@@ -131,7 +109,7 @@ class Comparer:
         if not directory.lost and not directory.left:
             self._read_present(directory)
         for entry in listing.entries:
-            _check(entry, directory)
+            directory.admit(entry)
             number, self._next_number = self._next_number, self._next_number + 1
             self.tally.considered += 1
             if entry.kind is Kind.FILE:
@@ -143,7 +121,7 @@ class Comparer:
             del self._open[listing.directory]
             self._end(directory, partial=listing.partial)
 
-    def _guarded_entry(self, directory: _Directory, number: int, entry: Entry) -> None:
+    def _guarded_entry(self, directory: ListedDirectory, number: int, entry: Entry) -> None:
         """Deal with one entry; trouble with it is a problem, not the session's end."""
         path = join(directory.path, entry.name)
         try:
@@ -159,7 +137,7 @@ class Comparer:
             self.tally.fail(path, "write", error, directory=entry.kind is Kind.DIRECTORY)
             self._open_directory(number, path, entry, lost=True)
 
-    def _entry(self, directory: _Directory, number: int, entry: Entry, path: bytes) -> None:
+    def _entry(self, directory: ListedDirectory, number: int, entry: Entry, path: bytes) -> None:
         if self._drops_owner and self._users[entry.uid] != os.geteuid():
             self._drops_owner = False
             self.tally.notice("owners were not kept: the target does not run as root")
@@ -175,7 +153,7 @@ class Comparer:
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:
-            self._directory(directory, number, entry, path, verdict)
+            self._directory(directory, number, entry, present, verdict)
         elif verdict is Verdict.SAME:
             self._unchanged(entry)
         elif verdict is Verdict.METADATA:
@@ -187,8 +165,14 @@ class Comparer:
             self._special(directory, entry, present, path)
 
     def _directory(
-        self, above: _Directory, number: int, entry: Entry, path: bytes, verdict: Verdict
+        self,
+        above: ListedDirectory,
+        number: int,
+        entry: Entry,
+        present: Entry | None,
+        verdict: Verdict,
     ) -> None:
+        path = join(above.path, entry.name)
         created = verdict in (Verdict.CREATE, Verdict.REPLACE)
         if created:
             above.touched = True
@@ -204,11 +188,24 @@ class Comparer:
             self.tally.unchanged += 1
         opened = self._open_directory(number, path, entry, fresh=created)
         opened.touched = created or verdict is Verdict.METADATA
+        if present is not None and not created:
+            self._let_in(above, opened, present)
+
+    def _let_in(self, above: ListedDirectory, directory: ListedDirectory, present: Entry) -> None:
+        """Open a directory of ours to ourselves until its mode is set at the end."""
+        locked = present.mode & _ENTER != _ENTER
+        if not locked or self._options.dry_run or present.uid != os.geteuid() or not os.geteuid():
+            return
+        fd = self._directories.fd(above.path)
+        os.chmod(present.name, present.mode | _ENTER, dir_fd=fd, follow_symlinks=False)
+        directory.touched = True
+        if directory.wanted.mode is None:
+            directory.wanted = msgspec.structs.replace(directory.wanted, mode=present.mode)
 
     def _open_directory(
         self, number: int, path: bytes, entry: Entry, *, fresh: bool = False, lost: bool = False
-    ) -> _Directory:
-        directory = _Directory(path, self._attributes(entry, new=fresh), fresh=fresh)
+    ) -> ListedDirectory:
+        directory = ListedDirectory(path, self._attributes(entry, new=fresh), fresh=fresh)
         directory.lost = lost
         if entry.kind is Kind.DIRECTORY:
             self._open[number] = directory
@@ -228,16 +225,19 @@ class Comparer:
         self.tally.unchanged += 1
         self.tally.settled += entry.size
 
-    def _metadata(self, directory: _Directory, entry: Entry, present: Entry, path: bytes) -> None:
+    def _metadata(
+        self, directory: ListedDirectory, entry: Entry, present: Entry, path: bytes
+    ) -> None:
         if not self._options.dry_run:
             self.restated.append(Restated(path, entry.kind))
             fd = self._directories.fd(directory.path)
-            set_on_name(fd, entry.name, present, self._attributes(entry, present))
+            refused = set_on_name(fd, entry.name, present, self._attributes(entry, present))
+            self.tally.owner_refused(path, refused)
         self.tally.change(Change.METADATA, path)
         self.tally.settled += entry.size
 
     def _want(
-        self, directory: _Directory, number: int, entry: Entry, present: Entry | None
+        self, directory: ListedDirectory, number: int, entry: Entry, present: Entry | None
     ) -> None:
         updated = present is not None and present.kind is Kind.FILE
         change = Change.UPDATED if updated else Change.CREATED
@@ -246,7 +246,7 @@ class Comparer:
         if present is not None and present.kind is Kind.DIRECTORY:
             wanted.in_the_way = self._clear_directory(directory, entry)
             if wanted.in_the_way:
-                self.doomed.append(Doomed(wanted.path))
+                self.doomed.append(Doomed(wanted.path, for_file=True))
         if self._options.dry_run:
             self.tally.change(change, wanted.path)
             return
@@ -256,22 +256,23 @@ class Comparer:
         (self._deltas if delta else self._whole).append(wanted)
 
     def _special(
-        self, directory: _Directory, entry: Entry, present: Entry | None, path: bytes
+        self, directory: ListedDirectory, entry: Entry, present: Entry | None, path: bytes
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
         attributes = self._attributes(entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self._clear_directory(directory, entry):
-                self.doomed.append(Doomed(path, entry, attributes))
+                self.doomed.append(Doomed(path, entry, attributes=attributes))
                 return
             present = None  # replaced by nothing: the way is clear
         if not self._options.dry_run:
             fd = self._directories.fd(directory.path)
-            create_special(fd, entry, attributes, replace=present is not None)
+            refused = create_special(fd, entry, attributes, replace=present is not None)
+            self.tally.owner_refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
 
-    def _clear_directory(self, directory: _Directory, entry: Entry) -> bool:
+    def _clear_directory(self, directory: ListedDirectory, entry: Entry) -> bool:
         """Remove the empty directory that is in the way; True if it must wait for the end.
 
         A directory with something in it goes only with ``--delete``, and after the guards.
@@ -301,7 +302,7 @@ class Comparer:
             return True
         return False
 
-    def _read_present(self, directory: _Directory) -> None:
+    def _read_present(self, directory: ListedDirectory) -> None:
         """Read the names that are in a directory now, once; sweep what a dead session left."""
         if directory.names_read:
             return
@@ -317,7 +318,7 @@ class Comparer:
             sweep(fd, reserved)
         directory.present.update(names)
 
-    def _present_entry(self, directory: _Directory, entry: Entry) -> Entry | None:
+    def _present_entry(self, directory: ListedDirectory, entry: Entry) -> Entry | None:
         if entry.name not in directory.present:
             return None
         directory.present.discard(entry.name)
@@ -332,7 +333,7 @@ class Comparer:
             return msgspec.structs.replace(present, digest=digest)
         return present
 
-    def _end(self, directory: _Directory, *, partial: bool) -> None:
+    def _end(self, directory: ListedDirectory, *, partial: bool) -> None:
         """A directory is listed whole: note what is left over, and what it becomes."""
         if directory.lost or directory.left:
             return
@@ -342,12 +343,15 @@ class Comparer:
         if directory.touched and not self._options.dry_run:
             self.endings.append(Ending(directory.path, directory.wanted))
 
-    def _doom(self, directory: _Directory, name: bytes) -> None:
+    def _doom(self, directory: ListedDirectory, name: bytes) -> None:
         """Note a name for deletion, unless a rule that excluded it protects it."""
         path = join(directory.path, name)
         try:
             entry = entry_at(self._directories.fd(directory.path), name)
         except FileNotFoundError:
+            return
+        except OSError as error:
+            self.tally.problem(Problem(path, "delete", reason(error)))
             return
         if not self.protects(path, entry.kind is Kind.DIRECTORY):
             directory.touched = True
@@ -368,7 +372,7 @@ class Comparer:
         """Return what to set on a ``new`` entry, or on one that replaces ``present``."""
         uid, gid = self._owner(entry)
         keep = self._options.keep
-        mode = present.mode if present is not None else None
+        mode = present.mode & self._policy.mode_mask if present is not None else None
         if keep.perms or (new and present is None):
             mode = self._policy.mode(entry)
         return Attributes(
@@ -377,12 +381,3 @@ class Comparer:
             gid if self._policy.keeps_group(gid) else None,
             entry.mtime_ns if keep.times else None,
         )
-
-
-def _check(entry: Entry, directory: _Directory) -> None:
-    """Refuse what an honest source cannot have listed."""
-    if not is_component(entry.name) or entry.name <= directory.last:
-        raise ProtocolError("a listed name is not allowed or out of order", op="receive")
-    if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
-        raise ProtocolError("a listed link has no valid text", op="receive")
-    directory.last = entry.name

@@ -45,12 +45,12 @@ class Finisher:
 
     def finish(self, *, complete: bool) -> None:
         """Delete what must go, settle the directories, make it durable. Raises ``RootError``."""
+        complete = complete and not self._lander.source_failed
         try:
-            if len(self._comparer.doomed) and not complete:
+            if complete:
+                self._delete_doomed()
+            elif len(self._comparer.doomed):
                 self.tally.notice(INCOMPLETE)
-            elif complete:
-                for doomed in self._comparer.doomed:
-                    self._delete(doomed)
             self._lander.publish_swaps(deleted=complete)
             for ending in self._comparer.endings:
                 self._settle_directory(ending)
@@ -58,6 +58,12 @@ class Finisher:
                 self._make_durable()
         except OSError as error:
             raise root_error(error, op="finish", where=b".") from error
+
+    def _delete_doomed(self) -> None:
+        arrived = {wanted.path for wanted, _ in self._lander.swaps}
+        for doomed in self._comparer.doomed:
+            if not doomed.for_file or self._options.dry_run or doomed.path in arrived:
+                self._delete(doomed)
 
     def _delete(self, doomed: Doomed) -> None:
         protects = self._comparer.protects
@@ -77,7 +83,8 @@ class Finisher:
         try:
             if not self._options.dry_run:
                 fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
-                create_special(fd, doomed.special, doomed.attributes, replace=False)
+                refused = create_special(fd, doomed.special, doomed.attributes, replace=False)
+                self.tally.owner_refused(doomed.path, refused)
         except OSError as error:
             self.tally.fail(doomed.path, "replace", error)
         else:
@@ -86,7 +93,8 @@ class Finisher:
     def _settle_directory(self, ending: Ending) -> None:
         path = ending.path
         try:
-            set_on_descriptor(self._directories.fd(path), ending.attributes)
+            refused = set_on_descriptor(self._directories.fd(path), ending.attributes)
+            self.tally.owner_refused(path or b".", refused)
         except OSError as error:
             if is_fatal(error):
                 raise
@@ -101,12 +109,16 @@ class Finisher:
         few = len(endings) + len(restated) <= EACH_MAX
         plain = all(each.kind is Kind.FILE for each in restated) if few else False
         if few and plain:
-            for ending in endings:
-                self._flush_directory(ending.path)
-            for each in restated:
-                self._flush_file(each.path)
+            with contextlib.suppress(PermissionError):  # its new mode shuts us out
+                for ending in endings:
+                    self._flush_directory(ending.path)
+                for each in restated:
+                    self._flush_file(each.path)
+                return
+            sync_file_system(self._root)
             return
-        seen: set[int] = set()
+        sync_file_system(self._root)
+        seen = {self._device}
         for path in (*(ending.path for ending in endings), *map(_parent, restated)):
             self._flush_file_system(path, seen)
 
@@ -125,12 +137,12 @@ class Finisher:
 
     def _flush_file_system(self, path: bytes, seen: set[int]) -> None:
         """Flush the file system that holds the directory ``path``, once each."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             fd = self._directories.fd(path)
             device = os.fstat(fd).st_dev
             if device not in seen:
                 seen.add(device)
-                sync_file_system(self._root if device == self._device else fd)
+                sync_file_system(fd)
 
 
 def _parent(restated: Restated) -> bytes:

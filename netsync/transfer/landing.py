@@ -11,7 +11,7 @@ unless it dooms all others too (no space, quota, read-only).
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from typing import Final
 
@@ -20,7 +20,7 @@ from blake3 import blake3
 from xxhash import xxh3_128, xxh3_128_digest
 
 from netsync.delta.ops import unpack
-from netsync.errors import NetsyncError, ProtocolError, is_fatal, root_error
+from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
@@ -63,7 +63,9 @@ class Lander:
     """Receives the data of wanted files below ``root``.
 
     ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
-    collects files to be asked for once more, ``settled`` the numbers of those done or given up.
+    collects files to be asked for once more, ``settled`` the numbers of those done or given up,
+    ``swaps`` files that arrived and that a directory is in the way of. ``source_failed`` says that
+    the source could not read one, for another reason than that it vanished.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Lander:
         self.again: list[Wanted] = []
         self.settled: list[int] = []
         self.swaps: list[tuple[Wanted, Output]] = []
+        self.source_failed = False
         self._outstanding = outstanding
         self._options = options
         self._directories = Directories(root)
@@ -140,12 +143,14 @@ class Lander:
     def _complete(self, wanted: Wanted, output: Output, size: int, mtime_ns: int) -> None:
         """Set the metadata of a written file and put it into the batch."""
         output.truncate(size)
-        set_on_descriptor(output.fd, _as_sent(wanted.attributes, mtime_ns))
+        attributes = _as_sent(wanted.attributes, mtime_ns)
+        output.owner_refused = set_on_descriptor(output.fd, attributes)
         self._arrived(wanted, output, size)
 
     def _arrived(self, wanted: Wanted, output: Output, size: int) -> None:
         """Put a complete file into the batch."""
         wanted.arrived = True
+        self.tally.owner_refused(wanted.path, output.owner_refused)
         self._batch.append((wanted, output))
         self._batch_bytes += size
 
@@ -269,6 +274,7 @@ class Lander:
             if message.retry and wanted.attempts < ATTEMPTS_MAX:
                 self._ask_again(wanted)
                 continue
+            self.source_failed = self.source_failed or not problem.vanished
             self.tally.change(Change.FAILED, wanted.path)
             self.tally.problem(problem)
             self._settle(wanted)
@@ -356,9 +362,14 @@ class Lander:
 
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):
-            with contextlib.suppress(NetsyncError):
-                self.flush()  # what has arrived whole is worth keeping
-            raise root_error(error, op="write", where=wanted.path) from error
+            if not self._batch or error.errno == errno.EROFS:
+                raise root_error(error, op="write", where=wanted.path) from error
+            # What has arrived whole is worth keeping, and publishing it frees what it replaces.
+            self.flush()
+            if wanted.attempts >= ATTEMPTS_MAX:
+                raise root_error(error, op="write", where=wanted.path) from error
+            self._ask_again(wanted)
+            return
         self.tally.fail(wanted.path, "write", error)
         self._settle(wanted)
 

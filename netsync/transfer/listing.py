@@ -9,12 +9,10 @@ directories still to be listed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-from blake3 import blake3
 
 from netsync.errors import reason
 from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
@@ -24,7 +22,7 @@ from netsync.transfer.offers import Chunk, Located
 from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdNames, group_name, user_name
-from netsync.tree.read import open_regular
+from netsync.tree.read import content_digest
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, entry_from, names_in
 from netsync.wire.messages import List, Listing
@@ -39,7 +37,6 @@ CREDIT_MIN: Final = 4096
 """Credit with which a batch may be listed: no batch costs as much, its bytes see to it."""
 _ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
-_READ_BYTES: Final = 1024 * 1024
 
 
 class Batch(NamedTuple):
@@ -224,7 +221,7 @@ class Lister:
         for name, entry in self._entries(node, places):
             if entry is None:
                 part.protect(name)
-            elif not self._excluded(node, entry):
+            elif not self._excluded(node, name, entry.kind):
                 if entry.kind is Kind.DIRECTORY:
                     children.append(self._child(node, name, places))
                 part.add(entry)
@@ -235,11 +232,10 @@ class Lister:
         yield part.cut(node, places, final=True, partial=partial)
         self._stack.extend(reversed(children))
 
-    def _excluded(self, node: Node, entry: Entry) -> bool:
+    def _excluded(self, node: Node, name: bytes, kind: Kind) -> bool:
         if not self._options.rules:
             return False
-        is_directory = entry.kind is Kind.DIRECTORY
-        return self._filter.excludes(node.path_of(entry.name), directory=is_directory)
+        return self._filter.excludes(node.path_of(name), directory=kind is Kind.DIRECTORY)
 
     def _places(self, node: Node) -> tuple[_Places, bool]:
         """Return where the names of a directory are found, and whether all could be read."""
@@ -292,7 +288,11 @@ class Lister:
             entry = entry_from(status, real, fd)
             if self._skips(entry):
                 return None
-            if self._options.checksum and entry.kind is Kind.FILE:
+            if (
+                self._options.checksum
+                and entry.kind is Kind.FILE
+                and not self._excluded(node, name, entry.kind)
+            ):
                 entry = msgspec.structs.replace(entry, digest=content_digest(fd, real))
         except OSError as error:
             self._trouble(node.path_of(name), "read", error)
@@ -323,15 +323,3 @@ class Lister:
         vanished = isinstance(error, FileNotFoundError)
         self.complete = self.complete and vanished
         self._problems.append(Problem(path, op, reason(error), vanished))
-
-
-def content_digest(directory: int, name: bytes) -> bytes:
-    """Return the BLAKE3 of a regular file. Raises ``OSError``."""
-    fd = open_regular(directory, name)
-    try:
-        hasher = blake3()
-        while data := os.read(fd, _READ_BYTES):
-            hasher.update(data)
-        return hasher.digest()
-    finally:
-        os.close(fd)

@@ -21,7 +21,7 @@ from netsync.delta.match import Matcher
 from netsync.delta.ops import Literal, Op, pack
 from netsync.delta.signature import Signature
 from netsync.errors import reason
-from netsync.model import Problem
+from netsync.model import Problem, wire_time
 from netsync.transfer.offers import Offered
 from netsync.tree.directories import Directories
 from netsync.tree.native import read_file
@@ -213,7 +213,9 @@ class LargeFile:
         if not grown and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             return self._void(CHANGED, retry=True)
         digest = self._hasher.digest()
-        return Outgoing(FileEnd(self._offered.number, self.offset, before.st_mtime_ns, digest))
+        return Outgoing(
+            FileEnd(self._offered.number, self.offset, wire_time(before.st_mtime_ns), digest)
+        )
 
     def _void(self, error: str, *, retry: bool = False) -> Outgoing:
         problem = Problem(self._offered.path, "read", error)

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from netsync.delta.signature import Signature, entries_size
-from netsync.errors import ProtocolError
+from netsync.errors import ProtocolError, root_error
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
 from netsync.transfer.listing import CREDIT_MIN, Lister
@@ -106,10 +106,13 @@ class Source:
     def _offer(self) -> m.Offer:
         """Describe the roots: a lone regular file, or a directory's own metadata."""
         single = False
-        if len(self._roots) == 1 and self._roots[0].name:
-            single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
-        contents = [root for root in self._roots if not root.name]
-        return m.Offer(single, root_entry(contents[0].fd) if contents else None)
+        try:
+            if len(self._roots) == 1 and self._roots[0].name:
+                single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
+            contents = [root for root in self._roots if not root.name]
+            return m.Offer(single, root_entry(contents[0].fd) if contents else None)
+        except OSError as error:
+            raise root_error(error, op="read source", where=self._roots[0].listed) from error
 
     async def _list(self, lister: Lister) -> None:
         files = size = 0

@@ -61,6 +61,11 @@ class Tally:
         words = error if isinstance(error, str) else reason(error)
         self.problem(Problem(path, op, words))
 
+    def owner_refused(self, path: bytes, error: OSError | None) -> None:
+        """Note what was said to a change of owner; the entry is there all the same."""
+        if error is not None:
+            self.problem(Problem(path, "set owner of", reason(error)))
+
     def problem(self, problem: Problem) -> None:
         """Keep a problem, or count it when there are too many."""
         if len(self.problems) < PROBLEMS_MAX:
@@ -104,7 +109,7 @@ def kept_problems(tallies: Iterable[Tally]) -> tuple[tuple[Problem, ...], int]:
     for tally in tallies:
         omitted += tally.problems_omitted
         for problem in tally.problems:
-            size += len(problem.path) + len(problem.op) + 4 * len(problem.error) + 16
+            size += len(problem.path) + 4 * (len(problem.op) + len(problem.error)) + 16
             if size > PROBLEM_BYTES_MAX or len(kept) >= PROBLEMS_MAX:
                 omitted += 1
             else:

@@ -52,10 +52,12 @@ class Doomed(Struct, frozen=True, array_like=True):
     """A path that is not at the source and is deleted at the end.
 
     ``special`` replaces it afterwards: a link or device that a directory was in the way of.
+    ``for_file`` says that a file will: the directory goes only if that file has arrived.
     """
 
     path: bytes
     special: Entry | None = None
+    for_file: bool = False
     attributes: Attributes | None = None
 
 

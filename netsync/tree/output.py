@@ -10,7 +10,7 @@ import os
 from typing import Final
 
 from netsync.tree.native import Buffer, stage_file
-from netsync.tree.place import Attributes, set_on_descriptor
+from netsync.tree.place import OWNER_REFUSED, Attributes, set_on_descriptor
 from netsync.tree.read import open_regular
 from netsync.tree.stage import NO_UNNAMED_FILES, Staged
 
@@ -20,12 +20,13 @@ _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXE
 class Output:
     """A file being written; ``inplace`` tells which way."""
 
-    __slots__ = ("_staged", "fd", "inplace")
+    __slots__ = ("_staged", "fd", "inplace", "owner_refused")
 
     def __init__(self, fd: int, staged: Staged | None) -> None:
         self.fd = fd
         self._staged = staged
         self.inplace = staged is None
+        self.owner_refused: OSError | None = None
 
     @classmethod
     def create(cls, directory: int, name: bytes, *, inplace: bool) -> Output:
@@ -55,13 +56,13 @@ class Output:
                 )  # fmt: skip
                 return cls(fd, Staged(fd, None))
             except OSError as error:
-                if error.errno not in NO_UNNAMED_FILES:
+                if error.errno not in NO_UNNAMED_FILES | OWNER_REFUSED:
                     raise
         output = cls.create(directory, name, inplace=inplace)
         try:
             output.write(data, 0)
             output.truncate(len(data))
-            set_on_descriptor(output.fd, wanted)
+            output.owner_refused = set_on_descriptor(output.fd, wanted)
         except OSError:
             output.discard(directory)
             raise

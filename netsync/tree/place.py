@@ -19,6 +19,8 @@ from netsync.model import Entry, Kind
 from netsync.tree.stage import temporary_name
 
 SET_ID_BITS: Final = stat.S_ISUID | stat.S_ISGID
+OWNER_REFUSED: Final = frozenset({errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
+"""Without the privilege, with an id the file system cannot hold, or on one without owners."""
 
 
 class Attributes(Struct, frozen=True, gc=False):
@@ -30,61 +32,69 @@ class Attributes(Struct, frozen=True, gc=False):
     mtime_ns: int | None
 
 
-def set_on_descriptor(fd: int, wanted: Attributes, status: os.stat_result | None = None) -> None:
-    """Set ``wanted`` on the open file ``fd``; ``status`` spares what is right already."""
-    mode = wanted.mode
-    if wanted.uid is not None or wanted.gid is not None:
-        status = status or os.fstat(fd)
-        uid = -1 if wanted.uid in (None, status.st_uid) else wanted.uid
-        gid = -1 if wanted.gid in (None, status.st_gid) else wanted.gid
-        if uid != -1 or gid != -1:
-            try:
-                os.fchown(fd, _id(uid), _id(gid))
-            except OSError:
-                _strip_set_id(lambda safe: os.fchmod(fd, safe), mode)
-                raise
-    if mode is not None:
-        os.fchmod(fd, mode)
+def set_on_descriptor(fd: int, wanted: Attributes) -> OSError | None:
+    """Set ``wanted`` on the open file ``fd``; return what was said to a change of owner.
+
+    A refused owner is no reason to lose the rest: the mode is set without set-id bits, which
+    would otherwise be given to whoever owns the file instead. Raises ``OSError`` for the rest.
+    """
+    status = os.fstat(fd)
+    uid = _unless(wanted.uid, status.st_uid)
+    gid = _unless(wanted.gid, status.st_gid)
+    refused = _change_owner(lambda: os.fchown(fd, uid, gid)) if (uid, gid) != (-1, -1) else None
+    if wanted.mode is not None:
+        os.fchmod(fd, wanted.mode & ~SET_ID_BITS if refused else wanted.mode)
     if wanted.mtime_ns is not None:
         os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+    return refused
 
 
-def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes) -> None:
-    """Set what differs between ``present`` and ``wanted`` on ``name``, following no link."""
+def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes) -> OSError | None:
+    """Set what differs between ``present`` and ``wanted`` on ``name``, following no link.
+
+    Returns what was said to a change of owner, like ``set_on_descriptor``.
+    """
     mode = wanted.mode
-    uid = -1 if wanted.uid in (None, present.uid) else wanted.uid
-    gid = -1 if wanted.gid in (None, present.gid) else wanted.gid
-
-    def chmod(bits: int) -> None:
-        if present.kind is Kind.SYMLINK:
-            return
-        try:
-            os.chmod(name, bits, dir_fd=directory, follow_symlinks=False)
-        except (ValueError, NotImplementedError) as error:  # Python's words for a link
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
-
-    owner_changed = uid != -1 or gid != -1
-    if owner_changed:
-        try:
-            os.chown(name, _id(uid), _id(gid), dir_fd=directory, follow_symlinks=False)
-        except OSError:
-            _strip_set_id(chmod, mode)
-            raise
-    if mode is not None and (owner_changed or mode != present.mode):
-        chmod(mode)
+    uid, gid = _unless(wanted.uid, present.uid), _unless(wanted.gid, present.gid)
+    owner_changes = (uid, gid) != (-1, -1)
+    refused = None
+    if owner_changes:
+        refused = _change_owner(
+            lambda: os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        )
+    if mode is not None and refused:
+        mode &= ~SET_ID_BITS
+    if mode is not None and (owner_changes or mode != present.mode):
+        _chmod(directory, name, present, mode)
     if wanted.mtime_ns is not None and wanted.mtime_ns != present.mtime_ns:
         times = (wanted.mtime_ns, wanted.mtime_ns)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+    return refused
 
 
-def _id(number: int | None) -> int:
-    return -1 if number is None else number
+def _chmod(directory: int, name: bytes, present: Entry, mode: int) -> None:
+    if present.kind is Kind.SYMLINK:
+        return
+    try:
+        os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
+    except (ValueError, NotImplementedError) as error:  # Python's words for a link
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
 
 
-def _strip_set_id(chmod: Callable[[int], None], mode: int | None) -> None:
-    if mode is not None:
-        with contextlib.suppress(OSError):
-            chmod(mode & ~SET_ID_BITS)
+def _unless(wanted: int | None, present: int) -> int:
+    """Return the id to set, or -1 where none is wanted or it is there already."""
+    return -1 if wanted is None or wanted == present else wanted
+
+
+def _change_owner(change: Callable[[], None]) -> OSError | None:
+    """Change an owner; return the error of a system that does not let us."""
+    try:
+        change()
+    except OSError as error:
+        if error.errno not in OWNER_REFUSED:
+            raise
+        return error
+    return None
 
 
 def create_directory(directory: int, name: bytes) -> None:
@@ -92,10 +102,13 @@ def create_directory(directory: int, name: bytes) -> None:
     os.mkdir(name, 0o700, dir_fd=directory)
 
 
-def create_special(directory: int, entry: Entry, wanted: Attributes, *, replace: bool) -> None:
+def create_special(
+    directory: int, entry: Entry, wanted: Attributes, *, replace: bool
+) -> OSError | None:
     """Create a symbolic link, FIFO, socket or device with its metadata.
 
-    With ``replace`` it takes the place of an existing non-directory in one step.
+    With ``replace`` it takes the place of an existing non-directory in one step. Returns what
+    was said to a change of owner.
     """
     name = temporary_name() if replace else entry.name
     if entry.kind is Kind.SYMLINK:
@@ -106,7 +119,7 @@ def create_special(directory: int, entry: Entry, wanted: Attributes, *, replace:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         made = Entry(name, entry.kind, stat.S_IMODE(status.st_mode), status.st_uid,
                      status.st_gid, 0, status.st_mtime_ns)  # fmt: skip
-        set_on_name(directory, name, made, wanted)
+        refused = set_on_name(directory, name, made, wanted)
         if replace:
             os.rename(name, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
@@ -114,6 +127,7 @@ def create_special(directory: int, entry: Entry, wanted: Attributes, *, replace:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=directory)
         raise
+    return refused
 
 
 _FORMATS: Final = {

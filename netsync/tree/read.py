@@ -7,6 +7,9 @@ import os
 import stat
 from typing import Final
 
+from blake3 import blake3
+
+_READ_BYTES: Final = 1024 * 1024
 OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """``O_NONBLOCK``: a FIFO put in a file's place must not hang the session."""
 
@@ -31,3 +34,15 @@ def read_fully(fd: int, count: int, offset: int) -> bytes:
         parts.append(data)
         got += len(data)
     return b"".join(parts)
+
+
+def content_digest(directory: int, name: bytes) -> bytes:
+    """Return the BLAKE3 of a regular file. Raises ``OSError``."""
+    fd = open_regular(directory, name)
+    try:
+        hasher = blake3()
+        while data := os.read(fd, _READ_BYTES):
+            hasher.update(data)
+        return hasher.digest()
+    finally:
+        os.close(fd)

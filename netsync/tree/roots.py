@@ -21,15 +21,21 @@ from netsync.tree.directories import OPEN_DIRECTORY
 
 LINK_HOPS_MAX: Final = 40
 """Symbolic links followed in one path: the kernel's own bound."""
+COMPONENTS_MAX: Final = 512
+"""Components of a root's path; each holds a descriptor while it is walked."""
 _NEW_DIRECTORY: Final = 0o777
 """Mode of missing directories of a destination's path, less the umask."""
 
 
 class Anchor(NamedTuple):
-    """A directory that paths start from and may not leave. ``fd`` stays the caller's."""
+    """A directory that paths start from and may not leave. ``fd`` stays the caller's.
+
+    ``guarded`` ones belong to a module: netsync's own names in them are not for clients.
+    """
 
     fd: int
     shown: str
+    guarded: bool = True
 
 
 class SourceRoot(NamedTuple):
@@ -59,7 +65,7 @@ def local_anchor() -> Iterator[Anchor]:
     """Hold the file system's root, where an operator's resolved paths start."""
     fd = os.open("/", OPEN_DIRECTORY)
     try:
-        yield Anchor(fd, "/")
+        yield Anchor(fd, "/", guarded=False)
     finally:
         os.close(fd)
 
@@ -144,6 +150,8 @@ def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], b
     """
     stack = [os.dup(anchor.fd)]
     pending = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if len(pending) > COMPONENTS_MAX:
+        raise OSError(errno.ENAMETOOLONG, "the path has too many components")
     hops = 0
     try:
         while pending:
@@ -153,7 +161,7 @@ def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], b
                     raise RefusedError("the path leaves the module", op="open", where=path)
                 os.close(stack.pop())
                 continue
-            if is_reserved(name):
+            if anchor.guarded and is_reserved(name):
                 raise RefusedError("the name is netsync's own", op="open", where=path)
             link = _link_text(stack[-1], name)
             if link is None:

@@ -7,12 +7,13 @@ of a million files costs names only.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from bisect import bisect_left
 from typing import Final
 
-from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
+from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind, wire_time
 from netsync.names import RESERVED_PREFIX, is_reserved
 from netsync.tree.native import Status, list_names, stat_entries
 
@@ -45,11 +46,13 @@ def entry_from(status: Status | int, name: bytes, fd: int) -> Entry:
     """
     if isinstance(status, int):
         raise OSError(status, os.strerror(status), name)
-    bits, uid, gid, size, mtime_ns, device = status
-    mode = bits & _PERMISSIONS
+    bits, uid, gid, size, time_ns, device = status
+    mode, mtime_ns = bits & _PERMISSIONS, wire_time(time_ns)
     if bits & _FORMAT == stat.S_IFREG:
         return Entry(name, Kind.FILE, mode, uid, gid, size, mtime_ns)
-    kind = KIND_OF_FORMAT[bits & _FORMAT]
+    kind = KIND_OF_FORMAT.get(bits & _FORMAT)
+    if kind is None:
+        raise OSError(errno.EINVAL, "is of no kind known to us", name)
     target = os.readlink(name, dir_fd=fd) if kind is Kind.SYMLINK else b""
     return Entry(name, kind, mode, uid, gid, 0, mtime_ns, target, device if kind in DEVICES else 0)
 
@@ -57,5 +60,5 @@ def entry_from(status: Status | int, name: bytes, fd: int) -> Entry:
 def root_entry(fd: int) -> Entry:
     """Return the entry of the directory ``fd`` itself, without a name."""
     found = os.fstat(fd)
-    mode = found.st_mode & _PERMISSIONS
-    return Entry(b"", Kind.DIRECTORY, mode, found.st_uid, found.st_gid, 0, found.st_mtime_ns)
+    mode, mtime_ns = found.st_mode & _PERMISSIONS, wire_time(found.st_mtime_ns)
+    return Entry(b"", Kind.DIRECTORY, mode, found.st_uid, found.st_gid, 0, mtime_ns)

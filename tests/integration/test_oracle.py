@@ -41,7 +41,7 @@ COPIES: Final = [
     ("push", ("--block-size", "4K")),
     ("pull", ("--numeric-ids",)),
     ("push", ("--checksum",)), ("local", ("--checksum",)),
-    ("push", ("-aHAXSz", "--delete", "--partial")),
+    ("push", ("-az", "--delete", "--partial")),
 ]  # fmt: skip
 ROUNDS: Final = [("-c",), (), ("--inplace",), ("-z", "--block-size", "1K"), ("--whole-file",)]
 """Options of the rounds of random edits, in turn; at first the trees hold namesakes that only

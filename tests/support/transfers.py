@@ -119,6 +119,7 @@ class Transfer:
     options: Options = field(default_factory=Options)
     from_source: Meddle | None = None
     from_target: Meddle | None = None
+    special: bool = True
     watch: Watch = field(default_factory=Watch)
     sent_by_source: list[Message] = field(default_factory=list)
     sent_by_target: list[Message] = field(default_factory=list)
@@ -138,7 +139,8 @@ class Transfer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send)
                 open_root = target_opener(self.target)
-                report = await receive_tree(theirs, open_root, policy(self.options), self.watch)
+                allowed = policy_for(self.options, special=self.special, **capability())
+                report = await receive_tree(theirs, open_root, allowed, self.watch)
         assert reports == [report]
         return report
 

@@ -42,7 +42,7 @@ def test_remote_addresses(text: str, expected: Remote) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "/srv/web/", "./a::b", "dir/a::b", "a:b", "\udcff", "~", "-"]
+    "text", ["a", "/srv/web/", "./a::b", "dir/a::b", "./a:b", "\udcff", "~", "-"]
 )
 def test_local_paths(text: str) -> None:
     """What is no remote form is a path, byte for byte."""

@@ -668,3 +668,83 @@ async def test_kinds_are_listed_as_numbers_of_the_wire(source: Path, target: Pat
 
 def test_a_report_without_problems_is_fine() -> None:
     assert outcome_of(Report()) is Outcome.OK
+
+
+# --- what the source could not read, and what the target may not hold ----------------------------
+
+
+def unreadable(name: bytes) -> Meddle:
+    """Say of the small file ``name`` that its disk failed, instead of sending it."""
+    numbers: list[int] = []
+
+    def meddle(message: Message, tail: bytes) -> Sequence[Sent]:
+        if isinstance(message, m.List):
+            names = [entry.name for part in message.listings for entry in part.entries]
+            numbers.extend(at + 1 for at, each in enumerate(names) if each == name)
+        if isinstance(message, m.Files) and message.files[-1].number in numbers:
+            lost = message.files[-1]
+            problem = Problem(name, "read", "input/output error")
+            sent: list[Sent] = [(m.Unsent([lost.number], [problem]), b"")]
+            if rest := message.files[:-1]:
+                sent.insert(0, (m.Files(rest), tail[: len(tail) - lost.size]))
+            return sent
+        return [(message, tail)]
+
+    return meddle
+
+
+async def test_nothing_is_deleted_when_a_file_could_not_be_read(source: Path, target: Path) -> None:
+    make_tree(source, {"a": b"new", "secret": b"?"})
+    make_tree(target, {"extra": b"kept"})
+    report = await transfer(source, target, DELETE, from_source=unreadable(b"secret"))
+    assert read_tree(target) == {"a": b"new", "extra": b"kept"}
+    assert report.files.deleted == 0
+    assert INCOMPLETE in report.notices
+    assert outcome_of(report) is Outcome.PARTIAL
+
+
+async def test_a_directory_stays_when_the_file_that_replaces_it_vanished(
+    source: Path, target: Path
+) -> None:
+    make_tree(source, {"x": b"file"})
+    make_tree(target, {"x": {"deep": {"keep": b"kept"}}})
+    report = await transfer(
+        source, target, DELETE, from_source=when_listed(0, (source / "x").unlink)
+    )
+    assert read_tree(target) == {"x": {"deep": {"keep": b"kept"}}}
+    assert outcome_of(report) is Outcome.VANISHED
+
+
+async def test_a_time_beyond_what_64_bits_hold_harms_nobody(source: Path, target: Path) -> None:
+    make_tree(source, {"far": b"far", "near": b"near", "d": {"in": b"in"}})
+    os.utime(source / "far", (32_503_680_000, 32_503_680_000))
+    os.utime(source / "d", (32_503_680_000, 32_503_680_000))
+    report = await transfer(source, target, PLAIN)
+    assert read_tree(target) == {"far": b"far", "near": b"near", "d": {"in": b"in"}}
+    assert outcome_of(report) is Outcome.OK
+    again = await transfer(source, target, PLAIN)
+    assert again.files.unchanged == again.files.considered == 4
+
+
+@needs_root
+async def test_set_id_bits_that_a_module_forbids_do_not_survive_new_content(
+    source: Path, target: Path
+) -> None:
+    make_tree(source, {"su": b"other content"})
+    make_tree(target, {"su": b"trusted"})
+    (target / "su").chmod(0o6755)
+    options = Options(fsync=False, keep=Keep(perms=False))
+    await Transfer(source, target, options, special=False).run()
+    assert (target / "su").read_bytes() == b"other content"
+    assert stat.S_IMODE((target / "su").stat().st_mode) == 0o755
+
+
+@needs_mount
+async def test_a_nearly_full_target_is_updated_file_by_file(tmp_path: Path, source: Path) -> None:
+    names = [f"f{number}" for number in range(5)]
+    make_tree(source, dict.fromkeys(names, b"n" * 1500000))
+    with small_disk(tmp_path / "disk", 10 << 20) as disk:
+        make_tree(disk, dict.fromkeys(names, b"o" * 1500001))
+        report = await transfer(source, disk, PLAIN)
+        assert outcome_of(report) is Outcome.OK
+        assert read_tree(disk) == read_tree(source)

@@ -1,0 +1,39 @@
+"""A directory while its listing arrives: what the target knows of it so far."""
+
+from __future__ import annotations
+
+from netsync.errors import ProtocolError
+from netsync.model import Entry, Kind
+from netsync.names import is_component
+from netsync.tree.place import Attributes
+
+
+class ListedDirectory:
+    """A listed directory that is not compared to its end yet.
+
+    ``fresh``: it was not there before (in a dry run it still is not). ``lost``: it could not be
+    made or opened, so what is in it fails with it. ``left``: options leave it out.
+    """
+
+    __slots__ = (
+        "fresh", "last", "left", "lost", "names_read", "path", "present", "touched", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, path: bytes, wanted: Attributes, *, fresh: bool) -> None:
+        self.path = path
+        self.wanted = wanted
+        self.fresh = fresh
+        self.lost = False
+        self.left = False
+        self.touched = fresh
+        self.present: set[bytes] = set()
+        self.names_read = fresh
+        self.last = b""
+
+    def admit(self, entry: Entry) -> None:
+        """Refuse an entry that an honest source cannot have listed next."""
+        if not is_component(entry.name) or entry.name <= self.last:
+            raise ProtocolError("a listed name is not allowed or out of order", op="receive")
+        if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
+            raise ProtocolError("a listed link has no valid text", op="receive")
+        self.last = entry.name
