@@ -82,6 +82,7 @@ class Lander:
         self._root = root
         self._batch: list[tuple[Wanted, Output]] = []
         self._batch_bytes = 0
+        self._tight = False
         self._incoming: _Incoming | None = None
         self._ignored: set[int] = set()
 
@@ -108,6 +109,8 @@ class Lander:
     @property
     def is_full(self) -> bool:
         """Tell whether the batch should be flushed before more is taken."""
+        if self._tight and self._batch:
+            return True
         return len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES
 
     def small_files(self, message: Files, tail: memoryview) -> None:
@@ -365,6 +368,8 @@ class Lander:
             if not self._batch or error.errno == errno.EROFS:
                 raise root_error(error, op="write", where=wanted.path) from error
             # What has arrived whole is worth keeping, and publishing it frees what it replaces.
+            # From now on each file is published before the next is begun.
+            self._tight = True
             self.flush()
             if wanted.attempts >= ATTEMPTS_MAX:
                 raise root_error(error, op="write", where=wanted.path) from error
