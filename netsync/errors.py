@@ -7,8 +7,10 @@ enter. Trouble with a single path is not an exception: it is a ``Problem`` in th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import ClassVar
 
 from netsync.names import shown
@@ -180,3 +182,15 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
         return error.retryable, isinstance(error, NetworkError)
 
     return min(errors, key=rank, default=None)
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the one error that matters out of a nursery's group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = principal(group)
+        if error is None:
+            raise
+        raise error from error.__cause__

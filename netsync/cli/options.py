@@ -65,7 +65,9 @@ _TRANSFER: Final = [
     _flag("-c", "--checksum", help="Compare content, not size and time."),
     _flag("--size-only", help="Compare size only."),
     _flag("-I", "--ignore-times", help="Transfer files even if size and time match."),
-    click.option("--modify-window", type=Duration(), help="Times this near count as equal."),
+    click.option(
+        "--modify-window", type=Duration(zero=True), help="Times this near count as equal."
+    ),
     *(_flag(f"--no-{name}", help=f"Do not keep {name}.") for name in _KEPT),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
     _flag("--delete", help="Delete on the target what the source does not have."),

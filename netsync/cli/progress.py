@@ -20,29 +20,30 @@ from netsync.cli.report import print_items
 from netsync.model import Item
 
 REFRESH_PER_SECOND: Final = 5
+WARM_UP_SECONDS: Final = 2.0
+"""No estimate before: the first bytes only fill buffers, and would promise too much."""
 _UNIT: Final = 1024.0
 
 
 class Estimate:
-    """Remaining seconds from bytes still to settle; each answer is at most the last one's rest.
+    """Remaining seconds from bytes still to settle; no answer is more than the one before.
 
-    ``clock`` returns seconds. The answer is held, not raised, when the rate drops.
+    ``clock`` returns seconds. When the rate drops the last answer is held until it is true again.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
-        self._due: float | None = None
+        self._least: float | None = None
 
     def remaining(self, done: int, total: int) -> float | None:
         """Return seconds left, or None while nothing can be said."""
-        now = self._clock()
-        if done <= 0 or now <= self._started:
+        elapsed = self._clock() - self._started
+        if done <= 0 or elapsed < WARM_UP_SECONDS:
             return None
-        due = now + (total - done) * (now - self._started) / done
-        if self._due is None or due < self._due:
-            self._due = due
-        return max(0.0, self._due - now)
+        left = (total - done) * elapsed / done
+        self._least = left if self._least is None else min(left, self._least)
+        return self._least
 
 
 class Display:

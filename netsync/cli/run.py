@@ -8,8 +8,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from netsync.errors import InterruptedBySignal
-from netsync.modes.session import unwrapped
+from netsync.errors import InterruptedBySignal, unwrapped
 
 Result = TypeVar("Result")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

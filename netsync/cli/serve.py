@@ -11,7 +11,7 @@ import trio
 from netsync.config import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
 from netsync.daemon import Plan, run_daemon
 from netsync.delta import kernel
-from netsync.modes.session import unwrapped
+from netsync.errors import unwrapped
 
 
 @click.command()

@@ -45,9 +45,12 @@ class Size(click.ParamType[int]):
 
 
 class Duration(click.ParamType[float]):
-    """A time span on the command line, more than nothing."""
+    """A time span on the command line; ``zero`` allows none at all."""
 
     name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -57,6 +60,6 @@ class Duration(click.ParamType[float]):
             seconds = value if isinstance(value, float) else parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not 0 < seconds <= DAY:
+        if seconds > DAY or (seconds <= 0 and not self._zero):
             self.fail("must be more than 0 and at most a day", param, ctx)
         return seconds

@@ -65,6 +65,5 @@ _chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 WEAK_SIZE: Final = _chosen.WEAK_SIZE
-BLOCKS_MAX: Final = _chosen.BLOCKS_MAX
 weak_sums: Final = _chosen.weak_sums
 make_table: Final = _chosen.WeakTable

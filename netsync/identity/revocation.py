@@ -16,8 +16,8 @@ from typing import Final
 from netsync.errors import ConfigError
 from netsync.identity import files
 
-SERIAL_BITS_MAX: Final = 160
-"""RFC 5280 4.1.2.2: a serial has at most 20 octets."""
+SERIAL_DIGITS_MAX: Final = 50
+"""RFC 5280 4.1.2.2: at most 20 octets, which is 40 hexadecimal or 49 decimal digits."""
 
 _HEX: Final = re.compile(r"(?:0[xX])?[0-9A-Fa-f]+")
 
@@ -30,7 +30,7 @@ def serial_text(serial: int) -> str:
 def parse_serial(text: str) -> int | None:
     """Return the hexadecimal serial in ``text``, None if it is none."""
     digits = text.strip().replace(":", "")
-    if not _HEX.fullmatch(digits):
+    if len(digits) > SERIAL_DIGITS_MAX or not _HEX.fullmatch(digits):
         return None
     return int(digits, 16)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, ProtocolError, UsageError
+from netsync.errors import ProtocolError, UsageError, unwrapped
 from netsync.model import Options, Problem, Report
 from netsync.modes.address import Remote
-from netsync.modes.session import Connection, session, unwrapped
+from netsync.modes.session import Connection, session
 from netsync.names import shown
 from netsync.net.channel import Channel, memory_channels
 from netsync.plan.compare import Policy, policy_for
@@ -27,7 +27,7 @@ from netsync.tree.roots import (
     contains,
     local_anchor,
     local_path,
-    open_source,
+    open_sources,
     open_target,
 )
 from netsync.wire import messages as m
@@ -113,25 +113,11 @@ def local_policy(options: Options) -> Policy:
 def _open_sources(
     sources: Sequence[bytes],
 ) -> Iterator[tuple[list[SourceRoot], list[Problem]]]:
-    """Open the local sources. One missing among several is a problem; all missing an error."""
-    roots: list[SourceRoot] = []
-    problems: list[Problem] = []
-    failure: NetsyncError | None = None
+    """Hold the local sources. One missing among several is a problem; all missing an error."""
     with contextlib.ExitStack() as stack:
         anchor = stack.enter_context(local_anchor())
-        for source in sources:
-            listed = os.path.basename(source)
-            try:
-                root = open_source(anchor, local_path(source), listed)
-            except NetsyncError as error:
-                failure = error
-                problems.append(Problem(source, "open source", error.why))
-                continue
-            stack.callback(os.close, root.fd)
-            roots.append(root)
-        if failure is not None and not roots:
-            raise failure
-        yield roots, problems
+        places = [(anchor, local_path(source), os.path.basename(source)) for source in sources]
+        yield open_sources(places, stack)
 
 
 def _equip(channel: Channel, options: Options) -> None:

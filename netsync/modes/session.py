@@ -7,33 +7,27 @@ learns it only at its first read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import trio
 
-from netsync import __version__
 from netsync.errors import (
     ConnectTimeoutError,
     InterruptedBySignal,
     NetsyncError,
     ProtocolError,
-    principal,
+    unwrapped,
 )
 from netsync.identity.contexts import client_context
 from netsync.identity.directory import load_identity
 from netsync.identity.peer import peer_identity
 from netsync.modes.address import Remote
-from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, kept_alive
+from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, kept_alive
 from netsync.net.dial import Address, connect
 from netsync.wire.messages import PROTOCOL, Bye, Hello, Welcome
 from netsync.wire.order import State
-
-SOFTWARE: Final = f"netsync {__version__}"
-FEATURES: Final = [COMPRESSION_FEATURE]
-"""What this version can do beyond the protocol's first version; unknown ones are ignored."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +96,3 @@ async def _greet(channel: StreamChannel, connection: Connection) -> None:
             hint="install the same version on both hosts",
         )
     channel.heed(welcome.timeout, welcome.features)
-
-
-@contextlib.contextmanager
-def unwrapped() -> Iterator[None]:
-    """Raise the one error that matters out of a nursery's group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error = principal(group)
-        if error is None:
-            raise
-        raise error from error.__cause__

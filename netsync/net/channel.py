@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from netsync import __version__
 from netsync.errors import (
     NetsyncError,
     NetworkError,
@@ -34,6 +35,9 @@ _JOIN_MAX: Final = 128 * 1024
 """Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
 COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
+FEATURES: Final = [COMPRESSION_FEATURE]
+"""What this version can do beyond the protocol's first version; unknown ones are ignored."""
+SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
 """Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
 _SEND_SLICE: Final = 1024 * 1024

@@ -14,12 +14,11 @@ from typing import Final
 
 import trio
 
-from netsync import __version__
 from netsync.delta.signature import BLOCK_MIN, is_block_size
-from netsync.errors import NetsyncError, NetworkError, ProtocolError
+from netsync.errors import NetworkError, ProtocolError
 from netsync.model import Options, Problem, Report
 from netsync.names import shown
-from netsync.net.channel import COMPRESSION_FEATURE, StreamChannel, kept_alive
+from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
 from netsync.server.modules import Module, Right, find_module, opened
@@ -27,13 +26,11 @@ from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
 from netsync.transfer.target import receive_tree
 from netsync.tree.capability import capability
-from netsync.tree.roots import SourceRoot, TargetRoot, open_source, open_target
+from netsync.tree.roots import SourceRoot, TargetRoot, open_sources, open_target
 from netsync.wire import messages as m
 
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
-SOFTWARE: Final = f"netsync {__version__}"
-FEATURES: Final = [COMPRESSION_FEATURE]
 
 
 class Session:
@@ -133,22 +130,15 @@ class Session:
         self, places: Sequence[m.Place], stack: contextlib.ExitStack
     ) -> tuple[list[SourceRoot], list[Problem]]:
         """Open what is there; one missing among several is a problem, all missing an error."""
-        roots: list[SourceRoot] = []
-        problems: list[Problem] = []
-        failure: NetsyncError | None = None
-        for place in places:
-            anchor = stack.enter_context(opened(find_module(self._modules, place.module)))
-            try:
-                root = open_source(anchor, place.path, os.path.basename(place.path))
-            except NetsyncError as error:
-                failure = error
-                problems.append(Problem(place.path, "open source", error.why))
-                continue
-            stack.callback(os.close, root.fd)
-            roots.append(root)
-        if failure is not None and not roots:
-            raise failure
-        return roots, problems
+        wanted = [
+            (
+                stack.enter_context(opened(find_module(self._modules, place.module))),
+                place.path,
+                os.path.basename(place.path),
+            )
+            for place in places
+        ]
+        return open_sources(wanted, stack)
 
     def _equip(self, options: Options) -> None:
         self._channel.compression = options.compress

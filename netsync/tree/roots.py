@@ -12,10 +12,11 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from netsync.errors import RefusedError, root_error
+from netsync.errors import NetsyncError, RefusedError, root_error
+from netsync.model import Problem
 from netsync.names import is_reserved
 from netsync.tree.directories import OPEN_DIRECTORY
 
@@ -95,6 +96,31 @@ def open_source(anchor: Anchor, path: bytes, listed: bytes) -> SourceRoot:
             _close(stack)
     except OSError as error:
         raise root_error(error, op="open source", where=path) from error
+
+
+def open_sources(
+    places: Iterable[tuple[Anchor, bytes, bytes]], stack: contextlib.ExitStack
+) -> tuple[list[SourceRoot], list[Problem]]:
+    """Open several sources, each an anchor, a path and the name it is listed by.
+
+    One that is missing among others is a problem; if none can be opened the last error is raised.
+    ``stack`` closes them.
+    """
+    roots: list[SourceRoot] = []
+    problems: list[Problem] = []
+    failure: NetsyncError | None = None
+    for anchor, path, listed in places:
+        try:
+            root = open_source(anchor, path, listed)
+        except NetsyncError as error:
+            failure = error
+            problems.append(Problem(path, "open source", error.why))
+            continue
+        stack.callback(os.close, root.fd)
+        roots.append(root)
+    if failure is not None and not roots:
+        raise failure
+    return roots, problems
 
 
 def open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool) -> TargetRoot:

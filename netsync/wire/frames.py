@@ -94,11 +94,6 @@ class FrameDecoder:
                 frames.append(frame)
         return frames
 
-    @property
-    def mid_frame(self) -> bool:
-        """Tell whether part of a frame is waiting for the rest."""
-        return self._end > self._start
-
     def next_frame(self) -> Frame | None:
         """Return the next whole frame, or None when more bytes are needed."""
         if self._failed:

@@ -245,7 +245,7 @@ class Piece(Message, frozen=True):
 
 
 class FileEnd(Message, frozen=True):
-    """A file sent in pieces is complete: its size, time and digest (see ``hashed``)."""
+    """A file sent in pieces is complete: its size, time, and the digest of the whole result."""
 
     type = 37
     number: U63

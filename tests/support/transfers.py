@@ -14,9 +14,8 @@ from pathlib import Path
 
 import trio
 
-from netsync.errors import NetsyncError, NetworkError
+from netsync.errors import NetsyncError, NetworkError, unwrapped
 from netsync.model import Item, Options, Report
-from netsync.modes.session import unwrapped
 from netsync.net.channel import Channel, MemoryChannel, Received, memory_channels
 from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.source import send_tree

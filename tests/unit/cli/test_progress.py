@@ -34,11 +34,12 @@ def test_an_estimate_never_runs_backwards_when_the_rate_drops() -> None:
     estimate = Estimate(clock)
     answers = []
     for done in (100, 200, 210, 220, 230, 900):
-        clock.now += 1
+        clock.now += 3
         answers.append(estimate.remaining(done, 1000))
     known = [answer for answer in answers if answer is not None]
     assert len(known) == len(answers)
     assert known == sorted(known, reverse=True)
+    assert answers[4] == answers[1] != 0
 
 
 def test_nothing_is_promised_before_anything_is_done() -> None:
@@ -46,6 +47,13 @@ def test_nothing_is_promised_before_anything_is_done() -> None:
     estimate = Estimate(clock)
     clock.now += 5
     assert estimate.remaining(0, 1000) is None
+
+
+def test_nothing_is_promised_from_the_first_burst() -> None:
+    clock = Clock()
+    estimate = Estimate(clock)
+    clock.now += 1
+    assert estimate.remaining(500, 1000) is None
 
 
 def test_the_percentage_appears_when_the_total_is_known_and_never_falls() -> None:
