@@ -122,10 +122,15 @@ _BY_EXIT_CODE: dict[int, type[NetsyncError]] = {
     )
 }
 
-_ROOT_HINTS = {
+_FATAL_HINTS = {
     errno.ENOSPC: "free some space on the target and run again; finished files stay",
     errno.EDQUOT: "raise the quota or free some space, and run again",
     errno.EROFS: "remount the target read-write and run again",
+}
+_ROOT_HINTS = {
+    **_FATAL_HINTS,
+    errno.ENOTDIR: "a file is where a directory should be",
+    errno.EACCES: "run as a user who may, or change its permissions",
 }
 
 
@@ -136,7 +141,7 @@ def error_for_exit_code(code: int) -> type[NetsyncError]:
 
 def is_fatal(error: OSError) -> bool:
     """Tell whether ``error`` dooms every further write, so the session should end."""
-    return error.errno in _ROOT_HINTS
+    return error.errno in _FATAL_HINTS
 
 
 def root_error(error: OSError, *, op: str, where: str | bytes) -> RootError:

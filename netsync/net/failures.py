@@ -81,6 +81,9 @@ _ALERT_WORDS: Final = {
 """TLS alerts by which a peer rejects our certificate, without OpenSSL's changing prefixes."""
 
 
+_CUT_HINT: Final = "run again; what was finished stays"
+
+
 def connect_error(error: OSError | UnicodeError, address: object) -> NetsyncError:
     """Say why no TCP connection to ``address`` came about."""
     where = str(address)
@@ -143,7 +146,9 @@ def map_stream_error(
         why = f"TLS failed: {_plain(cause)}"
     else:
         why = reason(cause)
-    hint = "" if welcomed else "its log says why, if it was this host's certificate or rights"
+    hint = (
+        _CUT_HINT if welcomed else "its log says why, if it was this host's certificate or rights"
+    )
     return NetworkError(why, op=op, where=where, hint=hint)
 
 

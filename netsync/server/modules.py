@@ -57,6 +57,8 @@ class Module:
 def find_module(modules: Mapping[str, Module], name: str) -> Module:
     """Return the module called ``name``; raise ``RefusedError`` if there is none."""
     module = modules.get(name)
+    if not name:
+        raise RefusedError("no module is named", op="use module", hint="write HOST::MODULE/PATH")
     if module is None:
         raise RefusedError(
             "there is no such module",
