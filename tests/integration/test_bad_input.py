@@ -136,10 +136,18 @@ def test_an_unknown_module_is_refused(place: Place, standby: Standby) -> None:
     for command in (
         ("push", f"{place.path}/source", standby.server.url("nosuch/x")),
         ("pull", standby.server.url("nosuch/x"), f"{place.path}/target"),
-        ("push", f"{place.path}/source", standby.server.url()),
     ):
-        assert_failed(netsync(*command), 5, "no such module")
+        assert_failed(netsync(*command), 5, "nosuch", "no such module")
     assert not (place.path / "target").exists()
+
+
+def test_a_missing_module_name_is_refused_and_the_form_is_shown(
+    place: Place, standby: Standby
+) -> None:
+    """Exit code 5; the line says how an address with a module is written."""
+    write(place.path / "source", {"f": "1"})
+    result = netsync("push", f"{place.path}/source", standby.server.url())
+    assert_failed(result, 5, "no module is named", "HOST::MODULE/PATH")
 
 
 def test_read_only_and_write_only_modules(serve: Serve, tmp_path: Path) -> None:
