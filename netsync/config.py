@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from netsync.errors import ConfigError, UsageError, reason
 from netsync.names import shown
-from netsync.net.address import parse_address
+from netsync.net.address import DEFAULT_PORT, parse_address
 from netsync.server.modules import EVERYONE, Module, Right
 
 DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
 _SECTIONS: Final = frozenset({"server", "module"})
-DEFAULT_LISTEN: Final = "0.0.0.0:7873"
+DEFAULT_LISTEN: Final = f"0.0.0.0:{DEFAULT_PORT}"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
     "server": {"metrics"},

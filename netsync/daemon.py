@@ -13,57 +13,46 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import trio
 
+from netsync.config import Config
 from netsync.errors import ConfigError, NetsyncError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.net.dial import listening_address, open_listeners
-from netsync.server.modules import Module
 from netsync.server.serve import Server, Settings
 
 log = logging.getLogger("netsync")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the command line and the file come to; made anew by every reload."""
-
-    listen: tuple[str, ...]
-    identity: Path | None
-    modules: Mapping[str, Module]
-
-
-def settings_of(plan: Plan) -> Settings:
-    """Return the settings of ``plan``. Raises ``ConfigError`` and ``RefusedError``."""
-    if not plan.modules:
+def settings_of(config: Config) -> Settings:
+    """Return the settings of ``config``. Raises ``ConfigError`` and ``RefusedError``."""
+    if not config.modules:
         raise ConfigError(
             "no module is configured",
             op="serve",
             hint="give --module NAME=PATH or a [module.NAME] section",
         )
-    for module in plan.modules.values():
+    for module in config.modules.values():
         if not module.path.is_dir():
             log.warning("module %s: %s is not a directory now", module.name, module.path)
-    return Settings.of(load_identity(plan.identity or default_directory()), plan.modules)
+    return Settings.of(load_identity(config.identity or default_directory()), config.modules)
 
 
-async def run_daemon(read_plan: Callable[[], Plan], announce: Callable[[str], None]) -> None:
+async def run_daemon(read_config: Callable[[], Config], announce: Callable[[str], None]) -> None:
     """Serve until told to stop. ``announce`` is called with each address listened on."""
-    plan = read_plan()
-    server = Server(settings_of(plan))
+    config = read_config()
+    server = Server(settings_of(config))
     _raise_descriptor_limit()
-    listeners = await open_listeners(plan.listen)
+    listeners = await open_listeners(config.listen)
     with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
             async def heed() -> None:
                 async for number in signals:
                     if number == signal.SIGHUP:
-                        _reload(server, read_plan, plan)
+                        _reload(server, read_config, config)
                     else:
                         notify("STOPPING=1")
                         log.info("stopping; transfers under way may finish")
@@ -77,17 +66,17 @@ async def run_daemon(read_plan: Callable[[], Plan], announce: Callable[[str], No
             nursery.cancel_scope.cancel()
 
 
-def _reload(server: Server, read_plan: Callable[[], Plan], started: Plan) -> None:
+def _reload(server: Server, read_config: Callable[[], Config], started: Config) -> None:
     notify("RELOADING=1")
     try:
-        plan = read_plan()
-        server.reload(settings_of(plan))
+        config = read_config()
+        server.reload(settings_of(config))
     except NetsyncError as error:
         log.error("reload failed, the old configuration stays: %s", error)  # noqa: TRY400 - one line
     except Exception as error:  # whatever is wrong with a file, those who are served go on
         log.error("reload failed, the old configuration stays: %r", error)  # noqa: TRY400
     else:
-        if plan.listen != started.listen:
+        if config.listen != started.listen:
             log.warning("new listen addresses take effect at the next start")
         log.info("configuration and certificates reloaded")
     notify("READY=1")

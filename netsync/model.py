@@ -124,7 +124,7 @@ class Options(Struct, frozen=True, kw_only=True):
     whole_file: bool = False
     block_size: U32 = 0
     fsync: bool = True
-    compress: Annotated[int, Meta(ge=0, le=19)] = 0
+    compress: Annotated[int, Meta(ge=0, le=COMPRESSION_LEVELS[1])] = 0
     rate: U63 = 0
 
 

@@ -9,7 +9,7 @@ import click
 import trio
 
 from netsync.config import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
-from netsync.daemon import Plan, run_daemon
+from netsync.daemon import run_daemon
 from netsync.delta import kernel
 from netsync.errors import unwrapped
 
@@ -38,10 +38,10 @@ def serve(
     """Serve modules to clients until SIGTERM; SIGHUP reads configuration and keys again."""
     logging.basicConfig(level=logging.INFO, format="netsync: %(message)s")
 
-    def read_plan() -> Plan:
+    def read_config() -> Config:
         found = _read(config, has_modules=bool(modules))
         flagged = {module.name: module for module in map(module_from_flag, modules)}
-        return Plan(
+        return Config(
             listen or found.listen,
             identity or found.identity,
             {**found.modules, **flagged},
@@ -52,7 +52,7 @@ def serve(
 
     click.echo(f"delta kernel: {kernel.NAME}", err=True)
     with unwrapped():
-        trio.run(run_daemon, read_plan, announce)
+        trio.run(run_daemon, read_config, announce)
 
 
 def _read(file: Path | None, *, has_modules: bool) -> Config:

@@ -15,7 +15,7 @@ from netsync.model import Options, Problem, Report
 from netsync.modes.address import Remote
 from netsync.modes.session import Connection, session
 from netsync.names import shown
-from netsync.net.channel import Channel, memory_channels
+from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Observer, Unobserved
@@ -47,7 +47,7 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     """Send local sources to a server; this side is the source."""
     with _open_sources(sources) as (roots, problems):
         async with session(target, run.connection) as channel:
-            _equip(channel, run.options)
+            equip(channel, run.options)
             await _ask(channel, m.Direction.PUSH, [target.place], run.options)
             report = await send_tree(channel, roots, run.options, run.observer, problems)
             return _with_wire(report, channel)
@@ -60,7 +60,7 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
         raise UsageError("all sources must be on one server", op="pull")
     asked = msgspec.structs.replace(run.options, itemize=False)
     async with session(sources[0], run.connection) as channel:
-        _equip(channel, run.options)
+        equip(channel, run.options)
         await _ask(channel, m.Direction.PULL, places, asked)
         report = await _receive_locally(channel, target, run)
         return _with_wire(report, channel)
@@ -78,7 +78,7 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
                 hint="copying it into itself would never end",
             )
     source_end, target_end = memory_channels(State.CLIENT_ASKS, State.SERVER_ANSWERS)
-    source_end.pace.rate = run.options.rate
+    equip(source_end, run.options)
     with _open_sources(sources) as (roots, problems), unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_quietly, source_end, roots, run.options, problems)
@@ -118,12 +118,6 @@ def _open_sources(
         anchor = stack.enter_context(local_anchor())
         places = [(anchor, local_path(source), os.path.basename(source)) for source in sources]
         yield open_sources(places, stack)
-
-
-def _equip(channel: Channel, options: Options) -> None:
-    """Let the channel compress and pace what it sends as the options say."""
-    channel.compression = options.compress
-    channel.pace.rate = options.rate
 
 
 async def _ask(

@@ -24,6 +24,7 @@ from netsync.errors import (
     StalledError,
     error_for_exit_code,
 )
+from netsync.model import Options
 from netsync.net.failures import map_stream_error
 from netsync.net.pace import Pace
 from netsync.wire.codec import LIMITS, Buffer, compress, decode, encode, plain_tail
@@ -83,6 +84,12 @@ class Channel(Protocol):
     @property
     def wire(self) -> tuple[int, int]:
         """Bytes sent and received on the socket so far, TLS included."""
+
+
+def equip(channel: Channel, options: Options) -> None:
+    """Let the channel compress and pace what it sends as the options say."""
+    channel.compression = options.compress
+    channel.pace.rate = options.rate
 
 
 def fault_from(error: NetsyncError) -> Fault:
@@ -291,9 +298,8 @@ class MemoryChannel:
             raise error_from(received.message)
         return received
 
-    async def aclose(self, *, linger: bool = False) -> None:
+    async def aclose(self) -> None:
         """Close this end; the other sees the end after what was sent."""
-        del linger
         await self._sender.aclose()
         await self._receiver.aclose()
 

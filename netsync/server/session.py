@@ -16,9 +16,9 @@ import trio
 
 from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import NetworkError, ProtocolError
-from netsync.model import Options, Problem, Report
+from netsync.model import Problem, Report
 from netsync.names import shown
-from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, kept_alive
+from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
 from netsync.server.modules import Module, Right, find_module, opened
@@ -119,7 +119,7 @@ class Session:
         """Send trees out of modules."""
         for place in request.places:
             find_module(self._modules, place.module).require(self._identity, Right.PULL)
-        self._equip(request.options)
+        equip(self._channel, request.options)
         with contextlib.ExitStack() as stack:
             roots, problems = self._open_sources(request.places, stack)
             await self._channel.send(m.Opened())
@@ -139,10 +139,6 @@ class Session:
             for place in places
         ]
         return open_sources(wanted, stack)
-
-    def _equip(self, options: Options) -> None:
-        self._channel.compression = options.compress
-        self._channel.pace.rate = options.rate
 
     def _note(self, what: str, report: Report) -> None:
         files, size = report.files, report.bytes

@@ -62,7 +62,6 @@ class Comparer:
         self._open = {0: ListedDirectory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
         self._drops_owner = policy.options.keep.owner and not policy.owner
-        self._new_verdict = Verdict.SKIP if self._options.existing else Verdict.CREATE
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
@@ -145,11 +144,7 @@ class Comparer:
         if self._cannot_keep(entry):
             self._leave(path, entry, number)
             return
-        verdict = (
-            self._new_verdict
-            if present is None
-            else decide(entry, present, self._policy, self._owner(entry))
-        )
+        verdict = decide(entry, present, self._policy, self._owner(entry))
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:

@@ -107,8 +107,7 @@ class Finisher:
         """
         endings, restated = self._comparer.endings, self._comparer.restated
         few = len(endings) + len(restated) <= EACH_MAX
-        plain = all(each.kind is Kind.FILE for each in restated) if few else False
-        if few and plain:
+        if few and all(each.kind is Kind.FILE for each in restated):
             with contextlib.suppress(PermissionError):  # its new mode shuts us out
                 for ending in endings:
                     self._flush_directory(ending.path)

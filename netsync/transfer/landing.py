@@ -22,6 +22,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 from netsync.delta.ops import unpack
 from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
+from netsync.transfer.offers import ATTEMPTS_MAX
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
@@ -35,7 +36,6 @@ BATCH_FILES: Final = 256
 """Files staged before a flush; each holds one descriptor."""
 BATCH_BYTES: Final = 256 * 1024 * 1024
 """Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
-ATTEMPTS_MAX: Final = 3
 COPY_BYTES: Final = 1024 * 1024
 FILE_MAX: Final = 2**63 - 1
 
@@ -79,7 +79,6 @@ class Lander:
         self._outstanding = outstanding
         self._options = options
         self._directories = Directories(root)
-        self._root = root
         self._batch: list[tuple[Wanted, Output]] = []
         self._batch_bytes = 0
         self._tight = False
@@ -89,11 +88,10 @@ class Lander:
     def close(self) -> None:
         """Drop what is not published and let go of all descriptors."""
         if self._incoming is not None:
-            self._incoming.close_basis()
-            self._discard(self._incoming.wanted, self._incoming.output)
+            self._drop(self._incoming)
         for wanted, output in (*self._batch, *self.swaps):
             self._discard(wanted, output)
-        self._batch, self.swaps, self._incoming = [], [], None
+        self._batch, self.swaps = [], []
         self._directories.close()
 
     @property
@@ -249,13 +247,12 @@ class Lander:
         if incoming is None:
             self._ignored.discard(message.number)
             return
-        fits = incoming.position == message.size and incoming.hasher.digest() == message.digest
-        self._incoming = None
-        incoming.close_basis()
-        if not fits:
-            self._discard(incoming.wanted, incoming.output)
+        if incoming.position != message.size or incoming.hasher.digest() != message.digest:
+            self._drop(incoming)
             self._retry(incoming.wanted, "the result did not verify")
             return
+        self._incoming = None
+        incoming.close_basis()
         try:
             self._complete(incoming.wanted, incoming.output, message.size, message.mtime_ns)
         except OSError as error:
@@ -287,10 +284,14 @@ class Lander:
         incoming = self._incoming
         if incoming is None or incoming.wanted.number != number:
             return None
+        self._drop(incoming)
+        return incoming.wanted
+
+    def _drop(self, incoming: _Incoming) -> None:
+        """Forget the file under way and what arrived of it."""
         self._incoming = None
         incoming.close_basis()
         self._discard(incoming.wanted, incoming.output)
-        return incoming.wanted
 
     def flush(self) -> None:
         """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
@@ -357,9 +358,7 @@ class Lander:
         self.again.append(wanted)
 
     def _give_up(self, incoming: _Incoming, error: OSError) -> None:
-        self._incoming = None
-        incoming.close_basis()
-        self._discard(incoming.wanted, incoming.output)
+        self._drop(incoming)
         self._ignored.add(incoming.wanted.number)
         self._fail(incoming.wanted, error)
 
