@@ -61,8 +61,9 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 
     ``mode`` holds permission bits only (12 bits), ``size`` bytes of a regular file (else 0),
     ``target`` a symbolic link's text, ``device`` the device number of a device node,
-    ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it.
-    What later versions keep (link group, xattrs, ACLs, holes) is appended as further fields.
+    ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it, ``link``
+    the number of the first listed entry that is a name of the same inode (its own for the first,
+    0 where there is no other name).
     """
 
     name: bytes
@@ -75,6 +76,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     target: Annotated[bytes, Meta(max_length=4096)] = b""
     device: U63 = 0
     digest: Annotated[bytes, Meta(max_length=32)] = b""
+    link: U63 = 0
 
 
 class Rule(Struct, frozen=True, array_like=True):

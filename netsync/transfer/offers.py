@@ -3,7 +3,8 @@
 Entries are numbered as they are listed. A target can want only a number that was offered, that
 is a regular file, and that it has not decided about; nothing else that it says leads to a file.
 Memory is bounded by the credit for listing (undecided entries) and by the target's bound on
-wants (wanted ones), which is checked here too.
+wants (wanted ones), which is checked here too. Files that a target may have to decide about later
+than when they are compared (``is_deferrable``) are kept apart, on disk past a bound.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from netsync.errors import ProtocolError
-from netsync.model import Entry, Kind
+from netsync.model import Entry, Kind, Options
+from netsync.transfer.spool import Archive
 
 WANTED_MAX: Final = 32 * 1024
 """Files a target may have wanted and not yet settled; ours stays far below."""
@@ -47,10 +51,30 @@ class Chunk(NamedTuple):
     locate: Callable[[bytes], Located]
 
 
+class Kept(Struct, frozen=True, array_like=True):
+    """An offered file that may be wanted after the target has gone on."""
+
+    path: bytes
+    entry: Entry
+    root: int
+    directory: bytes
+    name: bytes
+
+
+def is_deferrable(entry: Entry, options: Options) -> bool:
+    """Tell whether a target may want this file only when it knows the whole listing.
+
+    A name of several of one inode is wanted if the name that carries the data fails.
+    """
+    return bool(entry.link) and entry.kind is Kind.FILE
+
+
 class Offers:
     """The window of what is listed and not decided, and what is wanted and not settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._kept = Archive(Kept)
         self._chunks: list[Chunk] = []
         self._firsts: list[int] = []
         self._wanted: dict[int, Offered] = {}
@@ -83,6 +107,10 @@ class Offers:
             raise ProtocolError(f"file {number} is not wanted", op="receive")
         return offered
 
+    def close(self) -> None:
+        """Drop what is kept."""
+        self._kept.close()
+
     def _find(self, number: int) -> Offered:
         position = bisect_right(self._firsts, number) - 1
         if position >= 0:
@@ -91,14 +119,26 @@ class Offers:
             if index < len(chunk.entries) and chunk.entries[index].kind is Kind.FILE:
                 entry = chunk.entries[index]
                 return Offered(number, chunk.path_of(entry.name), entry, chunk.locate(entry.name))
+        kept = self._kept.get(number)
+        if kept is not None:
+            located = Located(kept.root, kept.directory, kept.name)
+            return Offered(number, kept.path, kept.entry, located)
         raise ProtocolError(f"entry {number} was not offered as a file", op="receive")
 
     def decided(self, below: int) -> None:
-        """Forget the entries numbered below ``below`` that were not wanted."""
+        """Forget the entries numbered below ``below`` that were not wanted, or put them by."""
         count = bisect_right(self._firsts, below)
         if count and self._firsts[count - 1] + len(self._chunks[count - 1].entries) > below:
             count -= 1
+        for chunk in self._chunks[:count]:
+            self._keep_deferrable(chunk)
         del self._chunks[:count], self._firsts[:count]
+
+    def _keep_deferrable(self, chunk: Chunk) -> None:
+        for number, entry in enumerate(chunk.entries, chunk.first):
+            if is_deferrable(entry, self._options):
+                located = chunk.locate(entry.name)
+                self._kept.put(number, Kept(chunk.path_of(entry.name), entry, *located))
 
     @property
     def all_settled(self) -> bool:

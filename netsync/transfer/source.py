@@ -69,7 +69,7 @@ class Source:
         self._options = options
         self._observer = observer
         self._problems = problems
-        self._offers = Offers()
+        self._offers = Offers(options)
         self._credit = 0
         self._credit_came = trio.Event()
         self._queue: deque[Offered | tuple[Offered, DeltaRequest]] = deque()
@@ -99,6 +99,7 @@ class Source:
         finally:
             lister.close()
             reader.close()
+            self._offers.close()
         self._channel.order.finish()
         assert self._report is not None
         return self._report

@@ -22,6 +22,9 @@ cdef extern from "<sys/types.h>" nogil:
     ctypedef unsigned int gid_t
     ctypedef unsigned int mode_t
     ctypedef unsigned long long dev_t
+    ctypedef unsigned long long ino_t
+    ctypedef unsigned long long nlink_t
+    ctypedef long long blkcnt_t
     ctypedef long long off_t
     ctypedef long long time_t
 
@@ -35,6 +38,10 @@ cdef extern from "<sys/stat.h>" nogil:
         gid_t st_gid
         off_t st_size
         dev_t st_rdev
+        nlink_t st_nlink
+        dev_t st_dev
+        ino_t st_ino
+        blkcnt_t st_blocks
         timespec st_mtim
     bint S_ISREG(mode_t mode)
     int fstat(int fd, status* found)
@@ -314,7 +321,8 @@ cdef void errno_cleared() noexcept nogil:
 
 cdef tuple numbers(const status* found):
     return (
-        found.st_mode, found.st_uid, found.st_gid, found.st_size, nanoseconds(found), found.st_rdev
+        found.st_mode, found.st_uid, found.st_gid, found.st_size, nanoseconds(found), found.st_rdev,
+        found.st_nlink, found.st_dev, found.st_ino, found.st_blocks
     )
 
 

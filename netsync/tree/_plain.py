@@ -106,5 +106,6 @@ def _status_or_errno(directory: int, name: bytes) -> Status | int:
     except OSError as error:
         return error.errno or errno.EIO
     return (
-        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_rdev
+        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_rdev,
+        found.st_nlink, found.st_dev, found.st_ino, found.st_blocks,
     )  # fmt: skip

@@ -14,8 +14,9 @@ from netsync.choice import choose
 Buffer = bytes | bytearray | memoryview
 """Contiguous bytes."""
 
-Status = tuple[int, int, int, int, int, int]
-"""``st_mode``, uid, gid, size, modification time in nanoseconds, device number."""
+Status = tuple[int, int, int, int, int, int, int, int, int, int]
+"""``st_mode``, uid, gid, size, modification time in nanoseconds, device number, number of names
+(links), the file system's number, the inode's, 512-byte blocks."""
 
 
 class Native(Protocol):

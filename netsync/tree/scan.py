@@ -46,7 +46,7 @@ def entry_from(status: Status | int, name: bytes, fd: int) -> Entry:
     """
     if isinstance(status, int):
         raise OSError(status, os.strerror(status), name)
-    bits, uid, gid, size, time_ns, device = status
+    bits, uid, gid, size, time_ns, device = status[:6]
     mode, mtime_ns = bits & _PERMISSIONS, wire_time(time_ns)
     if bits & _FORMAT == stat.S_IFREG:
         return Entry(name, Kind.FILE, mode, uid, gid, size, mtime_ns)

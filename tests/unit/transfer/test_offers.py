@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from netsync.errors import ProtocolError
-from netsync.model import Entry, Kind
+from netsync.model import Entry, Kind, Options
 from netsync.names import join
 from netsync.transfer.offers import ATTEMPTS_MAX, WANTED_MAX, Chunk, Located, Offers
 
@@ -18,8 +20,15 @@ def chunk(first: int, kinds: list[Kind], directory: bytes = b"d") -> Chunk:
 
 
 @pytest.fixture
-def offers() -> Offers:
-    made = Offers()
+def empty() -> Iterator[Offers]:
+    made = Offers(Options())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def offers(empty: Offers) -> Offers:
+    made = empty
     made.add(chunk(1, [Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.FILE]))
     made.add(chunk(5, []))
     made.add(chunk(5, [Kind.FILE, Kind.FIFO], b""))
@@ -74,8 +83,8 @@ def test_a_chunk_decided_in_part_is_kept(offers: Offers) -> None:
     assert offers.want(4).number == 4
 
 
-def test_the_files_wanted_at_once_are_bounded() -> None:
-    offers = Offers()
+def test_the_files_wanted_at_once_are_bounded(empty: Offers) -> None:
+    offers = empty
     offers.add(chunk(1, [Kind.FILE] * (WANTED_MAX + 2)))
     for number in range(1, WANTED_MAX + 1):
         offers.want(number)
@@ -83,10 +92,27 @@ def test_the_files_wanted_at_once_are_bounded() -> None:
         offers.want(WANTED_MAX + 1)
 
 
-def test_settling_makes_room_for_more() -> None:
-    offers = Offers()
+def test_settling_makes_room_for_more(empty: Offers) -> None:
+    offers = empty
     offers.add(chunk(1, [Kind.FILE] * (WANTED_MAX + 1)))
     for number in range(1, WANTED_MAX + 1):
         offers.want(number)
     offers.settled(7)
     assert offers.want(WANTED_MAX + 1).number == WANTED_MAX + 1
+
+
+def test_a_name_of_several_may_be_wanted_after_it_was_decided(empty: Offers) -> None:
+    """The data may come under it if the first name fails."""
+    offers = empty
+    linked = Entry(b"b", Kind.FILE, 0, 0, 0, 7, 0, link=1)
+    alone = Entry(b"c", Kind.FILE, 0, 0, 0, 7, 0)
+    pipe = Entry(b"d", Kind.FIFO, 0, 0, 0, 7, 0, link=1)
+    entries = [linked, alone, pipe]
+    offers.add(Chunk(2, entries, lambda name: b"d/" + name, lambda name: Located(3, b"real", name)))
+    offers.decided(5)
+    offered = offers.want(2)
+    assert (offered.path, offered.entry) == (b"d/b", linked)
+    assert offered.located == Located(3, b"real", b"b")
+    for number in (1, 3, 4, 5):
+        with pytest.raises(ProtocolError, match="not offered as a file"):
+            offers.want(number)

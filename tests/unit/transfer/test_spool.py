@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from netsync.model import Entry, Kind
-from netsync.transfer.spool import MEMORY_MAX, Spool
+from netsync.transfer.spool import MEMORY_MAX, Archive, Spool
 from tests.support.trees import open_descriptors
 
 
@@ -68,3 +68,14 @@ def test_past_the_bound_it_lies_on_disk_and_reads_the_same(total: int, on_disk: 
     assert numbers == list(range(total // size, -1, -1))
     spool.close()
     assert open_descriptors() == before
+
+
+def test_an_archive_finds_what_it_was_given_by_number() -> None:
+    archive = Archive(Record)
+    records = {number: Record(b"p%d" % number, time=-number) for number in (1, 5, 6, 4000)}
+    for number, record in records.items():
+        archive.put(number, record)
+        assert archive.get(1) == records[1]
+    assert {number: archive.get(number) for number in records} == records
+    assert [archive.get(number) for number in (0, 2, 7, 3999, 4001, 2**63)] == [None] * 6
+    archive.close()
