@@ -95,6 +95,7 @@ class Keep(Struct, frozen=True):
     group: bool = True
     times: bool = True
     devices: bool = True
+    hard_links: bool = True
 
 
 COMPRESSION_LEVELS: Final = (1, 19)

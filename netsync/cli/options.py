@@ -18,7 +18,10 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _AUTO_LEVEL: Final = 1
 """zstd level of ``-z``: fast enough not to be the brake on a gigabit link."""
-_KEPT: Final = ("links", "perms", "owner", "group", "times", "devices")
+_KEPT: Final = ("links", "perms", "owner", "group", "times", "devices", "hard_links")
+
+
+_WORDS: Final = tuple(name.replace("_", "-") for name in _KEPT)
 
 
 class TransferCommand(click.Command):
@@ -68,7 +71,7 @@ _TRANSFER: Final = [
     click.option(
         "--modify-window", type=Duration(zero=True), help="Times this near count as equal."
     ),
-    *(_flag(f"--no-{name}", help=f"Do not keep {name}.") for name in _KEPT),
+    *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
     _flag("--delete", help="Delete on the target what the source does not have."),
     _flag("--delete-excluded", help="Delete excluded files on the target too."),
@@ -91,10 +94,10 @@ _TRANSFER: Final = [
 _FOR_RSYNC: Final = [
     ("-a", "--archive"), ("-r", "--recursive"), ("-l", "--links"), ("-p", "--perms"),
     ("-t", "--times"), ("-g", "--group"), ("-o", "--owner"), ("-D", "--devices"),
-    ("-h", "--human-readable"), ("--partial",),
+    ("-h", "--human-readable"), ("--partial",), ("-H", "--hard-links"),
 ]  # fmt: skip
 _KEPT_LATER: Final = [
-    ("-H", "--hard-links", "hard links"), ("-A", "--acls", "ACLs"),
+    ("-A", "--acls", "ACLs"),
     ("-X", "--xattrs", "extended attributes"), ("-S", "--sparse", "holes"),
 ]  # fmt: skip
 """rsync's flags for what this version drops: accepted, but not without a word."""

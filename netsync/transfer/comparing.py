@@ -8,33 +8,41 @@ wanted, only counted.
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Final, NamedTuple
 
 import msgspec
 
-from netsync.errors import ProtocolError, is_fatal, reason, root_error
-from netsync.model import DEVICES, SPECIALS, Change, Entry, Kind, Problem
+from netsync.errors import ProtocolError, is_fatal, root_error
+from netsync.model import DEVICES, SPECIALS, Change, Entry, Kind
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
-from netsync.plan.filters import Filter
+from netsync.transfer.attributes import Attribution
+from netsync.transfer.dooming import Dooming
+from netsync.transfer.inodes import names_of
+from netsync.transfer.linking import Linker, Restatement, Ruling, Share
 from netsync.transfer.listed import ListedDirectory
+from netsync.transfer.present import Presence, There
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.owners import IdMap, group_id, user_id
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
-from netsync.tree.read import content_digest
-from netsync.tree.scan import entry_at, names_in, root_entry
-from netsync.tree.stage import sweep
+from netsync.tree.scan import root_entry
 from netsync.wire.messages import List, Listing
 
 DELTA_MIN: Final = 16 * 1024
 """Bytes: below this a signature and its round trip cost more than the file."""
 _NOTHING: Final = Attributes(None, None, None, None)
 _ENTER: Final = 0o700
+_CHANGE_OF: Final = {
+    Verdict.CREATE: Change.CREATED,
+    Verdict.REPLACE: Change.CREATED,
+    Verdict.CONTENT: Change.UPDATED,
+    Verdict.METADATA: Change.METADATA,
+    Verdict.SAME: Change.METADATA,
+}
+"""What linking a name amounts to, by what the comparison said of it."""
 
 
 class Compared(NamedTuple):
@@ -50,15 +58,15 @@ class Comparer:
 
     def __init__(self, root: int, policy: Policy, tally: Tally, *, root_exists: bool) -> None:
         self.tally = tally
-        self.doomed = Spool(Doomed)
         self.endings = Spool(Ending)
         self.restated = Spool(Restated)
-        self._filter = Filter(policy.options.rules)
+        self.linker = Linker(root, policy.options, self.restated, tally)
         self._policy = policy
         self._options = policy.options
         self._directories = Directories(root)
-        self._users = IdMap(user_id)
-        self._groups = IdMap(group_id)
+        self.dooming = Dooming(self._directories, policy.options, tally)
+        self._attribution = Attribution(policy)
+        self._presence = Presence(self._directories, policy.options, tally)
         self._open = {0: ListedDirectory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
         self._drops_owner = policy.options.keep.owner and not policy.owner
@@ -68,7 +76,8 @@ class Comparer:
     def close(self) -> None:
         """Let go of descriptors and spools."""
         self._directories.close()
-        self.doomed.close()
+        self.linker.close()
+        self.dooming.close()
         self.restated.close()
         self.endings.close()
 
@@ -78,14 +87,13 @@ class Comparer:
             return
         root = self._open[0]
         present = root_entry(self._directories.root)
-        verdict = decide(offered, present, self._policy, self._owner(offered))
-        root.wanted = self._attributes(offered, present)
+        verdict = decide(offered, present, self._policy, self._attribution.owner(offered))
+        root.wanted = self._attribution.of(offered, present)
         root.touched = root.touched or verdict is Verdict.METADATA
 
     def compare(self, message: List) -> Compared:
         """Act on one message of listings. Raises ``ProtocolError`` and ``RootError``."""
-        self._users.learn(message.users)
-        self._groups.learn(message.groups)
+        self._attribution.learn(message)
         for problem in message.problems:
             self.tally.problem(problem)
         self._whole, self._deltas = [], []
@@ -94,7 +102,12 @@ class Comparer:
                 self._listing(listing)
             except OSError as error:
                 raise root_error(error, op="write", where=b".") from error
-        return Compared(self._whole, self._deltas, self._next_number)
+        return Compared(self._whole, self._deltas, self.decided)
+
+    @property
+    def decided(self) -> int:
+        """The number of the next entry: all before it are decided about."""
+        return self._next_number
 
     @property
     def all_ended(self) -> bool:
@@ -106,10 +119,11 @@ class Comparer:
         if directory is None:
             raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
         if not directory.lost and not directory.left:
-            self._read_present(directory)
+            self._presence.read(directory)
         for entry in listing.entries:
             directory.admit(entry)
             number, self._next_number = self._next_number, self._next_number + 1
+            self.linker.admit(number, entry)
             self.tally.considered += 1
             if entry.kind is Kind.FILE:
                 self.tally.total += entry.size
@@ -137,18 +151,21 @@ class Comparer:
             self._open_directory(number, path, entry, lost=True)
 
     def _entry(self, directory: ListedDirectory, number: int, entry: Entry, path: bytes) -> None:
-        if self._drops_owner and self._users[entry.uid] != os.geteuid():
+        if self._drops_owner and self._attribution.owner(entry)[0] != os.geteuid():
             self._drops_owner = False
             self.tally.notice("owners were not kept: the target does not run as root")
-        present = self._present_entry(directory, entry)
+        there = self._presence.entry(directory, entry)
+        present = there.entry
         if self._cannot_keep(entry):
             self._leave(path, entry, number)
             return
-        verdict = decide(entry, present, self._policy, self._owner(entry))
+        verdict = decide(entry, present, self._policy, self._attribution.owner(entry))
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:
             self._directory(directory, number, entry, present, verdict)
+        elif self._shared(directory, number, entry, verdict, there):
+            pass
         elif verdict is Verdict.SAME:
             self._unchanged(entry)
         elif verdict is Verdict.METADATA:
@@ -158,6 +175,73 @@ class Comparer:
             self._want(directory, number, entry, present)
         else:
             self._special(directory, entry, present, path)
+
+    def _shared(
+        self,
+        directory: ListedDirectory,
+        number: int,
+        entry: Entry,
+        verdict: Verdict,
+        there: There,
+    ) -> bool:
+        """Deal with a name of an inode that has several; False if it is as any other name."""
+        present, status = there
+        if not entry.link and (status is None or names_of(status) == 1):
+            return False
+        path = join(directory.path, entry.name)
+        ruling = self.linker.judge(number, entry, path, verdict, status)
+        if ruling is Ruling.AS_ANY:
+            return False
+        self.tally.settled += entry.size
+        if ruling is Ruling.STAYS:
+            self.tally.unchanged += 1
+            self._share(directory, number, entry, present, None)
+            return True
+        directory.touched = True
+        if ruling is Ruling.LINK:
+            self._share(directory, number, entry, present, _CHANGE_OF[verdict])
+        elif self._options.dry_run:
+            self.tally.change(Change.METADATA, path)
+        else:
+            attributes = self._attribution.of(entry, present)
+            parted = ruling is Ruling.PART
+            self.linker.restate(Restatement(directory.path, entry, attributes, parted))
+        return True
+
+    def _share(
+        self,
+        directory: ListedDirectory,
+        number: int,
+        entry: Entry,
+        present: Entry | None,
+        change: Change | None,
+    ) -> None:
+        """Have a name linked to its group's carrier at the end."""
+        path = join(directory.path, entry.name)
+        in_the_way = False
+        if present is not None and present.kind is Kind.DIRECTORY:
+            in_the_way = self.dooming.clear(directory, entry.name)
+            if in_the_way:
+                self.dooming.add(Doomed(path))
+        if not self._options.dry_run:
+            attributes = self._attribution.of(entry, present)
+            group, replaces = entry.link, present is not None
+            share = Share(
+                number, group, directory.path, entry, attributes, change, replaces, in_the_way
+            )
+            self.linker.share(share)
+        elif change is not None:
+            self.tally.change(change, path)
+
+    def promoted(self, failed: set[int]) -> list[Wanted]:
+        """Return the files to want in place of those whose link groups ``failed``."""
+        wanted = []
+        for share in self.linker.promote(failed):
+            change = share.change or Change.METADATA
+            file = Wanted(share.number, share.directory, share.entry, None, change)
+            file.attributes, file.in_the_way = share.attributes, share.in_the_way
+            wanted.append(file)
+        return wanted
 
     def _directory(
         self,
@@ -200,7 +284,7 @@ class Comparer:
     def _open_directory(
         self, number: int, path: bytes, entry: Entry, *, fresh: bool = False, lost: bool = False
     ) -> ListedDirectory:
-        directory = ListedDirectory(path, self._attributes(entry, new=fresh), fresh=fresh)
+        directory = ListedDirectory(path, self._attribution.of(entry, new=fresh), fresh=fresh)
         directory.lost = lost
         if entry.kind is Kind.DIRECTORY:
             self._open[number] = directory
@@ -226,7 +310,7 @@ class Comparer:
         if not self._options.dry_run:
             self.restated.append(Restated(path, entry.kind))
             fd = self._directories.fd(directory.path)
-            refused = set_on_name(fd, entry.name, present, self._attributes(entry, present))
+            refused = set_on_name(fd, entry.name, present, self._attribution.of(entry, present))
             self.tally.owner_refused(path, refused)
         self.tally.change(Change.METADATA, path)
         self.tally.settled += entry.size
@@ -239,13 +323,13 @@ class Comparer:
         directory.touched = True
         wanted = Wanted(number, directory.path, entry, present if updated else None, change)
         if present is not None and present.kind is Kind.DIRECTORY:
-            wanted.in_the_way = self._clear_directory(directory, entry)
+            wanted.in_the_way = self.dooming.clear(directory, entry.name)
             if wanted.in_the_way:
-                self.doomed.append(Doomed(wanted.path, for_file=True))
+                self.dooming.add(Doomed(wanted.path, for_file=True))
         if self._options.dry_run:
             self.tally.change(change, wanted.path)
             return
-        wanted.attributes = self._attributes(entry, wanted.present)
+        wanted.attributes = self._attribution.of(entry, wanted.present)
         smallest = min(entry.size, present.size) if updated and present else 0
         delta = smallest >= DELTA_MIN and not self._options.whole_file
         (self._deltas if delta else self._whole).append(wanted)
@@ -255,10 +339,10 @@ class Comparer:
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
-        attributes = self._attributes(entry, present if same_kind else None)
+        attributes = self._attribution.of(entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
-            if self._clear_directory(directory, entry):
-                self.doomed.append(Doomed(path, entry, attributes=attributes))
+            if self.dooming.clear(directory, entry.name):
+                self.dooming.add(Doomed(path, entry, attributes=attributes))
                 return
             present = None  # replaced by nothing: the way is clear
         if not self._options.dry_run:
@@ -266,23 +350,6 @@ class Comparer:
             refused = create_special(fd, entry, attributes, replace=present is not None)
             self.tally.owner_refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
-
-    def _clear_directory(self, directory: ListedDirectory, entry: Entry) -> bool:
-        """Remove the empty directory that is in the way; True if it must wait for the end.
-
-        A directory with something in it goes only with ``--delete``, and after the guards.
-        """
-        fd = self._directories.fd(directory.path)
-        path = join(directory.path, entry.name)
-        names, _ = names_in(self._directories.fd(path))
-        if names:
-            if not self._options.delete:
-                raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
-            return True
-        if not self._options.dry_run:
-            self._directories.forget(path)
-            os.rmdir(entry.name, dir_fd=fd)
-        return False
 
     def _cannot_keep(self, entry: Entry) -> bool:
         """Tell whether this target may not hold such an entry, and say so once."""
@@ -297,82 +364,12 @@ class Comparer:
             return True
         return False
 
-    def _read_present(self, directory: ListedDirectory) -> None:
-        """Read the names that are in a directory now, once; sweep what a dead session left."""
-        if directory.names_read:
-            return
-        directory.names_read = True
-        try:
-            fd = self._directories.fd(directory.path)
-            names, reserved = names_in(fd)
-        except OSError as error:
-            directory.lost = True
-            self.tally.problem(Problem(directory.path or b".", "list", reason(error)))
-            return
-        if not self._options.dry_run:
-            sweep(fd, reserved)
-        directory.present.update(names)
-
-    def _present_entry(self, directory: ListedDirectory, entry: Entry) -> Entry | None:
-        if entry.name not in directory.present:
-            return None
-        directory.present.discard(entry.name)
-        fd = self._directories.fd(directory.path)
-        present = entry_at(fd, entry.name)
-        if (
-            self._options.checksum
-            and present.kind is entry.kind is Kind.FILE
-            and present.size == entry.size
-        ):
-            digest = content_digest(fd, entry.name)
-            return msgspec.structs.replace(present, digest=digest)
-        return present
-
     def _end(self, directory: ListedDirectory, *, partial: bool) -> None:
         """A directory is listed whole: note what is left over, and what it becomes."""
         if directory.lost or directory.left:
             return
         if self._options.delete and not partial:
             for name in sorted(directory.present):
-                self._doom(directory, name)
+                self.dooming.leftover(directory, name)
         if directory.touched and not self._options.dry_run:
             self.endings.append(Ending(directory.path, directory.wanted))
-
-    def _doom(self, directory: ListedDirectory, name: bytes) -> None:
-        """Note a name for deletion, unless a rule that excluded it protects it."""
-        path = join(directory.path, name)
-        try:
-            entry = entry_at(self._directories.fd(directory.path), name)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self.tally.problem(Problem(path, "delete", reason(error)))
-            return
-        if not self.protects(path, entry.kind is Kind.DIRECTORY):
-            directory.touched = True
-            self.doomed.append(Doomed(path))
-
-    def protects(self, path: bytes, is_directory: bool) -> bool:
-        """Tell whether what is at ``path`` on the target must not be deleted."""
-        if self._options.delete_excluded:
-            return False
-        return self._filter.excludes(path, directory=is_directory)
-
-    def _owner(self, entry: Entry) -> tuple[int, int]:
-        return self._users[entry.uid], self._groups[entry.gid]
-
-    def _attributes(
-        self, entry: Entry, present: Entry | None = None, *, new: bool = True
-    ) -> Attributes:
-        """Return what to set on a ``new`` entry, or on one that replaces ``present``."""
-        uid, gid = self._owner(entry)
-        keep = self._options.keep
-        mode = present.mode & self._policy.mode_mask if present is not None else None
-        if keep.perms or (new and present is None):
-            mode = self._policy.mode(entry)
-        return Attributes(
-            mode,
-            uid if self._policy.owner else None,
-            gid if self._policy.keeps_group(gid) else None,
-            entry.mtime_ns if keep.times else None,
-        )

@@ -49,9 +49,10 @@ class Finisher:
         try:
             if complete:
                 self._delete_doomed()
-            elif len(self._comparer.doomed):
+            elif len(self._comparer.dooming.doomed):
                 self.tally.notice(INCOMPLETE)
             self._lander.publish_swaps(deleted=complete)
+            self._comparer.linker.finish()
             for ending in self._comparer.endings:
                 self._settle_directory(ending)
             if self._options.fsync and not self._options.dry_run:
@@ -61,12 +62,12 @@ class Finisher:
 
     def _delete_doomed(self) -> None:
         arrived = {wanted.path for wanted, _ in self._lander.swaps}
-        for doomed in self._comparer.doomed:
+        for doomed in self._comparer.dooming.doomed:
             if not doomed.for_file or self._options.dry_run or doomed.path in arrived:
                 self._delete(doomed)
 
     def _delete(self, doomed: Doomed) -> None:
-        protects = self._comparer.protects
+        protects = self._comparer.dooming.protects
         dry_run = self._options.dry_run
         for removed in remove(self._directories, doomed.path, protects, dry_run=dry_run):
             if removed.error is None:

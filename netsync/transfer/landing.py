@@ -65,7 +65,8 @@ class Lander:
     ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
     collects files to be asked for once more, ``settled`` the numbers of those done or given up,
     ``swaps`` files that arrived and that a directory is in the way of. ``source_failed`` says that
-    the source could not read one, for another reason than that it vanished.
+    the source could not read one, for another reason than that it vanished. ``failed_groups`` are
+    the link groups whose data did not come about.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Lander:
         self.settled: list[int] = []
         self.swaps: list[tuple[Wanted, Output]] = []
         self.source_failed = False
+        self.failed_groups: set[int] = set()
         self._outstanding = outstanding
         self._options = options
         self._directories = Directories(root)
@@ -277,7 +279,7 @@ class Lander:
             self.source_failed = self.source_failed or not problem.vanished
             self.tally.change(Change.FAILED, wanted.path)
             self.tally.problem(problem)
-            self._settle(wanted)
+            self._settle(wanted, failed=True)
 
     def _void(self, number: int) -> Wanted | None:
         """Drop the file under way if it is this one."""
@@ -350,7 +352,7 @@ class Lander:
             self._ask_again(wanted)
         else:
             self.tally.fail(wanted.path, "verify", why)
-            self._settle(wanted)
+            self._settle(wanted, failed=True)
 
     def _ask_again(self, wanted: Wanted) -> None:
         wanted.attempts += 1
@@ -375,9 +377,11 @@ class Lander:
             self._ask_again(wanted)
             return
         self.tally.fail(wanted.path, "write", error)
-        self._settle(wanted)
+        self._settle(wanted, failed=True)
 
-    def _settle(self, wanted: Wanted) -> None:
+    def _settle(self, wanted: Wanted, *, failed: bool = False) -> None:
+        if failed and wanted.entry.link:
+            self.failed_groups.add(wanted.entry.link)
         del self._outstanding[wanted.number]
         self.tally.settled += wanted.entry.size
         self.settled.append(wanted.number)

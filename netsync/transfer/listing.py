@@ -18,6 +18,7 @@ from netsync.errors import reason
 from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
 from netsync.names import join
 from netsync.plan.filters import Filter
+from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
@@ -165,13 +166,15 @@ class Lister:
         self._directories = [Directories(root.fd) for root in roots]
         self._users = IdNames(user_name)
         self._groups = IdNames(group_name)
+        self._first_names = FirstNames()
         self._next_number = 1
         self._stack: list[Node] = [Node(0, b"", [])]
         self._problems = list(problems)
         self._chunks = self._walk()
 
     def close(self) -> None:
-        """Let go of all descriptors but the roots'."""
+        """Let go of all descriptors but the roots', and of what is known of links."""
+        self._first_names.close()
         for directories in self._directories:
             directories.close()
 
@@ -218,10 +221,11 @@ class Lister:
         children: list[Node] = []
         partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
         part = _Part(self._next_number)
-        for name, entry in self._entries(node, places):
-            if entry is None:
+        for name, listed, status in self._entries(node, places):
+            if listed is None:
                 part.protect(name)
-            elif not self._excluded(node, name, entry.kind):
+            elif not self._excluded(node, name, listed.kind):
+                entry = self._linked(listed, status)
                 if entry.kind is Kind.DIRECTORY:
                     children.append(self._child(node, name, places))
                 part.add(entry)
@@ -231,6 +235,18 @@ class Lister:
                 part = _Part(self._next_number)
         yield part.cut(node, places, final=True, partial=partial)
         self._stack.extend(reversed(children))
+
+    def _linked(self, entry: Entry, status: Status | int) -> Entry:
+        """Return ``entry``, which is listed next, with the number of its link group."""
+        assert not isinstance(status, int)  # it would not be listed
+        if (
+            names_of(status) == 1
+            or entry.kind is Kind.DIRECTORY
+            or not self._options.keep.hard_links
+        ):
+            return entry
+        link = self._first_names.number(inode_of(status), entry, self._next_number)
+        return msgspec.structs.replace(entry, link=link)
 
     def _excluded(self, node: Node, name: bytes, kind: Kind) -> bool:
         if not self._options.rules:
@@ -262,7 +278,9 @@ class Lister:
                 merged.setdefault(name, []).append(Located(index, directory, name))
         return _MergedPlaces(merged), readable
 
-    def _entries(self, node: Node, places: _Places) -> Iterator[tuple[bytes, Entry | None]]:
+    def _entries(
+        self, node: Node, places: _Places
+    ) -> Iterator[tuple[bytes, Entry | None, Status | int]]:
         """Yield each name with its entry, or None if that is skipped or unreadable.
 
         A run is read whole: its descriptor is not valid any more when the caller has gone on.
@@ -273,11 +291,12 @@ class Lister:
             except OSError as error:
                 for name in run.names:
                     self._trouble(node.path_of(name), "read", error)
-                    yield name, None
+                    yield name, None, 0
                 continue
             found = zip(run.names, run.real, stat_entries(fd, run.real), strict=True)
             yield from [
-                (name, self._entry(node, name, status, real, fd)) for name, real, status in found
+                (name, self._entry(node, name, status, real, fd), status)
+                for name, real, status in found
             ]
 
     def _entry(

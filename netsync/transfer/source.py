@@ -82,6 +82,10 @@ class Source:
         self._signature_bytes = 0
         self._report: Report | None = None
 
+    def close(self) -> None:
+        """Drop what was kept on disk."""
+        self._offers.close()
+
     async def run(self) -> Report:
         """Serve the target until it has committed; return its report."""
         self._channel.order.begin(State.TARGET_STARTS)
@@ -99,7 +103,6 @@ class Source:
         finally:
             lister.close()
             reader.close()
-            self._offers.close()
         self._channel.order.finish()
         assert self._report is not None
         return self._report
@@ -307,4 +310,8 @@ async def send_tree(
     ``roots`` stay open and the caller's; ``problems`` are sources that could not be opened.
     Raises ``NetsyncError`` when the session ends early.
     """
-    return await Source(channel, roots, options, observer, problems).run()
+    source = Source(channel, roots, options, observer, problems)
+    try:
+        return await source.run()
+    finally:
+        source.close()

@@ -96,8 +96,8 @@ class Target:
             nursery.start_soon(self._sign)
             await self._compare()
         await trio.to_thread.run_sync(self._finish)
-        await self._tell([], self._finisher.tally)
-        await self._tell([], self._lander.tally)
+        for tally in self._tallies:
+            await self._tell([], tally)
         final = report(self._options, self._tallies)
         await self._channel.send(m.Committed(final))
         self._channel.order.finish()
@@ -152,27 +152,35 @@ class Target:
         if not self._comparer.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
         self._observe(complete=True)
-        async with self._progress:
-            while self._untold:
-                await self._progress.wait()
+        while True:
+            async with self._progress:
+                while self._untold:
+                    await self._progress.wait()
+            failed, self._lander.failed_groups = self._lander.failed_groups, set()
+            wanted = await trio.to_thread.run_sync(self._comparer.promoted, failed)
+            if not wanted:
+                break
+            await self._ask(wanted, [], self._comparer.decided)
         self._all_wanted = True
         await self._notify()
         await self._channel.send(m.WantsEnd())
 
     async def _want(self, compared: Compared, entries: int) -> None:
         """Ask for what the comparison found, return its credit, tell what it changed."""
-        for wanted in (*compared.whole, *compared.deltas):
-            self._outstanding[wanted.number] = wanted
-            self._untold += 1
-        whole = [wanted.number for wanted in compared.whole]
-        deltas = [wanted.number for wanted in compared.deltas]
-        await self._channel.send(m.Wants(whole, deltas, compared.decided))
-        self._to_sign.extend(compared.deltas)
+        await self._ask(compared.whole, compared.deltas, compared.decided)
         self._credit += entries
         await self._channel.send(m.Credit(entries))
         await self._notify()
         self._observe(complete=False)
         await self._tell([], self._comparer.tally)
+
+    async def _ask(self, whole: list[Wanted], deltas: list[Wanted], decided: int) -> None:
+        for wanted in (*whole, *deltas):
+            self._outstanding[wanted.number] = wanted
+            self._untold += 1
+        numbers = [wanted.number for wanted in whole]
+        await self._channel.send(m.Wants(numbers, [wanted.number for wanted in deltas], decided))
+        self._to_sign.extend(deltas)
 
     def _observe(self, *, complete: bool) -> None:
         tally = self._comparer.tally
