@@ -145,13 +145,16 @@ class Process:
         self.directory.cleanup()
 
 
-def _start(arguments: tuple[Argument, ...], environment: Mapping[str, str]) -> Process:
+def _start(
+    arguments: tuple[Argument, ...], environment: Mapping[str, str], user: int | None = None
+) -> Process:
     directory = tempfile.TemporaryDirectory(prefix="netsync-test-")
     base = Path(directory.name)
     with (base / "stdout").open("wb") as out, (base / "stderr").open("wb") as err:
         process = subprocess.Popen(
             _command(arguments), cwd=base, env=dict(environment), stdin=subprocess.DEVNULL,
-            stdout=out, stderr=err,
+            stdout=out, stderr=err, user=user, group=user,
+            extra_groups=None if user is None else [],
         )  # fmt: skip
     return Process(process, directory)
 
@@ -260,12 +263,14 @@ class Server(Process):
 
 
 @contextlib.contextmanager
-def serving(*arguments: Argument, identity: Path | None = None) -> Iterator[Server]:
-    """Serve on a free port until the block ends."""
+def serving(
+    *arguments: Argument, identity: Path | None = None, user: int | None = None
+) -> Iterator[Server]:
+    """Serve on a free port until the block ends, as another ``user`` if one is given."""
     words: tuple[Argument, ...] = ("serve", *arguments)
     if "--config" not in arguments:
         words += ("--listen", "127.0.0.1:0")
-    started = _start(words, _environment(identity or certificates().issuing))
+    started = _start(words, _environment(identity or certificates().issuing), user)
     server = Server(started.process, started.directory)
     try:
         wait_until(server.find_port, "the server listens")
