@@ -19,7 +19,13 @@ I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Path = Annotated[bytes, Meta(max_length=1 << 16)]
 """A relative path; longer than PATH_MAX because only its components meet the kernel."""
 Text = Annotated[str, Meta(max_length=4096)]
+Xattr = tuple[
+    Annotated[bytes, Meta(min_length=1, max_length=255)], Annotated[bytes, Meta(max_length=65536)]
+]
+"""An extended attribute: its name with the namespace, and its value, as the kernel bounds them."""
 
+XATTRS_UNKNOWN: Final = 2**32 - 1
+"""``Entry.xattrs`` of an entry whose attributes could not be read: they stay as they are."""
 
 _TIME_MAX: Final = 2**63 - 1
 
@@ -63,7 +69,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     ``target`` a symbolic link's text, ``device`` the device number of a device node,
     ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it, ``link``
     the number of the first listed entry that is a name of the same inode (its own for the first,
-    0 where there is no other name).
+    0 where there is no other name), ``xattrs`` the set of extended attributes, ACLs among them,
+    in the message that lists the entry: counted from 1, 0 for none.
     """
 
     name: bytes
@@ -77,6 +84,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     device: U63 = 0
     digest: Annotated[bytes, Meta(max_length=32)] = b""
     link: U63 = 0
+    xattrs: U32 = 0
 
 
 class Rule(Struct, frozen=True, array_like=True):
@@ -96,6 +104,8 @@ class Keep(Struct, frozen=True):
     times: bool = True
     devices: bool = True
     hard_links: bool = True
+    xattrs: bool = True
+    acls: bool = True
 
 
 COMPRESSION_LEVELS: Final = (1, 19)

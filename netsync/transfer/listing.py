@@ -9,8 +9,9 @@ directories still to be listed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -18,24 +19,32 @@ from netsync.errors import reason
 from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
 from netsync.names import join
 from netsync.plan.filters import Filter
+from netsync.plan.xattrs import Items
+from netsync.transfer.backing import RUN_NAMES, MergedPlaces, OnePlace, Places
+from netsync.transfer.describing import NONE, Describer, XattrTable
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.directories import Directories
-from netsync.tree.native import Status, stat_entries
+from netsync.tree.native import XATTR_NAMES, Status, stat_entries
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.read import content_digest
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, entry_from, names_in
-from netsync.wire.messages import List, Listing
+from netsync.tree.xattrs import Where, of_name
+from netsync.wire.batches import batches
+from netsync.wire.messages import List, Listing, Name
 
-CHUNK_ENTRIES: Final = 512
+CHUNK_ENTRIES: Final = RUN_NAMES
 """Entries in one listing."""
 CHUNK_BYTES: Final = 32 * 1024
 BATCH_BYTES: Final = 64 * 1024
 """Estimated bytes of one listing and of one message: far below the frame's limit even when the
-last entry is the longest possible (a name of 255 and a link of 4,095 bytes)."""
+last entry is the longest possible (a name of 255 bytes, a link of 4,095, attributes of 64 KiB)."""
+NAMES_BYTES: Final = 16 * 1024
+"""Estimated bytes of owners' names in a message of entries; more go in messages before it."""
 CREDIT_MIN: Final = 4096
 """Credit with which a batch may be listed: no batch costs as much, its bytes see to it."""
+_NAME_BYTES: Final = 10
 _ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
 
@@ -64,70 +73,21 @@ class Node:
         return join(self.path, name)
 
 
-class _Run(NamedTuple):
-    """Consecutive names of a listed directory that are together in a real one."""
-
-    root: int
-    directory: bytes
-    names: Sequence[bytes]
-    real: Sequence[bytes]
-
-
-class _Places(Protocol):
-    """Where the names of one listed directory really are, the place that counts first."""
-
-    def runs(self) -> Iterator[_Run]: ...
-    def first(self, name: bytes) -> Located: ...
-    def others(self, name: bytes) -> Sequence[Located]: ...
-
-
-class _OnePlace(NamedTuple):
-    """A directory with one backing, as nearly all are: names only, however many."""
-
-    root: int
-    directory: bytes
-    sorted_names: list[bytes]
-
-    def runs(self) -> Iterator[_Run]:
-        for start in range(0, len(self.sorted_names), CHUNK_ENTRIES):
-            names = self.sorted_names[start : start + CHUNK_ENTRIES]
-            yield _Run(self.root, self.directory, names, names)
-
-    def first(self, name: bytes) -> Located:
-        return Located(self.root, self.directory, name)
-
-    def others(self, name: bytes) -> Sequence[Located]:
-        return ()
-
-
-class _MergedPlaces(NamedTuple):
-    """Several sources in one directory, first source first."""
-
-    places: dict[bytes, list[Located]]
-
-    def runs(self) -> Iterator[_Run]:
-        """Yield the names one by one: merged directories are few."""
-        for name in sorted(self.places):
-            root, directory, real = self.first(name)
-            yield _Run(root, directory, [name], [real])
-
-    def first(self, name: bytes) -> Located:
-        return self.places[name][0]
-
-    def others(self, name: bytes) -> Sequence[Located]:
-        return self.places[name][1:]
-
-
 class _Part:
     """A listing in the making; ``first`` is the number of its first entry."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, table: XattrTable) -> None:
         self._first = first
+        self._table = table
         self._entries: list[Entry] = []
         self._protected: list[bytes] = []
         self._cost = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, xattrs: Items | None) -> None:
+        if xattrs != NONE:
+            before = self._table.size
+            entry = self._table.told(entry, xattrs)
+            self._cost += self._table.size - before
         self._entries.append(entry)
         self._cost += len(entry.name) + len(entry.target) + _ENTRY_BYTES
 
@@ -140,7 +100,7 @@ class _Part:
         return len(self._entries) >= CHUNK_ENTRIES or self._cost >= CHUNK_BYTES
 
     def cut(
-        self, node: Node, places: _Places, *, final: bool, partial: bool
+        self, node: Node, places: Places, *, final: bool, partial: bool
     ) -> tuple[Listing, Chunk, int]:
         """Return the listing, what it offers and its estimated bytes."""
         listing = Listing(node.number, self._entries, final, partial, self._protected)
@@ -170,7 +130,14 @@ class Lister:
         self._next_number = 1
         self._stack: list[Node] = [Node(0, b"", [])]
         self._problems = list(problems)
+        self._describer = Describer(options, self._problems.append)
+        self._table = XattrTable()
+        self._ready: deque[Batch] = deque()
         self._chunks = self._walk()
+
+    def note(self, problems: Sequence[Problem]) -> None:
+        """Take problems that do not make the listing incomplete."""
+        self._problems += problems
 
     def close(self) -> None:
         """Let go of all descriptors but the roots', and of what is known of links."""
@@ -180,8 +147,15 @@ class Lister:
 
     def next_batch(self) -> Batch | None:
         """Return the next listings, worth at most ``CREDIT_MIN``, or None at the end."""
+        if not self._ready:
+            self._list_some()
+        return self._ready.popleft() if self._ready else None
+
+    def _list_some(self) -> None:
+        """Walk on by a message's worth, and make ready what must be told before it."""
         listings: list[Listing] = []
         chunks: list[Chunk] = []
+        self._table = XattrTable()
         entries = size = cost = 0
         while cost < BATCH_BYTES:
             step = next(self._chunks, None)
@@ -193,14 +167,26 @@ class Lister:
             entries += max(1, len(listing.entries))
             size += sum(entry.size for entry in listing.entries)
             cost += chunk_bytes
-        if not listings and not self._problems:
-            return None
-        owned = [entry for listing in listings for entry in listing.entries]
-        named = not self._options.numeric_ids
-        users = self._users.new({entry.uid for entry in owned}) if named else []
-        groups = self._groups.new({entry.gid for entry in owned}) if named else []
-        message = List(listings, users, groups, self._take_problems())
-        return Batch(message, chunks, entries, size)
+        users, groups = self._names([entry for each in listings for entry in each.entries])
+        if self._problems:
+            self._ready.append(Batch(List([], problems=self._take_problems()), [], 0, 0))
+        if listings:
+            message = List(listings, users, groups, xattrs=self._table.sets)
+            self._ready.append(Batch(message, chunks, entries, size))
+
+    def _names(self, entries: list[Entry]) -> tuple[list[Name], list[Name]]:
+        """Return the names of owners to be told with ``entries``, many in messages before it."""
+        if self._options.numeric_ids:
+            return [], []
+        users = self._users.new({entry.uid for entry in entries} | self._table.users)
+        groups = self._groups.new({entry.gid for entry in entries} | self._table.groups)
+        if sum(map(_name_bytes, (*users, *groups))) <= NAMES_BYTES:
+            return users, groups
+        for part in batches(users, _name_bytes, CHUNK_ENTRIES):
+            self._ready.append(Batch(List([], users=part), [], 0, 0))
+        for part in batches(groups, _name_bytes, CHUNK_ENTRIES):
+            self._ready.append(Batch(List([], groups=part), [], 0, 0))
+        return [], []
 
     def _take_problems(self) -> list[Problem]:
         """Return the problems found so far, as many as fit a message."""
@@ -208,7 +194,8 @@ class Lister:
         while count < len(self._problems) and size < BATCH_BYTES:
             size += len(self._problems[count].path) + _ENTRY_BYTES
             count += 1
-        taken, self._problems = self._problems[:count], self._problems[count:]
+        taken = self._problems[:count]
+        del self._problems[:count]
         return taken
 
     def _walk(self) -> Iterator[tuple[Listing, Chunk, int]]:
@@ -220,19 +207,19 @@ class Lister:
         places, readable = self._places(node)
         children: list[Node] = []
         partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
-        part = _Part(self._next_number)
-        for name, listed, status in self._entries(node, places):
+        part = _Part(self._next_number, self._table)
+        for name, listed, status, xattrs in self._entries(node, places):
             if listed is None:
                 part.protect(name)
             elif not self._excluded(node, name, listed.kind):
                 entry = self._linked(listed, status)
                 if entry.kind is Kind.DIRECTORY:
                     children.append(self._child(node, name, places))
-                part.add(entry)
+                part.add(entry, xattrs)
                 self._next_number += 1
             if part.is_full:
                 yield part.cut(node, places, final=False, partial=partial)
-                part = _Part(self._next_number)
+                part = _Part(self._next_number, self._table)
         yield part.cut(node, places, final=True, partial=partial)
         self._stack.extend(reversed(children))
 
@@ -253,7 +240,7 @@ class Lister:
             return False
         return self._filter.excludes(node.path_of(name), directory=kind is Kind.DIRECTORY)
 
-    def _places(self, node: Node) -> tuple[_Places, bool]:
+    def _places(self, node: Node) -> tuple[Places, bool]:
         """Return where the names of a directory are found, and whether all could be read."""
         merged: dict[bytes, list[Located]] = {}
         backings = list(node.backings)
@@ -273,14 +260,14 @@ class Lister:
                 readable = False
                 continue
             if len(backings) == 1 and not merged:
-                return _OnePlace(index, directory, names), readable
+                return OnePlace(index, directory, names), readable
             for name in names:
                 merged.setdefault(name, []).append(Located(index, directory, name))
-        return _MergedPlaces(merged), readable
+        return MergedPlaces(merged), readable
 
     def _entries(
-        self, node: Node, places: _Places
-    ) -> Iterator[tuple[bytes, Entry | None, Status | int]]:
+        self, node: Node, places: Places
+    ) -> Iterator[tuple[bytes, Entry | None, Status | int, Items | None]]:
         """Yield each name with its entry, or None if that is skipped or unreadable.
 
         A run is read whole: its descriptor is not valid any more when the caller has gone on.
@@ -291,34 +278,47 @@ class Lister:
             except OSError as error:
                 for name in run.names:
                     self._trouble(node.path_of(name), "read", error)
-                    yield name, None, 0
+                    yield name, None, 0, NONE
                 continue
-            found = zip(run.names, run.real, stat_entries(fd, run.real), strict=True)
+            statuses = stat_entries(fd, run.real, bool(self._describer.scope))
+            found = zip(run.names, run.real, statuses, strict=True)
             yield from [
-                (name, self._entry(node, name, status, real, fd), status)
-                for name, real, status in found
+                (name, *self._entry(node, name, status, real, fd)) for name, real, status in found
             ]
 
     def _entry(
         self, node: Node, name: bytes, status: Status | int, real: bytes, fd: int
-    ) -> Entry | None:
+    ) -> tuple[Entry | None, Status | int, Items | None]:
         """Return the entry to list as ``name``, which is ``real`` in the directory ``fd``."""
+        xattrs: Items | None = NONE
         try:
             entry = entry_from(status, real, fd)
             if self._skips(entry):
-                return None
+                return None, status, NONE
             if (
                 self._options.checksum
                 and entry.kind is Kind.FILE
                 and not self._excluded(node, name, entry.kind)
             ):
                 entry = msgspec.structs.replace(entry, digest=content_digest(fd, real))
+            if not isinstance(status, int) and status[XATTR_NAMES] != b"":
+                xattrs = self._xattrs(node, entry, name, status[XATTR_NAMES], of_name(fd, real))
         except OSError as error:
             self._trouble(node.path_of(name), "read", error)
-            return None
-        return entry if real == name else msgspec.structs.replace(entry, name=name)
+            return None, status, NONE
+        if real != name:
+            entry = msgspec.structs.replace(entry, name=name)
+        return entry, status, xattrs
 
-    def _child(self, node: Node, name: bytes, places: _Places) -> Node:
+    def _xattrs(
+        self, node: Node, entry: Entry, name: bytes, told: bytes | None, where: Where
+    ) -> Items | None:
+        """Return the attributes of an entry that has some; of what is left out none are read."""
+        if self._excluded(node, name, entry.kind):
+            return NONE
+        return self._describer.xattrs(where, node.path_of(name), told)
+
+    def _child(self, node: Node, name: bytes, places: Places) -> Node:
         first = places.first(name)
         backings = [(first.root, join(first.directory, first.name))]
         for place in places.others(name):
@@ -342,3 +342,7 @@ class Lister:
         vanished = isinstance(error, FileNotFoundError)
         self.complete = self.complete and vanished
         self._problems.append(Problem(path, op, reason(error), vanished))
+
+
+def _name_bytes(named: Name) -> int:
+    return len(named.name) + _NAME_BYTES

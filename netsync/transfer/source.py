@@ -20,6 +20,7 @@ from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError, root_error
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
+from netsync.transfer.describing import Describer
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.offers import Offered, Offers
 from netsync.transfer.reading import (
@@ -32,7 +33,7 @@ from netsync.transfer.reading import (
 )
 from netsync.transfer.tally import Observer
 from netsync.tree.roots import SourceRoot
-from netsync.tree.scan import entry_at, root_entry
+from netsync.tree.scan import entry_at
 from netsync.wire import messages as m
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.order import State
@@ -69,6 +70,8 @@ class Source:
         self._options = options
         self._observer = observer
         self._problems = problems
+        self._root_problems: list[Problem] = []
+        self._describer = Describer(options, self._root_problems.append)
         self._offers = Offers(options)
         self._credit = 0
         self._credit_came = trio.Event()
@@ -94,6 +97,7 @@ class Source:
         assert isinstance(start, m.Start)
         self._credit = min(start.credit, CREDIT_MAX)
         lister = Lister(self._roots, self._options, start.name, self._problems)
+        lister.note(self._root_problems)
         reader = Reader(self._roots)
         try:
             async with trio.open_nursery() as nursery:
@@ -109,12 +113,12 @@ class Source:
 
     def _offer(self) -> m.Offer:
         """Describe the roots: a lone regular file, or a directory's own metadata."""
-        single = False
         try:
             if len(self._roots) == 1 and self._roots[0].name:
-                single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
+                entry = entry_at(self._roots[0].fd, self._roots[0].name)
+                return self._describer.offer(None, single_file=entry.kind is Kind.FILE)
             contents = [root for root in self._roots if not root.name]
-            return m.Offer(single, root_entry(contents[0].fd) if contents else None)
+            return self._describer.offer(contents[0].fd if contents else None, single_file=False)
         except OSError as error:
             raise root_error(error, op="read source", where=self._roots[0].listed) from error
 

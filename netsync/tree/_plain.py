@@ -23,6 +23,8 @@ NAME: Final = "pure"
 
 _UNNAMED: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _PRIVATE: Final = 0o600
+_XATTR_NAMES: Final = 256
+"""Bytes of attribute names taken along for one entry; who has more is asked by itself."""
 
 
 def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, int, int]:
@@ -95,17 +97,33 @@ def list_names(directory: int) -> list[bytes]:
     return [os.fsencode(name) for name in os.listdir(directory)]
 
 
-def stat_entries(directory: int, names: Sequence[bytes]) -> list[Status | int]:
-    """Return for each name its ``Status``, or the errno that stands against it."""
-    return [_status_or_errno(directory, name) for name in names]
+def stat_entries(
+    directory: int, names: Sequence[bytes], attributes: bool = False
+) -> list[Status | int]:
+    """Return for each name its ``Status``, or the errno that stands against it.
+
+    With ``attributes`` also the names of its extended attributes are asked for.
+    """
+    return [_status_or_errno(directory, name, attributes) for name in names]
 
 
-def _status_or_errno(directory: int, name: bytes) -> Status | int:
+def _status_or_errno(directory: int, name: bytes, attributes: bool) -> Status | int:
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         return error.errno or errno.EIO
     return (
-        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_rdev,
-        found.st_nlink, found.st_dev, found.st_ino, found.st_blocks,
+        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns,
+        found.st_rdev, found.st_nlink, found.st_dev, found.st_ino, found.st_blocks,
+        _attribute_names(directory, name) if attributes else b"",
     )  # fmt: skip
+
+
+def _attribute_names(directory: int, name: bytes) -> bytes | None:
+    """Return an entry's attribute names, or None if they are too many or cannot be told here."""
+    try:
+        names = os.listxattr(b"/proc/self/fd/%d/%s" % (directory, name), follow_symlinks=False)
+    except OSError as error:
+        return b"" if error.errno == errno.EOPNOTSUPP else None
+    listed = b"".join(os.fsencode(each) + b"\0" for each in names)
+    return listed if len(listed) <= _XATTR_NAMES else None

@@ -14,9 +14,12 @@ from netsync.choice import choose
 Buffer = bytes | bytearray | memoryview
 """Contiguous bytes."""
 
-Status = tuple[int, int, int, int, int, int, int, int, int, int]
-"""``st_mode``, uid, gid, size, modification time in nanoseconds, device number, number of names
-(links), the file system's number, the inode's, 512-byte blocks."""
+Status = tuple[int, int, int, int, int, int, int, int, int, int, bytes | None]
+"""``st_mode``, uid, gid, size, modification time in nanoseconds, device number of a node; number
+of links, device, inode, blocks of 512 bytes; names of extended attributes, each with a NUL, if
+they were asked for (None: too many, or not to be had this way; ask for them alone)."""
+XATTR_NAMES: Final = 10
+"""Where a ``Status`` has the names of extended attributes."""
 
 
 class Native(Protocol):
@@ -37,7 +40,9 @@ class Native(Protocol):
 
     def list_names(self, directory: int) -> list[bytes]: ...
 
-    def stat_entries(self, directory: int, names: Sequence[bytes]) -> list[Status | int]: ...
+    def stat_entries(
+        self, directory: int, names: Sequence[bytes], attributes: bool = False
+    ) -> list[Status | int]: ...
 
 
 def load(wish: str | None = None) -> Native:

@@ -24,6 +24,7 @@ from netsync.model import (
     Problem,
     Report,
     Text,
+    Xattr,
 )
 from netsync.wire.frames import BULK_MAX, CONTROL_MAX, TAIL_MAX, Limits
 
@@ -40,6 +41,7 @@ UNSENT_MAX: int = 1024
 Names = Annotated[list[Path], Meta(max_length=65536)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
+XattrSet = Annotated[tuple[Xattr, ...], Meta(max_length=4096)]
 
 
 Seconds = Annotated[int, Meta(ge=1, le=86400)]
@@ -159,19 +161,28 @@ class Opened(Message, frozen=True):
 # --- source to target --------------------------------------------------------------------------
 
 
-class Offer(Message, frozen=True):
-    """What the source has: a single regular file or not, and the metadata for the target's root."""
-
-    type = 32
-    single_file: bool
-    root: Entry | None = None
-
-
 class Name(Struct, frozen=True, array_like=True):
     """The name a numeric user or group id has at the source."""
 
     id: U32
     name: Annotated[bytes, Meta(max_length=255)]
+
+
+class Offer(Message, frozen=True):
+    """What the source has: a single regular file or not, and the metadata for the target's root.
+
+    ``namespaces`` are those of extended attributes that the source sees: what it does not list of
+    them it does not have. ``xattrs`` are the root's, with the ``users`` and ``groups`` of both.
+    """
+
+    type = 32
+    limits = Limits(BULK_MAX, 0)
+    single_file: bool
+    root: Entry | None = None
+    namespaces: Features = []
+    xattrs: XattrSet = ()
+    users: Annotated[list[Name], Meta(max_length=16384)] = []
+    groups: Annotated[list[Name], Meta(max_length=16384)] = []
 
 
 class Listing(Struct, frozen=True, array_like=True):
@@ -189,7 +200,10 @@ class Listing(Struct, frozen=True, array_like=True):
 
 
 class List(Message, frozen=True):
-    """Directories in depth-first order, as many as fit, and ids named for the first time."""
+    """Directories in depth-first order, as many as fit, and ids named for the first time.
+
+    ``xattrs`` are the sets of extended attributes that its entries refer to, each once.
+    """
 
     type = 33
     limits = Limits(BULK_MAX, 0)
@@ -197,11 +211,14 @@ class List(Message, frozen=True):
     users: Annotated[list[Name], Meta(max_length=16384)] = []
     groups: Annotated[list[Name], Meta(max_length=16384)] = []
     problems: Annotated[list[Problem], Meta(max_length=4096)] = []
+    xattrs: Annotated[list[XattrSet], Meta(max_length=16384)] = []
 
     @property
     def cost(self) -> int:
         """The credit it uses up: its entries, and something for long texts and empty parts."""
         text = sum(len(problem.path) for problem in self.problems)
+        text += sum(len(named.name) for named in (*self.users, *self.groups))
+        text += sum(len(name) + len(value) for items in self.xattrs for name, value in items)
         entries = 1
         for listing in self.listings:
             entries += max(1, len(listing.entries))

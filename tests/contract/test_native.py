@@ -70,11 +70,11 @@ def read(native: Native, directory: int, name: bytes, room: int) -> tuple[bytes,
     return bytes(memory[:count]), tuple(status)
 
 
-def expected(path: Path) -> Status:
+def expected(path: Path, attributes: bytes | None = b"") -> Status:
     found = path.lstat()
     return (
-        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_rdev,
-        found.st_nlink, found.st_dev, found.st_ino, found.st_blocks,
+        found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns,
+        found.st_rdev, found.st_nlink, found.st_dev, found.st_ino, found.st_blocks, attributes,
     )  # fmt: skip
 
 
@@ -355,6 +355,7 @@ class TestLooking:
         (tmp_path / "directory").mkdir(mode=0o1777)
         (tmp_path / "link").symlink_to("/nowhere")
         os.mkfifo(tmp_path / "fifo")
+        os.link(tmp_path / "file", tmp_path / "second")
         if os.geteuid() == 0:
             os.mknod(tmp_path / "device", stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
             os.chown(tmp_path / "file", 2**31, 2**32 - 2)
@@ -390,6 +391,67 @@ class TestLooking:
         assert native.stat_entries(fd, [b"f"]) == [errno.ENOTDIR]
         os.close(fd)
         assert native.stat_entries(fd, [b"f", b"g"]) == [errno.EBADF, errno.EBADF]
+
+
+class TestAttributeNames:
+    """The names of extended attributes, told along with what ``lstat`` says."""
+
+    def test_they_are_told_only_when_asked_for(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        (tmp_path / "with").touch()
+        (tmp_path / "without").touch()
+        os.setxattr(tmp_path / "with", "user.a", b"1")
+        os.setxattr(tmp_path / "with", "user.b", b"")
+        names = [b"with", b"without", b"absent"]
+        assert native.stat_entries(directory, names) == [
+            expected(tmp_path / "with"), expected(tmp_path / "without"), errno.ENOENT
+        ]  # fmt: skip
+        told = native.stat_entries(directory, names, True)
+        assert told[1:] == [expected(tmp_path / "without"), errno.ENOENT]
+        assert isinstance(told[0], tuple)
+        assert told[0][:10] == expected(tmp_path / "with")[:10]
+        assert told[0][10] is not None
+        assert sorted(told[0][10].split(b"\0")) == [b"", b"user.a", b"user.b"]
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_too_many_for_the_room_are_told_as_such(
+        self, native: Native, tmp_path: Path, directory: int, told: bool
+    ) -> None:
+        (tmp_path / "f").touch()
+        name = b"user." + b"n" * 250
+        os.setxattr(tmp_path / "f", name, b"1")
+        if not told:
+            os.setxattr(tmp_path / "f", "user.one more", b"1")
+        (found,) = native.stat_entries(directory, [b"f"], True)
+        assert found == expected(tmp_path / "f", name + b"\0" if told else None)
+
+    @needs_root
+    def test_a_link_is_not_followed_and_has_its_own(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        (tmp_path / "f").touch()
+        os.setxattr(tmp_path / "f", "user.a", b"1")
+        (tmp_path / "plain").symlink_to("f")
+        (tmp_path / "labelled").symlink_to("f")
+        os.setxattr(tmp_path / "labelled", "trusted.l", b"1", follow_symlinks=False)
+        assert native.stat_entries(directory, [b"plain", b"labelled"], True) == [
+            expected(tmp_path / "plain"), expected(tmp_path / "labelled", b"trusted.l\0")
+        ]  # fmt: skip
+
+    def test_each_of_many_gets_its_own(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        paths = [tmp_path / str(number) for number in range(200)]
+        for number, path in enumerate(paths):
+            path.touch()
+            if number % 3:
+                os.setxattr(path, f"user.{number}", b"1")
+        found = native.stat_entries(directory, [path.name.encode() for path in paths], True)
+        assert found == [
+            expected(path, b"user.%d\0" % number if number % 3 else b"")
+            for number, path in enumerate(paths)
+        ]
 
 
 class TestNames:

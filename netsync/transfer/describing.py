@@ -1,0 +1,106 @@
+"""What the source says of its entries beside their content: attributes, and modes as asked for.
+
+Attributes are read only where the scan found names of some. Equal sets are told once in each
+message: whole trees share a handful of ACLs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from netsync.errors import reason
+from netsync.model import XATTRS_UNKNOWN, Entry, Options, Problem
+from netsync.plan.xattrs import SET_MAX, Items, canonical, named_ids, scope_for, size_of
+from netsync.tree.owners import IdNames, group_name, user_name
+from netsync.tree.scan import root_entry
+from netsync.tree.xattrs import Where, read_set
+from netsync.wire.messages import Name, Offer
+
+NONE: Final[Items] = ()
+NAMES_TOLD_MAX: Final = 256
+"""Users, and groups, named with a root: with the longest names still far below the limit."""
+
+
+class XattrTable:
+    """The distinct sets of attributes of one message; ``users`` and ``groups`` their ACLs name."""
+
+    def __init__(self) -> None:
+        self.sets: list[Items] = []
+        self.users: set[int] = set()
+        self.groups: set[int] = set()
+        self.size = 0
+        self._numbers: dict[Items, int] = {}
+
+    def told(self, entry: Entry, items: Items | None) -> Entry:
+        """Return ``entry`` as it is listed with the attributes ``items`` (None: not known)."""
+        if items is None:
+            return replace(entry, xattrs=XATTRS_UNKNOWN)
+        number = self._numbers.get(items)
+        if number is None:
+            self.sets.append(items)
+            self._numbers[items] = number = len(self.sets)
+            self.size += size_of(items)
+            users, groups = named_ids(items)
+            self.users |= users
+            self.groups |= groups
+        return replace(entry, xattrs=number)
+
+
+class Describer:
+    """Reads what ``options`` keep; trouble with attributes goes to ``trouble``."""
+
+    def __init__(self, options: Options, trouble: Callable[[Problem], None]) -> None:
+        self.scope = scope_for(options.keep, privileged=os.geteuid() == 0)
+        self._options = options
+        self._trouble = trouble
+
+    def offer(self, root: int | None, *, single_file: bool) -> Offer:
+        """Return what is said first; ``root`` is a directory offered by its contents."""
+        namespaces = list(self.scope.namespaces)
+        if root is None:
+            return Offer(single_file, None, namespaces)
+        table = XattrTable()
+        entry = root_entry(root)
+        items = self.xattrs(root, b".") if self.scope else NONE
+        if items != NONE:
+            entry = table.told(entry, items)
+        users, groups = {entry.uid} | table.users, {entry.gid} | table.groups
+        return Offer(
+            single_file, entry, namespaces, items or NONE,
+            *self._names(users, groups),
+        )  # fmt: skip
+
+    def _names(self, users: set[int], groups: set[int]) -> tuple[list[Name], list[Name]]:
+        """Return the names of a root's owners, as many as fit its message."""
+        if self._options.numeric_ids:
+            return [], []
+        most = NAMES_TOLD_MAX
+        return (
+            IdNames(user_name).new(users)[:most],
+            IdNames(group_name).new(groups)[:most],
+        )
+
+    def xattrs(self, where: Where, path: bytes, told: bytes | None = None) -> Items | None:
+        """Return an entry's attributes, or None where they cannot be read or sent.
+
+        ``told`` are the names a scan found. Raises ``FileNotFoundError`` if the entry is gone.
+        """
+        try:
+            items = canonical(read_set(where, self.scope, told))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._trouble(Problem(path, "read the attributes of", reason(error)))
+            return None
+        except ValueError as error:
+            self._trouble(Problem(path, "read the attributes of", f"its ACL is damaged: {error}"))
+            return None
+        if (size := size_of(items)) > SET_MAX:
+            words = f"they take {size} bytes and at most {SET_MAX} can be sent: left as they are"
+            self._trouble(Problem(path, "send the attributes of", words))
+            return None
+        return items
