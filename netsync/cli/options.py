@@ -18,7 +18,10 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _AUTO_LEVEL: Final = 1
 """zstd level of ``-z``: fast enough not to be the brake on a gigabit link."""
-_KEPT: Final = ("links", "perms", "owner", "group", "times", "devices", "hard_links")
+_KEPT: Final = (
+    "links", "perms", "owner", "group", "times", "devices", "hard_links", "xattrs",
+    "acls",
+)  # fmt: skip
 
 
 _WORDS: Final = tuple(name.replace("_", "-") for name in _KEPT)
@@ -95,10 +98,10 @@ _FOR_RSYNC: Final = [
     ("-a", "--archive"), ("-r", "--recursive"), ("-l", "--links"), ("-p", "--perms"),
     ("-t", "--times"), ("-g", "--group"), ("-o", "--owner"), ("-D", "--devices"),
     ("-h", "--human-readable"), ("--partial",), ("-H", "--hard-links"),
+    ("-A", "--acls"), ("-X", "--xattrs"),
 ]  # fmt: skip
 _KEPT_LATER: Final = [
-    ("-A", "--acls", "ACLs"),
-    ("-X", "--xattrs", "extended attributes"), ("-S", "--sparse", "holes"),
+    ("-S", "--sparse", "holes"),
 ]  # fmt: skip
 """rsync's flags for what this version drops: accepted, but not without a word."""
 _CONNECTION: Final = [

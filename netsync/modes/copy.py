@@ -106,7 +106,7 @@ async def _receive_locally(channel: Channel, target: bytes, run: Run) -> Report:
 
 def local_policy(options: Options) -> Policy:
     """Return the policy of a target in this process with all it may do."""
-    return policy_for(options, special=True, **capability())
+    return policy_for(options, capability(), special=True)
 
 
 @contextlib.contextmanager

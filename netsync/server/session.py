@@ -104,7 +104,7 @@ class Session:
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
-        policy = policy_for(options, special=module.special, **capability())
+        policy = policy_for(options, capability(), special=module.special)
         with opened(module) as anchor:
             await self._channel.send(m.Opened())
 

@@ -2,40 +2,160 @@
 
 from __future__ import annotations
 
-from netsync.model import Entry
+from typing import Final
+
+from netsync.errors import ProtocolError
+from netsync.model import DEVICES, SPECIALS, XATTRS_UNKNOWN, Entry, Kind, Problem, Xattr
 from netsync.plan.compare import Policy
+from netsync.plan.xattrs import (
+    ACL,
+    NAMESPACES,
+    Items,
+    Scope,
+    WantedXattrs,
+    check_names,
+    localised,
+    namespace_of,
+)
+from netsync.transfer.tally import Tally
 from netsync.tree.owners import IdMap, group_id, user_id
 from netsync.tree.place import Attributes
-from netsync.wire.messages import List
+from netsync.tree.xattrs import supports
+from netsync.wire.messages import List, Offer, XattrSet
+
+_SHOWN: Final = {ACL: "ACLs"}
+"""Namespaces in words, where ``NAME attributes`` would be none."""
 
 
 class Attribution:
-    """Maps owners by name and narrows metadata to what ``policy`` lets the target keep."""
+    """Maps owners by name and narrows metadata to what ``policy`` lets the target keep.
 
-    def __init__(self, policy: Policy) -> None:
+    ``root`` is the target's root: what its file system cannot hold is told once, in ``tally``,
+    and then not compared.
+    """
+
+    def __init__(self, policy: Policy, root: int, tally: Tally) -> None:
         self._policy = policy
+        self._root = root
+        self._tally = tally
         self._users = IdMap(user_id)
         self._groups = IdMap(group_id)
+        self._drops_owner = policy.options.keep.owner and not policy.owner
+        self._drops_group = policy.options.keep.group and policy.groups is not None
+        self._scope = Scope()
+        self._unsupported: set[str] = set()
+        self._told: set[str] = set()
+        self._nothing: WantedXattrs | None = None
+        self._table: list[WantedXattrs] = []
+
+    def begin(self, offer: Offer) -> None:
+        """Learn what the source sees of attributes; refer to those of its root from now on."""
+        scope = self._policy.xattrs.within(offer.namespaces)
+        for namespace in scope.namespaces:
+            if not supports(self._root, namespace):
+                self._unsupported.add(namespace)
+                scope = scope.without(namespace)
+        self._scope = scope
+        self._nothing = WantedXattrs(scope) if scope else None
+        self._users.learn(offer.users)
+        self._groups.learn(offer.groups)
+        self._table = [self._localised(offer.xattrs)] if offer.xattrs else []
 
     def learn(self, message: List) -> None:
-        """Take the names of owners that came with a listing."""
+        """Take the names of owners and the sets of attributes that came with a listing."""
         self._users.learn(message.users)
         self._groups.learn(message.groups)
+        self._table = [self._localised(items) for items in message.xattrs]
+
+    def admit(self, entry: Entry) -> None:
+        """Refuse an entry that refers to attributes which did not come with it."""
+        if len(self._table) < entry.xattrs != XATTRS_UNKNOWN:
+            raise ProtocolError("an entry refers to attributes that were not told", op="receive")
+
+    def _localised(self, items: XattrSet) -> WantedXattrs:
+        try:
+            check_names(items)
+            kept = localised(items, self._users, self._groups)
+        except ValueError as error:
+            raise ProtocolError(f"attributes are malformed: {error}", op="receive") from error
+        self._tell_what_is_left_out(kept)
+        return WantedXattrs(self._scope, self._scope.kept(kept))
+
+    def _tell_what_is_left_out(self, items: Items) -> None:
+        """Say once for each namespace what this target cannot keep, and why."""
+        found = {namespace_of(name) for name, _ in items}
+        if found.issubset(self._scope.namespaces):
+            return
+        keep = self._policy.options.keep
+        for namespace in NAMESPACES:
+            asked_for = keep.acls and keep.perms if namespace == ACL else keep.xattrs
+            if namespace not in found or namespace in self._told or not asked_for:
+                continue
+            what = _SHOWN.get(namespace, f"{namespace} attributes")
+            if namespace in self._unsupported:
+                self._told.add(namespace)
+                words = f"the target's file system has no {what}: all were left out"
+                self._tally.problem(Problem(b".", "set metadata below", words))
+            elif namespace not in self._policy.xattrs.namespaces:
+                self._told.add(namespace)
+                self._tally.notice(
+                    f"{what} were not kept: the target does not run as root or forbids them"
+                )
+
+    def cannot_keep(self, entry: Entry) -> bool:
+        """Tell whether this target may not hold such an entry; say once what it leaves out."""
+        if self._drops_owner or self._drops_group:
+            self._tell_owner(entry)
+        if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
+            return False
+        if entry.kind in DEVICES | SPECIALS and not self._policy.options.keep.devices:
+            return True
+        if entry.kind in DEVICES and not self._policy.devices:
+            self._tally.notice(
+                "device nodes were left out: the target does not run as root or forbids them"
+            )
+            return True
+        return False
+
+    def _tell_owner(self, entry: Entry) -> None:
+        uid, gid = self.owner(entry)
+        if self._drops_owner and uid != self._policy.uid:
+            self._drops_owner = False
+            self._tally.notice("owners were not kept: the target does not run as root")
+        if self._drops_group and not self._policy.keeps_group(gid):
+            self._drops_group = False
+            self._tally.notice("some groups were not kept: the target's user is not in them")
 
     def owner(self, entry: Entry) -> tuple[int, int]:
         """Return the local user and group of a listed entry."""
         return self._users[entry.uid], self._groups[entry.gid]
 
+    def xattrs(self, entry: Entry) -> WantedXattrs | None:
+        """Return the attributes of an entry that was listed last; None leaves them as they are."""
+        if not entry.xattrs:
+            return self._nothing
+        return None if entry.xattrs == XATTRS_UNKNOWN else self._table[entry.xattrs - 1]
+
+    def kept(self, items: tuple[Xattr, ...]) -> WantedXattrs | None:
+        """Return ``items``, read at the target, as what a file's replacement gets."""
+        return WantedXattrs(self._scope, self._scope.kept(items)) if self._scope else None
+
+    @property
+    def scope(self) -> Scope:
+        """The attributes that are compared."""
+        return self._scope
+
     def of(self, entry: Entry, present: Entry | None = None, *, new: bool = True) -> Attributes:
         """Return what to set on a ``new`` entry, or on one that replaces ``present``."""
-        uid, gid = self.owner(entry)
+        owner = uid, gid = self.owner(entry)
         keep = self._policy.options.keep
         mode = present.mode & self._policy.mode_mask if present is not None else None
         if keep.perms or (new and present is None):
-            mode = self._policy.mode(entry)
+            mode = self._policy.mode(entry, owner)
         return Attributes(
             mode,
             uid if self._policy.owner else None,
             gid if self._policy.keeps_group(gid) else None,
             entry.mtime_ns if keep.times else None,
+            self.xattrs(entry),
         )

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from netsync.errors import ProtocolError, is_fatal, root_error
-from netsync.model import DEVICES, SPECIALS, Change, Entry, Kind
+from netsync.model import XATTRS_UNKNOWN, Change, Entry, Kind
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.transfer.attributes import Attribution
@@ -29,7 +29,8 @@ from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
 from netsync.tree.scan import root_entry
-from netsync.wire.messages import List, Listing
+from netsync.tree.xattrs import differ, of_name, read_set
+from netsync.wire.messages import List, Listing, Offer
 
 DELTA_MIN: Final = 16 * 1024
 """Bytes: below this a signature and its round trip cost more than the file."""
@@ -65,30 +66,35 @@ class Comparer:
         self._options = policy.options
         self._directories = Directories(root)
         self.dooming = Dooming(self._directories, policy.options, tally)
-        self._attribution = Attribution(policy)
+        self._attribution = Attribution(policy, root, tally)
         self._presence = Presence(self._directories, policy.options, tally)
         self._open = {0: ListedDirectory(b"", _NOTHING, fresh=not root_exists)}
         self._next_number = 1
-        self._drops_owner = policy.options.keep.owner and not policy.owner
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
     def close(self) -> None:
         """Let go of descriptors and spools."""
         self._directories.close()
+        self._presence.close()
         self.linker.close()
         self.dooming.close()
         self.restated.close()
         self.endings.close()
 
-    def begin_root(self, offered: Entry | None) -> None:
+    def begin(self, offer: Offer) -> None:
         """Take the metadata that the root itself gets (a source with a trailing slash)."""
+        self._attribution.begin(offer)
+        offered = offer.root
         if offered is None:
             return
-        root = self._open[0]
-        present = root_entry(self._directories.root)
-        verdict = decide(offered, present, self._policy, self._attribution.owner(offered))
-        root.wanted = self._attribution.of(offered, present)
+        self._attribution.admit(offered)
+        root, fd = self._open[0], self._directories.root
+        wanted = self._attribution.of(offered, present := root_entry(fd))
+        differs = wanted.xattrs is not None and differ(fd, wanted.xattrs)
+        owner = self._attribution.owner(offered)
+        verdict = decide(offered, present, self._policy, owner, xattrs_differ=differs)
+        root.wanted = wanted
         root.touched = root.touched or verdict is Verdict.METADATA
 
     def compare(self, message: List) -> Compared:
@@ -123,6 +129,7 @@ class Comparer:
         for entry in listing.entries:
             directory.admit(entry)
             number, self._next_number = self._next_number, self._next_number + 1
+            self._attribution.admit(entry)
             self.linker.admit(number, entry)
             self.tally.considered += 1
             if entry.kind is Kind.FILE:
@@ -151,15 +158,14 @@ class Comparer:
             self._open_directory(number, path, entry, lost=True)
 
     def _entry(self, directory: ListedDirectory, number: int, entry: Entry, path: bytes) -> None:
-        if self._drops_owner and self._attribution.owner(entry)[0] != os.geteuid():
-            self._drops_owner = False
-            self.tally.notice("owners were not kept: the target does not run as root")
-        there = self._presence.entry(directory, entry)
+        there = self._presence.entry(directory, entry, self._attribution.scope)
         present = there.entry
-        if self._cannot_keep(entry):
+        if self._attribution.cannot_keep(entry):
             self._leave(path, entry, number)
             return
-        verdict = decide(entry, present, self._policy, self._attribution.owner(entry))
+        differs = self._presence.xattrs_differ(directory, there, self._attribution.xattrs(entry))
+        owner = self._attribution.owner(entry)
+        verdict = decide(entry, present, self._policy, owner, xattrs_differ=differs)
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:
@@ -311,7 +317,7 @@ class Comparer:
             self.restated.append(Restated(path, entry.kind))
             fd = self._directories.fd(directory.path)
             refused = set_on_name(fd, entry.name, present, self._attribution.of(entry, present))
-            self.tally.owner_refused(path, refused)
+            self.tally.refused(path, refused)
         self.tally.change(Change.METADATA, path)
         self.tally.settled += entry.size
 
@@ -329,7 +335,7 @@ class Comparer:
         if self._options.dry_run:
             self.tally.change(change, wanted.path)
             return
-        wanted.attributes = self._attribution.of(entry, wanted.present)
+        wanted.attributes = self._of_new(directory, entry, wanted.present)
         smallest = min(entry.size, present.size) if updated and present else 0
         delta = smallest >= DELTA_MIN and not self._options.whole_file
         (self._deltas if delta else self._whole).append(wanted)
@@ -339,7 +345,7 @@ class Comparer:
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
-        attributes = self._attribution.of(entry, present if same_kind else None)
+        attributes = self._of_new(directory, entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self.dooming.clear(directory, entry.name):
                 self.dooming.add(Doomed(path, entry, attributes=attributes))
@@ -348,21 +354,32 @@ class Comparer:
         if not self._options.dry_run:
             fd = self._directories.fd(directory.path)
             refused = create_special(fd, entry, attributes, replace=present is not None)
-            self.tally.owner_refused(path, refused)
+            self.tally.refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
 
-    def _cannot_keep(self, entry: Entry) -> bool:
-        """Tell whether this target may not hold such an entry, and say so once."""
-        if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
-            return False
-        if entry.kind in DEVICES | SPECIALS and not self._options.keep.devices:
+    def _of_new(
+        self, directory: ListedDirectory, entry: Entry, present: Entry | None
+    ) -> Attributes:
+        """Return what to set on a new inode that may replace ``present``.
+
+        One that has no attributes, and inherits none, need not be asked for them.
+        """
+        attributes = self._attribution.of(entry, present)
+        xattrs = attributes.xattrs
+        if entry.xattrs == XATTRS_UNKNOWN and present is not None:
+            where = of_name(self._directories.fd(directory.path), present.name)
+            xattrs = self._attribution.kept(read_set(where, self._attribution.scope))
+        elif xattrs is not None and not xattrs.items and not self._may_have(directory, present):
+            xattrs = None
+        if xattrs is attributes.xattrs:
+            return attributes
+        return msgspec.structs.replace(attributes, xattrs=xattrs)
+
+    def _may_have(self, directory: ListedDirectory, present: Entry | None) -> bool:
+        """Tell whether the file to be written has attributes before any are set."""
+        if self._options.dry_run or (self._options.inplace and present is not None):
             return True
-        if entry.kind in DEVICES and not self._policy.devices:
-            self.tally.notice(
-                "device nodes were left out: the target does not run as root or forbids them"
-            )
-            return True
-        return False
+        return self._presence.hands_down(directory)
 
     def _end(self, directory: ListedDirectory, *, partial: bool) -> None:
         """A directory is listed whole: note what is left over, and what it becomes."""

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from netsync.errors import reason
 from netsync.model import XATTRS_UNKNOWN, Entry, Options, Problem
-from netsync.plan.xattrs import SET_MAX, Items, canonical, named_ids, scope_for, size_of
+from netsync.plan.xattrs import SET_MAX, TRUSTED, Items, canonical, named_ids, scope_for, size_of
+from netsync.tree.capability import sees_trusted
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.scan import root_entry
 from netsync.tree.xattrs import Where, read_set
@@ -54,7 +55,8 @@ class Describer:
     """Reads what ``options`` keep; trouble with attributes goes to ``trouble``."""
 
     def __init__(self, options: Options, trouble: Callable[[Problem], None]) -> None:
-        self.scope = scope_for(options.keep, privileged=os.geteuid() == 0)
+        scope = scope_for(options.keep, privileged=os.geteuid() == 0)
+        self.scope = scope if sees_trusted() else scope.without(TRUSTED)
         self._options = options
         self._trouble = trouble
 

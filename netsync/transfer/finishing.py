@@ -85,7 +85,7 @@ class Finisher:
             if not self._options.dry_run:
                 fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
                 refused = create_special(fd, doomed.special, doomed.attributes, replace=False)
-                self.tally.owner_refused(doomed.path, refused)
+                self.tally.refused(doomed.path, refused)
         except OSError as error:
             self.tally.fail(doomed.path, "replace", error)
         else:
@@ -95,7 +95,7 @@ class Finisher:
         path = ending.path
         try:
             refused = set_on_descriptor(self._directories.fd(path), ending.attributes)
-            self.tally.owner_refused(path or b".", refused)
+            self.tally.refused(path or b".", refused)
         except OSError as error:
             if is_fatal(error):
                 raise

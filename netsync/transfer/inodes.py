@@ -12,7 +12,7 @@ import sqlite3
 from typing import NamedTuple
 
 from netsync.model import Entry, Kind
-from netsync.tree.native import Status
+from netsync.tree.native import DEVICE, Status
 
 _SIGN: int = 2**63
 
@@ -26,7 +26,7 @@ class Inode(NamedTuple):
 
 def inode_of(status: Status) -> Inode:
     """Return the inode that ``status`` was told of."""
-    return Inode(_signed(status[7]), _signed(status[8]))
+    return Inode(_signed(status[DEVICE]), _signed(status[8]))
 
 
 def names_of(status: Status) -> int:

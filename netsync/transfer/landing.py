@@ -147,13 +147,13 @@ class Lander:
         """Set the metadata of a written file and put it into the batch."""
         output.truncate(size)
         attributes = _as_sent(wanted.attributes, mtime_ns)
-        output.owner_refused = set_on_descriptor(output.fd, attributes)
+        output.refused = set_on_descriptor(output.fd, attributes)
         self._arrived(wanted, output, size)
 
     def _arrived(self, wanted: Wanted, output: Output, size: int) -> None:
         """Put a complete file into the batch."""
         wanted.arrived = True
-        self.tally.owner_refused(wanted.path, output.owner_refused)
+        self.tally.refused(wanted.path, output.refused)
         self._batch.append((wanted, output))
         self._batch_bytes += size
 

@@ -214,7 +214,7 @@ class Linker:
             refused = copy_apart(place, place, wanted, durable=self._options.fsync)
         else:
             refused = create_special(fd, entry, wanted, replace=True)
-        self.tally.owner_refused(restatement.path, refused)
+        self.tally.refused(restatement.path, refused)
         return Change.METADATA
 
     def _link(self, share: Share) -> Change | None:
@@ -240,7 +240,7 @@ class Linker:
             place = (fd, share.entry.name)
             durable = self._options.fsync
             refused = copy_apart(carrier, place, share.attributes, durable=durable)
-            self.tally.owner_refused(share.path, refused)
+            self.tally.refused(share.path, refused)
             self.tally.notice("some hard links became copies: their file systems differ or refused")
 
     def _stand_in(self, share: Share, fd: int, error: int) -> Change | None:
@@ -248,6 +248,6 @@ class Linker:
         if share.entry.kind is Kind.FILE:
             raise OSError(error, os.strerror(error))
         refused = create_special(fd, share.entry, share.attributes, replace=share.replaces)
-        self.tally.owner_refused(share.path, refused)
+        self.tally.refused(share.path, refused)
         self._groups.set_carrier(share.group, Carrier(share.path, None))
         return share.change

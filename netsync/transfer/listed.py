@@ -12,11 +12,13 @@ class ListedDirectory:
     """A listed directory that is not compared to its end yet.
 
     ``fresh``: it was not there before (in a dry run it still is not). ``lost``: it could not be
-    made or opened, so what is in it fails with it. ``left``: options leave it out.
+    made or opened, so what is in it fails with it. ``left``: options leave it out. ``hands_down``:
+    new entries get an ACL of it (None: not asked yet).
     """
 
     __slots__ = (
-        "fresh", "last", "left", "lost", "names_read", "path", "present", "touched", "wanted",
+        "fresh", "hands_down", "last", "left", "lost", "names_read", "path", "present", "touched",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, path: bytes, wanted: Attributes, *, fresh: bool) -> None:
@@ -24,6 +26,7 @@ class ListedDirectory:
         self.wanted = wanted
         self.fresh = fresh
         self.lost = False
+        self.hands_down: bool | None = None
         self.left = False
         self.touched = fresh
         self.present: set[bytes] = set()

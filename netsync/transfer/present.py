@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from netsync.errors import reason
 from netsync.model import Entry, Kind, Options, Problem
+from netsync.plan.xattrs import Scope, WantedXattrs
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
 from netsync.tree.directories import Directories
-from netsync.tree.native import Status, stat_entries
+from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
 from netsync.tree.read import content_digest
 from netsync.tree.scan import entry_from, names_in
 from netsync.tree.stage import sweep
+from netsync.tree.times import HeldTimes
+from netsync.tree.xattrs import differ, hands_down, of_name
 
 
 class There(NamedTuple):
@@ -27,6 +30,11 @@ class There(NamedTuple):
 NOTHING = There(None, None)
 
 
+_TIMES: Final = (
+    "some modification times cannot be held by the target's file system: they are the nearest"
+)
+
+
 class Presence:
     """Reads the target's side of directories, once each. ``directories`` stays the caller's."""
 
@@ -34,6 +42,11 @@ class Presence:
         self._directories = directories
         self._options = options
         self._tally = tally
+        self._times = HeldTimes()
+
+    def close(self) -> None:
+        """Let go of descriptors."""
+        self._times.close()
 
     def read(self, directory: ListedDirectory) -> None:
         """Read the names that are in a directory now; sweep what a dead session left."""
@@ -51,13 +64,16 @@ class Presence:
             sweep(fd, reserved)
         directory.present.update(names)
 
-    def entry(self, directory: ListedDirectory, listed: Entry) -> There:
-        """Return what is there under the name of a ``listed`` entry. Raises ``OSError``."""
+    def entry(self, directory: ListedDirectory, listed: Entry, scope: Scope) -> There:
+        """Return what is there under the name of a ``listed`` entry. Raises ``OSError``.
+
+        Names of attributes are looked for only if the ``scope`` of those compared is not empty.
+        """
         if listed.name not in directory.present:
             return NOTHING
         directory.present.discard(listed.name)
         fd = self._directories.fd(directory.path)
-        (status,) = stat_entries(fd, [listed.name])
+        (status,) = stat_entries(fd, [listed.name], bool(scope))
         present = entry_from(status, listed.name, fd)
         assert not isinstance(status, int)  # entry_from raises that
         if (
@@ -66,4 +82,34 @@ class Presence:
             and present.size == listed.size
         ):
             present = msgspec.structs.replace(present, digest=content_digest(fd, listed.name))
+        if present.mtime_ns != listed.mtime_ns and present.kind is listed.kind:
+            present = self._as_held(fd, status, present, listed)
         return There(present, status)
+
+    def _as_held(self, fd: int, status: Status, present: Entry, listed: Entry) -> Entry:
+        """Return ``present`` with the listed time if its own is what becomes of that here."""
+        if present.size != listed.size or not self._options.keep.times:
+            return present
+        if self._times.held(fd, status[DEVICE], listed.mtime_ns) != present.mtime_ns:
+            return present
+        self._tally.notice(_TIMES)
+        return msgspec.structs.replace(present, mtime_ns=listed.mtime_ns)
+
+    def xattrs_differ(
+        self, directory: ListedDirectory, there: There, wanted: WantedXattrs | None
+    ) -> bool:
+        """Tell whether what is there has other attributes than those ``wanted``."""
+        present, status = there
+        if wanted is None or present is None or status is None:
+            return False
+        told = status[XATTR_NAMES]
+        if told == b"" and not wanted.items:
+            return False
+        fd = self._directories.fd(directory.path)
+        return differ(of_name(fd, present.name), wanted, told)
+
+    def hands_down(self, directory: ListedDirectory) -> bool:
+        """Tell whether what is created in ``directory`` gets an ACL by itself; asked once."""
+        if directory.hands_down is None:
+            directory.hands_down = hands_down(self._directories.fd(directory.path))
+        return directory.hands_down

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from netsync.errors import reason
 from netsync.model import Bytes, Change, Files, Item, Problem
+from netsync.tree.xattrs import Refusal
 
 PROBLEMS_MAX: Final = 1000
 """Problems kept word for word; more are counted. Bounds memory on a tree nobody may read."""
@@ -61,10 +62,10 @@ class Tally:
         words = error if isinstance(error, str) else reason(error)
         self.problem(Problem(path, op, words))
 
-    def owner_refused(self, path: bytes, error: OSError | None) -> None:
-        """Note what was said to a change of owner; the entry is there all the same."""
-        if error is not None:
-            self.problem(Problem(path, "set owner of", reason(error)))
+    def refused(self, path: bytes, refusals: Sequence[Refusal]) -> None:
+        """Note what of an entry's metadata was refused; the entry is there all the same."""
+        for refusal in refusals:
+            self.problem(Problem(path, refusal.op, reason(refusal.error)))
 
     def problem(self, problem: Problem) -> None:
         """Keep a problem, or count it when there are too many."""

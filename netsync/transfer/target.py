@@ -87,7 +87,7 @@ class Target:
 
     async def run(self, offer: m.Offer) -> Report:
         """Receive the tree that ``offer`` opened; return the report that was committed."""
-        await trio.to_thread.run_sync(self._comparer.begin_root, offer.root)
+        await trio.to_thread.run_sync(self._comparer.begin, offer)
         await self._channel.send(m.Start(CREDIT, self._root.file_name))
         data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
         async with trio.open_nursery() as nursery:

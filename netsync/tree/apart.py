@@ -6,9 +6,12 @@ import contextlib
 import os
 from typing import Final
 
-from netsync.tree.place import Attributes, set_on_descriptor
+from netsync.model import Keep
+from netsync.plan.xattrs import WantedXattrs, scope_for
+from netsync.tree.place import Attributes, Refusals, set_on_descriptor
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.stage import Staged, temporary_name
+from netsync.tree.xattrs import read_set
 
 _COPY_BYTES: Final = 1024 * 1024
 
@@ -35,11 +38,11 @@ def link_over(source: int, source_name: bytes, directory: int, name: bytes) -> N
 
 def copy_apart(
     source: tuple[int, bytes], place: tuple[int, bytes], wanted: Attributes, *, durable: bool
-) -> OSError | None:
+) -> Refusals:
     """Put a copy of the regular file ``source`` at ``place``, with the ``wanted`` metadata.
 
-    Both are a directory and a name in it, and may be the same. Returns what was said to a change
-    of owner. Raises ``OSError``.
+    Both are a directory and a name in it, and may be the same. Returns what was refused. Raises
+    ``OSError``.
     """
     basis = open_regular(*source)
     try:
@@ -58,7 +61,7 @@ def copy_apart(
     return refused
 
 
-def _fill(basis: int, fd: int, wanted: Attributes) -> OSError | None:
+def _fill(basis: int, fd: int, wanted: Attributes) -> Refusals:
     position = 0
     while data := read_fully(basis, _COPY_BYTES, position):
         view = memoryview(data)
@@ -71,5 +74,16 @@ def _fill(basis: int, fd: int, wanted: Attributes) -> OSError | None:
         status.st_uid if wanted.uid is None else wanted.uid,
         status.st_gid if wanted.gid is None else wanted.gid,
         status.st_mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
+        _xattrs(basis, wanted.xattrs),
     )
     return set_on_descriptor(fd, kept)
+
+
+def _xattrs(basis: int, wanted: WantedXattrs | None) -> WantedXattrs:
+    """Return what a copy of ``basis`` gets: what is wanted, and what that says nothing of."""
+    everything = scope_for(Keep(), privileged=os.geteuid() == 0)
+    items = read_set(basis, everything)
+    if wanted is not None:
+        others = [item for item in items if not wanted.scope.keeps(item[0])]
+        items = tuple(sorted([*others, *wanted.items]))
+    return WantedXattrs(everything, items)

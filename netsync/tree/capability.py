@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import os
-from typing import TypedDict
+from typing import Final
 
+from netsync.plan.compare import Capability
 
-class Capability(TypedDict):
-    """The part of a target's policy that the operating system decides."""
-
-    privileged: bool
-    groups: frozenset[int]
-    umask: int
+_SYS_ADMIN: Final = 1 << 21
+"""``CAP_SYS_ADMIN``: trusted attributes are for who has it outside of all user namespaces."""
+_ALL_IDS: Final = (0, 0, 2**32 - 1)
+"""``uid_map`` of the first user namespace."""
 
 
 def capability() -> Capability:
     """Return what this process may do."""
     groups = frozenset({*os.getgroups(), os.getegid()})
-    return {"privileged": os.geteuid() == 0, "groups": groups, "umask": _umask()}
+    uid = os.geteuid()
+    umask = int(_status("Umask") or "077", 8)  # no word from the kernel: the careful answer
+    return Capability(uid == 0, groups, umask, uid, sees_trusted())
 
 
-def _umask() -> int:
-    """Return the umask without changing it: other threads may be creating files."""
+def sees_trusted() -> bool:
+    """Tell whether attributes of the namespace ``trusted`` exist for this process."""
+    if not int(_status("CapEff") or "0", 16) & _SYS_ADMIN:
+        return False
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as mapping:
+            return tuple(map(int, mapping.read().split())) == _ALL_IDS
+    except OSError:
+        return True  # a kernel without user namespaces
+
+
+def _status(wanted: str) -> str:
+    """Return one field of the process's status, without changing what it tells of.
+
+    The umask too can only be asked for by setting it, while other threads may create files.
+    """
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o077  # no word from the kernel: the careful answer
+            name, _, value = line.partition(":")
+            if name == wanted:
+                return value.strip()
+    return ""

@@ -18,8 +18,9 @@ Status = tuple[int, int, int, int, int, int, int, int, int, int, bytes | None]
 """``st_mode``, uid, gid, size, modification time in nanoseconds, device number of a node; number
 of links, device, inode, blocks of 512 bytes; names of extended attributes, each with a NUL, if
 they were asked for (None: too many, or not to be had this way; ask for them alone)."""
+DEVICE: Final = 7
 XATTR_NAMES: Final = 10
-"""Where a ``Status`` has the names of extended attributes."""
+"""Where a ``Status`` has the file system's number and the names of extended attributes."""
 
 
 class Native(Protocol):

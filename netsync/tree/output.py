@@ -10,9 +10,10 @@ import os
 from typing import Final
 
 from netsync.tree.native import Buffer, stage_file
-from netsync.tree.place import OWNER_REFUSED, Attributes, set_on_descriptor
+from netsync.tree.place import OWNER_REFUSED, Attributes, Refusals, set_on_descriptor
 from netsync.tree.read import open_regular
 from netsync.tree.stage import NO_UNNAMED_FILES, Staged
+from netsync.tree.xattrs import settle
 
 _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -20,13 +21,13 @@ _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXE
 class Output:
     """A file being written; ``inplace`` tells which way."""
 
-    __slots__ = ("_staged", "fd", "inplace", "owner_refused")
+    __slots__ = ("_staged", "fd", "inplace", "refused")
 
     def __init__(self, fd: int, staged: Staged | None) -> None:
         self.fd = fd
         self._staged = staged
         self.inplace = staged is None
-        self.owner_refused: OSError | None = None
+        self.refused: Refusals = ()
 
     @classmethod
     def create(cls, directory: int, name: bytes, *, inplace: bool) -> Output:
@@ -54,15 +55,19 @@ class Output:
                     directory, data, _number(wanted.mode), _number(wanted.uid),
                     _number(wanted.gid), wanted.mtime_ns,
                 )  # fmt: skip
-                return cls(fd, Staged(fd, None))
             except OSError as error:
                 if error.errno not in NO_UNNAMED_FILES | OWNER_REFUSED:
                     raise
+            else:
+                output = cls(fd, Staged(fd, None))
+                if wanted.xattrs is not None:
+                    output.refused = settle(fd, wanted.xattrs)
+                return output
         output = cls.create(directory, name, inplace=inplace)
         try:
             output.write(data, 0)
             output.truncate(len(data))
-            output.owner_refused = set_on_descriptor(output.fd, wanted)
+            output.refused = set_on_descriptor(output.fd, wanted)
         except OSError:
             output.discard(directory)
             raise

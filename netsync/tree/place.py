@@ -1,7 +1,8 @@
 """Creating and changing single entries in a held directory.
 
-Owner comes before mode (a change of owner clears the set-id bits) and times come last. If a
-change of owner fails, the set-id bits are not given to whoever owns the file instead.
+Owner comes before mode (a change of owner clears the set-id bits, and a file's capabilities),
+mode before attributes (an ACL sets bits of the mode, and a mode bits of the ACL), times last. If
+a change of owner fails, the set-id bits are not given to whoever owns the file instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Final
 from msgspec import Struct
 
 from netsync.model import Entry, Kind
+from netsync.plan.xattrs import WantedXattrs
 from netsync.tree.stage import temporary_name
+from netsync.tree.xattrs import Refusal, of_name, settle
 
 SET_ID_BITS: Final = stat.S_ISUID | stat.S_ISGID
 OWNER_REFUSED: Final = frozenset({errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
@@ -24,40 +27,50 @@ OWNER_REFUSED: Final = frozenset({errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class Attributes(Struct, frozen=True, gc=False):
-    """What to set on an entry; None leaves it as it is. ``uid`` and ``gid`` are local."""
+    """What to set on an entry; None leaves it as it is. ``uid`` and ``gid`` are local.
+
+    Without ``xattrs`` a new entry keeps the ACL that its directory may give it.
+    """
 
     mode: int | None
     uid: int | None
     gid: int | None
     mtime_ns: int | None
+    xattrs: WantedXattrs | None = None
 
 
-def set_on_descriptor(fd: int, wanted: Attributes) -> OSError | None:
-    """Set ``wanted`` on the open file ``fd``; return what was said to a change of owner.
+Refusals = tuple[Refusal, ...]
+"""What could not be set, of what is no reason to lose the rest: the owner, attributes."""
 
-    A refused owner is no reason to lose the rest: the mode is set without set-id bits, which
-    would otherwise be given to whoever owns the file instead. Raises ``OSError`` for the rest.
+
+def set_on_descriptor(fd: int, wanted: Attributes) -> Refusals:
+    """Set ``wanted`` on the open file ``fd``; return what was refused.
+
+    Where that is the owner the mode is set without set-id bits, which would otherwise be given
+    to whoever owns the file instead. Raises ``OSError`` for mode and times.
     """
     status = os.fstat(fd)
     uid = _unless(wanted.uid, status.st_uid)
     gid = _unless(wanted.gid, status.st_gid)
-    refused = _change_owner(lambda: os.fchown(fd, uid, gid)) if (uid, gid) != (-1, -1) else None
+    refused = _change_owner(lambda: os.fchown(fd, uid, gid)) if (uid, gid) != (-1, -1) else ()
     if wanted.mode is not None:
         os.fchmod(fd, wanted.mode & ~SET_ID_BITS if refused else wanted.mode)
+    if wanted.xattrs is not None:
+        refused += settle(fd, wanted.xattrs)
     if wanted.mtime_ns is not None:
         os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
     return refused
 
 
-def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes) -> OSError | None:
+def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes) -> Refusals:
     """Set what differs between ``present`` and ``wanted`` on ``name``, following no link.
 
-    Returns what was said to a change of owner, like ``set_on_descriptor``.
+    Returns what was refused, like ``set_on_descriptor``.
     """
     mode = wanted.mode
     uid, gid = _unless(wanted.uid, present.uid), _unless(wanted.gid, present.gid)
     owner_changes = (uid, gid) != (-1, -1)
-    refused = None
+    refused: Refusals = ()
     if owner_changes:
         refused = _change_owner(
             lambda: os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -66,6 +79,8 @@ def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes)
         mode &= ~SET_ID_BITS
     if mode is not None and (owner_changes or mode != present.mode):
         _chmod(directory, name, present, mode)
+    if wanted.xattrs is not None:
+        refused += settle(of_name(directory, name), wanted.xattrs)
     if wanted.mtime_ns is not None and wanted.mtime_ns != present.mtime_ns:
         times = (wanted.mtime_ns, wanted.mtime_ns)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
@@ -86,15 +101,15 @@ def _unless(wanted: int | None, present: int) -> int:
     return -1 if wanted is None or wanted == present else wanted
 
 
-def _change_owner(change: Callable[[], None]) -> OSError | None:
-    """Change an owner; return the error of a system that does not let us."""
+def _change_owner(change: Callable[[], None]) -> Refusals:
+    """Change an owner; return the refusal of a system that does not let us."""
     try:
         change()
     except OSError as error:
         if error.errno not in OWNER_REFUSED:
             raise
-        return error
-    return None
+        return (Refusal("set owner of", error),)
+    return ()
 
 
 def create_directory(directory: int, name: bytes) -> None:
@@ -102,13 +117,11 @@ def create_directory(directory: int, name: bytes) -> None:
     os.mkdir(name, 0o700, dir_fd=directory)
 
 
-def create_special(
-    directory: int, entry: Entry, wanted: Attributes, *, replace: bool
-) -> OSError | None:
+def create_special(directory: int, entry: Entry, wanted: Attributes, *, replace: bool) -> Refusals:
     """Create a symbolic link, FIFO, socket or device with its metadata.
 
     With ``replace`` it takes the place of an existing non-directory in one step. Returns what
-    was said to a change of owner.
+    was refused.
     """
     name = temporary_name() if replace else entry.name
     if entry.kind is Kind.SYMLINK:

@@ -16,7 +16,15 @@ from typing import Final, NamedTuple
 
 from netsync.names import shown
 from netsync.plan import acl
-from netsync.plan.xattrs import ACL, GIVEN_BY_KERNEL, Items, Scope, WantedXattrs
+from netsync.plan.xattrs import (
+    ACL,
+    GIVEN_BY_KERNEL,
+    Items,
+    Scope,
+    WantedXattrs,
+    canonical,
+    equal,
+)
 
 Where = int | bytes
 """An open file's descriptor, or what ``of_name`` returned."""
@@ -70,6 +78,18 @@ def supports(directory: int, namespace: str) -> bool:
 def hands_down(directory: int) -> bool:
     """Tell whether what is created in ``directory`` gets an ACL by itself."""
     return _value(directory, acl.DEFAULT) is not None
+
+
+def differ(where: Where, wanted: WantedXattrs, told: bytes | None = None) -> bool:
+    """Tell whether an entry's attributes in the scope are others than those ``wanted``.
+
+    What cannot be read differs: setting it will succeed, or say why not.
+    """
+    try:
+        present = canonical(read_set(where, wanted.scope, told))
+    except (OSError, ValueError):
+        return True
+    return not equal(present, wanted.items)
 
 
 def settle(where: Where, wanted: WantedXattrs) -> tuple[Refusal, ...]:

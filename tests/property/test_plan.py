@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netsync.model import Entry, Keep, Kind, Options, Rule
-from netsync.plan.compare import Policy, Verdict, decide, policy_for
+from netsync.plan.compare import Capability, Policy, Verdict, decide, policy_for
 from netsync.plan.filters import Filter
 
 unhurried = settings(deadline=None, derandomize=True)
@@ -38,10 +38,15 @@ options = st.builds(
 policies = st.builds(
     policy_for,
     options,
-    privileged=st.booleans(),
-    groups=st.frozensets(st.integers(0, 3)),
+    st.builds(
+        Capability,
+        st.booleans(),
+        st.frozensets(st.integers(0, 3)),
+        st.integers(0, 0o777),
+        st.integers(0, 3),
+        st.booleans(),
+    ),
     special=st.booleans(),
-    umask=st.integers(0, 0o777),
 )
 
 
@@ -50,7 +55,7 @@ def brought_about(entry: Entry, policy: Policy) -> Entry:
     keep = policy.options.keep
     return msgspec.structs.replace(
         entry,
-        mode=policy.mode(entry),
+        mode=policy.mode(entry, (entry.uid, entry.gid)),
         uid=entry.uid if policy.owner else 99,
         gid=entry.gid if policy.keeps_group(entry.gid) else 99,
         mtime_ns=entry.mtime_ns if keep.times else 10**18,

@@ -106,7 +106,7 @@ def target_opener(path: Path) -> Callable[[bool], TargetRoot]:
 
 
 def policy(options: Options) -> Policy:
-    return policy_for(options, special=True, **capability())
+    return policy_for(options, capability(), special=True)
 
 
 @dataclass
@@ -138,7 +138,7 @@ class Transfer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send)
                 open_root = target_opener(self.target)
-                allowed = policy_for(self.options, special=self.special, **capability())
+                allowed = policy_for(self.options, capability(), special=self.special)
                 report = await receive_tree(theirs, open_root, allowed, self.watch)
         assert reports == [report]
         return report

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from netsync.model import Entry, Keep, Kind, Options
-from netsync.plan.compare import Policy, Verdict, decide, policy_for, times_differ
+from netsync.plan.compare import Capability, Policy, Verdict, decide, policy_for, times_differ
 
 V = Verdict
 ROOT = (0, 0)
@@ -28,10 +28,8 @@ def policy(*, privileged: bool = True, groups: tuple[int, ...] = (), special: bo
            **options: Any) -> Policy:  # fmt: skip
     return policy_for(
         Options(**options),
-        privileged=privileged,
-        groups=frozenset(groups),
+        Capability(privileged, frozenset(groups), 0o022, 0 if privileged else 1000, privileged),
         special=special,
-        umask=0o022,
     )
 
 
@@ -147,17 +145,17 @@ def test_devices_need_privilege_the_modules_leave_and_the_option(
 
 def test_a_module_without_special_strips_set_id_bits_but_not_the_sticky_one() -> None:
     strict = policy(special=False)
-    assert strict.mode(but(FILE, mode=0o7755)) == 0o1755
+    assert strict.mode(but(FILE, mode=0o7755), ROOT) == 0o1755
     assert decide(but(FILE, mode=0o6644), FILE, strict, ROOT) is V.SAME
     assert decide(FILE, but(FILE, mode=0o4644), strict, ROOT) is V.METADATA
 
 
 def test_without_perms_a_new_entry_gets_its_mode_less_umask_and_special_bits() -> None:
-    assert policy(keep=Keep(perms=False)).mode(but(FILE, mode=0o7777)) == 0o755
+    assert policy(keep=Keep(perms=False)).mode(but(FILE, mode=0o7777), ROOT) == 0o755
 
 
 def test_with_perms_a_new_entry_gets_its_mode_whatever_the_umask() -> None:
-    assert policy().mode(but(FILE, mode=0o4777)) == 0o4777
+    assert policy().mode(but(FILE, mode=0o4777), ROOT) == 0o4777
 
 
 def test_times_at_the_ends_of_their_range_are_compared() -> None:

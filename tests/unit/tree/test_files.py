@@ -225,16 +225,16 @@ def test_the_local_database_is_asked_and_knows_not_everybody() -> None:
 @needs_root
 @needs_known_calls
 def test_capability_tells_root_from_others() -> None:
-    assert capability()["privileged"]
+    assert capability().privileged
     unprivileged = as_nobody(capability)
-    assert not unprivileged["privileged"]
-    assert unprivileged["groups"] == {NOBODY}
+    assert not unprivileged.privileged
+    assert unprivileged.groups == {NOBODY}
 
 
 def test_the_umask_is_read_without_changing_it() -> None:
     before = os.umask(0o027)
     try:
-        assert capability()["umask"] == 0o027
+        assert capability().umask == 0o027
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
