@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,24 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextlib.contextmanager
+def old_ext4(base: Path) -> Iterator[Path]:
+    """Mount a file system that holds whole seconds from 1901 to 2038; skip where there is none."""
+    image, place = base / "image", base / "mounted"
+    image.touch()
+    os.truncate(image, 8 << 20)
+    place.mkdir()
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("e2fsprogs is not installed")
+    subprocess.run(["mkfs.ext4", "-q", "-I", "128", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode:
+        pytest.skip("no loop devices here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def open_descriptors() -> int:

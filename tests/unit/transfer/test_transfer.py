@@ -23,6 +23,7 @@ from tests.support.trees import (
     Value,
     make_tree,
     needs_mount,
+    old_ext4,
     open_descriptors,
     opened,
     read_tree,
@@ -748,3 +749,21 @@ async def test_a_nearly_full_target_is_updated_file_by_file(tmp_path: Path, sour
         report = await transfer(source, disk, PLAIN)
         assert outcome_of(report) is Outcome.OK
         assert read_tree(disk) == read_tree(source)
+
+
+@needs_mount
+async def test_times_that_the_target_cannot_hold_are_not_sent_for_ever(
+    source: Path, tmp_path: Path
+) -> None:
+    """Whole seconds from 1901 to 2038 is all that old file systems know."""
+    make_tree(source, {str(number): b"x" for number in range(4)} | {"link": "0", "dir": {}})
+    moments = [-(10**18) * 4, 2**32 * 10**9, 10**18 + 123_456_789, 5, 2**33 * 10**9, 7 * 10**18]
+    for path, moment in zip(sorted(source.iterdir()), moments, strict=True):
+        os.utime(path, ns=(0, moment), follow_symlinks=False)
+    with old_ext4(tmp_path) as target:
+        await transfer(source, target, DELETE)
+        again = await transfer(source, target, PLAIN)
+        assert (again.files.unchanged, again.bytes.literal) == (6, 0)
+        assert len(again.notices) == 1
+        (source / "0").write_bytes(b"y")
+        assert (await transfer(source, target, PLAIN)).files.updated == 1
