@@ -16,8 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from netsync.errors import ConfigError, UsageError, reason
+from netsync.model import DeleteLimit
 from netsync.names import shown
 from netsync.net.address import DEFAULT_PORT, parse_address
+from netsync.plan.guards import parse_limit
 from netsync.server.modules import EVERYONE, Module, Right
 
 DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
@@ -26,7 +28,7 @@ DEFAULT_LISTEN: Final = f"0.0.0.0:{DEFAULT_PORT}"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
     "server": {"metrics"},
-    "module": {"max_delete", "uid", "gid"},
+    "module": {"uid", "gid"},
     "": {"job"},
 }
 """Keys of the contract that this version does not carry out, by section."""
@@ -35,7 +37,7 @@ _TYPES: Final = {"str": "a string in quotes", "bool": "true or false", "array": 
 
 
 class ServerSection(Struct, forbid_unknown_fields=True):
-    """``[server]``. ``state`` is accepted and checked, but nothing is kept there yet."""
+    """``[server]``."""
 
     listen: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_LISTEN])
     identity: str = ""
@@ -48,14 +50,16 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
     path: str
     allow: dict[str, list[str]] = {}
     special: bool = False
+    max_delete: str | int = ""
 
 
 class Config(Struct, frozen=True):
-    """What a server runs with. ``identity`` None means the default directory."""
+    """What a server runs with. ``identity`` and ``state`` None mean the default directories."""
 
     listen: tuple[str, ...]
     identity: Path | None
     modules: dict[str, Module]
+    state: Path | None = None
 
 
 def load_config(file: Path) -> Config:
@@ -81,7 +85,8 @@ def load_config(file: Path) -> Config:
         found = _section(file, f"module.{name}", section, ModuleSection)
         modules[name] = _module(file, name, found)
     identity = Path(server.identity) if server.identity else None
-    return Config(tuple(server.listen), identity, modules)
+    state = Path(server.state) if server.state else None
+    return Config(tuple(server.listen), identity, modules, state)
 
 
 def module_from_flag(text: str) -> Module:
@@ -115,7 +120,17 @@ def _module(file: Path, name: str, section: ModuleSection) -> Module:
                     "rights are " + ", ".join(Right),
                 )
         allow[identity] = frozenset(map(Right, rights))
-    return Module(name, Path(section.path), allow, section.special)
+    limit = _limit(file, f"{key}.max_delete", section.max_delete)
+    return Module(name, Path(section.path), allow, section.special, limit)
+
+
+def _limit(file: Path, key: str, value: str | int) -> DeleteLimit | None:
+    if value == "":
+        return None
+    try:
+        return parse_limit(str(value))
+    except ValueError as error:
+        raise _wrong(file, key, str(error), 'write for example "30%" or 1000') from error
 
 
 def _check_address(file: Path, address: str) -> None:

@@ -22,6 +22,7 @@ from netsync.errors import ConfigError, NetsyncError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.net.dial import listening_address, open_listeners
 from netsync.server.serve import Server, Settings
+from netsync.state.database import default_directory as default_state
 
 log = logging.getLogger("netsync")
 
@@ -37,7 +38,8 @@ def settings_of(config: Config) -> Settings:
     for module in config.modules.values():
         if not module.path.is_dir():
             log.warning("module %s: %s is not a directory now", module.name, module.path)
-    return Settings.of(load_identity(config.identity or default_directory()), config.modules)
+    identity = load_identity(config.identity or default_directory())
+    return Settings.of(identity, config.modules, config.state or default_state())
 
 
 async def run_daemon(read_config: Callable[[], Config], announce: Callable[[str], None]) -> None:

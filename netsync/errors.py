@@ -48,6 +48,10 @@ class ConfigError(NetsyncError):
     """The configuration file or the identity directory is wrong."""
 
 
+class StateError(NetsyncError):
+    """The state directory cannot be used; a transfer goes on without it."""
+
+
 class RefusedError(NetsyncError):
     """One end refused the other: certificate, module or right."""
 

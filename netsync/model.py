@@ -112,11 +112,33 @@ COMPRESSION_LEVELS: Final = (1, 19)
 """zstd's ordinary range; the ultra levels want more memory than a session may use."""
 
 
+class DeleteLimit(Struct, frozen=True, array_like=True):
+    """The most one run may delete: entries, or a percentage of the target's entries in scope."""
+
+    amount: U63
+    percent: bool = False
+
+
+class Origin(Struct, frozen=True, array_like=True):
+    """Which directory a source really is, so that a target notices another in its place.
+
+    ``listed`` is its name in the transfer, empty where its contents are the root's. ``uuid`` is
+    its file system's (empty where the kernel does not tell), ``file_system`` what statfs(2) calls
+    f_fsid, ``inode`` that of the directory; numbers are cut to 63 bits.
+    """
+
+    listed: Annotated[bytes, Meta(max_length=255)]
+    inode: U63
+    file_system: U63
+    uuid: Annotated[bytes, Meta(max_length=16)] = b""
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """What a transfer was asked to do; one value from the command line to both ends.
 
     ``rate`` limits the sending side (bytes per second, 0 for none); ``compress`` is a zstd level
     (0 for none); ``block_size`` 0 lets the signature choose; ``modify_window`` is in nanoseconds.
+    ``backup_dir`` is a path inside the destination (empty for none).
     """
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=4096)] = ()
@@ -131,6 +153,11 @@ class Options(Struct, frozen=True, kw_only=True):
     update: bool = False
     delete: bool = False
     delete_excluded: bool = False
+    delete_before: bool = False
+    max_delete: DeleteLimit | None = None
+    allow_empty_source: bool = False
+    accept_new_source: bool = False
+    backup_dir: Path = b""
     dry_run: bool = False
     itemize: bool = False
     inplace: bool = False

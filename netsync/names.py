@@ -32,6 +32,11 @@ def is_component(name: bytes) -> bool:
     return _COMPONENT.fullmatch(name) is not None and not is_reserved(name)
 
 
+def is_inside(path: bytes) -> bool:
+    """Tell whether ``path`` is relative, leads down only, and holds no reserved name."""
+    return all(map(is_component, path.split(b"/")))
+
+
 def join(directory: bytes, name: bytes) -> bytes:
     """Join a relative directory path (empty for the root) and one component."""
     return directory + b"/" + name if directory else name

@@ -8,6 +8,8 @@ import click
 
 from netsync.config import load_config
 from netsync.identity.directory import default_directory
+from netsync.plan.guards import limit_text
+from netsync.state.database import default_directory as default_state
 
 
 @click.group()
@@ -22,8 +24,11 @@ def check(file: Path) -> None:
     found = load_config(file)
     click.echo(f"listen    {' '.join(found.listen)}")
     click.echo(f"identity  {found.identity or f'{default_directory()} (default)'}")
+    click.echo(f"state     {found.state or f'{default_state()} (default)'}")
     for module in found.modules.values():
         click.echo(f"module    {module.name} = {module.path}")
         for identity, rights in module.allow.items():
             click.echo(f"  allow   {identity}: {' '.join(sorted(rights))}")
         click.echo(f"  special {'true' if module.special else 'false'}")
+        if module.max_delete is not None:
+            click.echo(f"  max_delete {limit_text(module.max_delete)}")

@@ -32,6 +32,7 @@ from netsync.modes import copy
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.outcome import EXIT_CODES, outcome_of
 from netsync.modes.session import Connection
+from netsync.state.database import default_directory as default_state
 from netsync.transfer.tally import Observer, Unobserved
 
 
@@ -81,7 +82,7 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
         given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
     )
     with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
-        run = copy.Run(options, connection, observer)
+        run = copy.Run(options, connection, observer, given["state"] or default_state())
         return run_until_signal(_work(command, sources, target, run))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from netsync.cli.deletion import DELETION, deletion_from
 from netsync.cli.values import Duration, Size
 from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN, is_block_size
 from netsync.errors import UsageError
@@ -76,8 +77,7 @@ _TRANSFER: Final = [
     ),
     *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
-    _flag("--delete", help="Delete on the target what the source does not have."),
-    _flag("--delete-excluded", help="Delete excluded files on the target too."),
+    *DELETION,
     _flag("--inplace", help="Write files where they are (not crash-safe)."),
     _flag("-W", "--whole-file", help="Send files whole, without deltas."),
     click.option("--block-size", type=Size(), default=0, help="Bytes of a delta block."),
@@ -153,8 +153,7 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         existing=given["existing"],
         ignore_existing=given["ignore_existing"],
         update=given["update"],
-        delete=given["delete"] or given["delete_excluded"],
-        delete_excluded=given["delete_excluded"],
+        **deletion_from(given),
         dry_run=given["dry_run"],
         itemize=given["itemize_changes"] or given["verbose"],
         inplace=given["inplace"],

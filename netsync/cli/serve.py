@@ -27,13 +27,16 @@ from netsync.errors import unwrapped
     "--state",
     type=click.Path(path_type=Path),
     envvar="NETSYNC_STATE",
-    expose_value=False,
-    help="Where journals go; this version keeps none yet.",
+    help="Directory that remembers what must outlive a session.",
 )
 @click.option("--module", "modules", multiple=True, metavar="NAME=PATH[:ro|:wo]",
               help="Serve PATH as NAME to every certificate of this CA.")  # fmt: skip
 def serve(
-    config: Path | None, listen: tuple[str, ...], identity: Path | None, modules: tuple[str, ...]
+    config: Path | None,
+    listen: tuple[str, ...],
+    identity: Path | None,
+    state: Path | None,
+    modules: tuple[str, ...],
 ) -> None:
     """Serve modules to clients until SIGTERM; SIGHUP reads configuration and keys again."""
     logging.basicConfig(level=logging.INFO, format="netsync: %(message)s")
@@ -45,6 +48,7 @@ def serve(
             listen or found.listen,
             identity or found.identity,
             {**found.modules, **flagged},
+            state or found.state,
         )
 
     def announce(address: str) -> None:

@@ -1,4 +1,4 @@
-"""Values as users write them: sizes, rates and durations."""
+"""Values as users write them: sizes, rates, durations and limits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from typing import Any, Final
 
 import click
+
+from netsync.model import DeleteLimit
+from netsync.plan.guards import parse_limit
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", re.IGNORECASE)
@@ -63,3 +66,18 @@ class Duration(click.ParamType[float]):
         if seconds > DAY or (seconds <= 0 and not self._zero):
             self.fail("must be more than 0 and at most a day", param, ctx)
         return seconds
+
+
+class Limit(click.ParamType[DeleteLimit]):
+    """A number of entries, or a percentage of those there are."""
+
+    name = "limit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> DeleteLimit:
+        """Return the limit."""
+        try:
+            return value if isinstance(value, DeleteLimit) else parse_limit(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

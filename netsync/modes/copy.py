@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import trio
@@ -17,6 +18,8 @@ from netsync.modes.session import Connection, session
 from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.compare import Policy, policy_for
+from netsync.state.sources import RememberedSources
+from netsync.transfer.guarding import Guarding
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Observer, Unobserved
 from netsync.transfer.target import receive_tree
@@ -36,11 +39,12 @@ from netsync.wire.order import State
 
 @dataclass(frozen=True)
 class Run:
-    """One transfer as the user asked for it, and who watches it."""
+    """One transfer as the user asked for it, who watches it, and where its state is kept."""
 
     options: Options
     connection: Connection
     observer: Observer
+    state: Path
 
 
 async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
@@ -95,13 +99,15 @@ async def _send_quietly(
 
 async def _receive_locally(channel: Channel, target: bytes, run: Run) -> Report:
     with local_anchor() as anchor:
+        path = local_path(target)
 
         def open_root(single_file: bool) -> TargetRoot:
-            path = local_path(target)
             dry_run = run.options.dry_run
             return open_target(anchor, path, single_file=single_file, dry_run=dry_run)
 
-        return await receive_tree(channel, open_root, local_policy(run.options), run.observer)
+        policy = local_policy(run.options)
+        guarding = Guarding(memory=RememberedSources(run.state, path.rstrip(b"/") or b"/"))
+        return await receive_tree(channel, open_root, policy, run.observer, guarding)
 
 
 def local_policy(options: Options) -> Policy:

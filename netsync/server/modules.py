@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netsync.errors import RefusedError, root_error
+from netsync.model import DeleteLimit
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.tree.roots import Anchor
 
@@ -31,13 +32,15 @@ EVERYONE = "*"
 class Module:
     """A directory offered by name. ``allow`` maps certificate names to rights.
 
-    ``special`` lets clients create device nodes and set-user and set-group bits in it.
+    ``special`` lets clients create device nodes and set-user and set-group bits in it;
+    ``max_delete`` is the most that one push may delete, whatever the client allows.
     """
 
     name: str
     path: Path
     allow: Mapping[str, frozenset[Right]] = field(default_factory=dict)
     special: bool = False
+    max_delete: DeleteLimit | None = None
 
     def rights_of(self, identity: str) -> frozenset[Right]:
         """Return what ``identity`` may do here."""

@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -42,11 +43,12 @@ class Settings:
     identity: Identity
     context: ssl.SSLContext
     modules: Mapping[str, Module]
+    state: Path
 
     @classmethod
-    def of(cls, identity: Identity, modules: Mapping[str, Module]) -> Settings:
+    def of(cls, identity: Identity, modules: Mapping[str, Module], state: Path) -> Settings:
         """Return settings for this identity; the TLS context is made anew."""
-        return cls(identity, server_context(identity), modules)
+        return cls(identity, server_context(identity), modules, state)
 
 
 @dataclass(eq=False)
@@ -133,7 +135,7 @@ class Server:
 
     async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> bool:
         """Run the session; tell the client why if it ends early. Returns if it ended well."""
-        session = Session(channel, peer.name, settings.modules)
+        session = Session(channel, peer.name, settings.modules, settings.state)
         with trio.CancelScope() as scope:
             running = _Running(session, peer, scope)
             self._running.add(running)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -17,11 +18,13 @@ import trio
 from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import NetworkError, ProtocolError
 from netsync.model import Problem, Report
-from netsync.names import shown
+from netsync.names import is_inside, shown
 from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.state.sources import RememberedSources
+from netsync.transfer.guarding import Guarding
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
 from netsync.transfer.target import receive_tree
@@ -34,16 +37,20 @@ GREETING_SECONDS: Final = 10.0
 
 
 class Session:
-    """Serves one welcomed client over ``channel``; ``modules`` are those of its beginning."""
+    """Serves one welcomed client over ``channel``; ``modules`` are those of its beginning.
+
+    ``state`` is the directory that remembers what must outlive the session.
+    """
 
     def __init__(
-        self, channel: StreamChannel, identity: str, modules: Mapping[str, Module]
+        self, channel: StreamChannel, identity: str, modules: Mapping[str, Module], state: Path
     ) -> None:
         self.done: list[str] = []
         self.doing = ""
         self._channel = channel
         self._identity = identity
         self._modules = modules
+        self._state = state
         self._idle = trio.CancelScope()
         self._draining = False
 
@@ -102,6 +109,8 @@ class Session:
         options = request.options
         if not is_block_size(options.block_size or BLOCK_MIN):
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
+        if options.backup_dir and not is_inside(options.backup_dir):
+            raise ProtocolError("the backup directory is no path inside", op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
         policy = policy_for(options, capability(), special=module.special)
@@ -112,8 +121,14 @@ class Session:
                 dry_run = options.dry_run
                 return open_target(anchor, place.path, single_file=single_file, dry_run=dry_run)
 
-            report = await receive_tree(self._channel, open_root, policy, Unobserved())
+            guarding = Guarding(module.max_delete, self._memory(module, place.path))
+            report = await receive_tree(self._channel, open_root, policy, Unobserved(), guarding)
         self._note(f"push {place.module}", report)
+
+    def _memory(self, module: Module, path: bytes) -> RememberedSources:
+        """Return what is remembered of the sources of this client's ``path`` in a module."""
+        place = os.path.normpath(os.fsencode(module.path) + b"/" + path)
+        return RememberedSources(self._state, place, self._identity)
 
     async def _pull(self, request: m.Open) -> None:
         """Send trees out of modules."""
@@ -146,6 +161,7 @@ class Session:
             f"{what}: {files.considered} entries, {files.created} created, "
             f"{files.updated} updated, {files.deleted} deleted, {files.failed} failed, "
             f"{size.literal} bytes of data, {size.matched} matched"
+            + (f"; {report.held}" if report.held else "")
         )
 
 

@@ -126,6 +126,7 @@ class Comparer:
             raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
         if not directory.lost and not directory.left:
             self._presence.read(directory)
+        unlisted = len(directory.present)
         for entry in listing.entries:
             directory.admit(entry)
             number, self._next_number = self._next_number, self._next_number + 1
@@ -136,6 +137,8 @@ class Comparer:
                 self.tally.total += entry.size
             self._guarded_entry(directory, number, entry)
         if not directory.lost and not directory.left:
+            if not listing.partial:
+                self.dooming.listed += unlisted - len(directory.present)
             directory.present.difference_update(listing.protected)
         if listing.final:
             del self._open[listing.directory]
@@ -160,7 +163,7 @@ class Comparer:
     def _entry(self, directory: ListedDirectory, number: int, entry: Entry, path: bytes) -> None:
         there = self._presence.entry(directory, entry, self._attribution.scope)
         present = there.entry
-        if self._attribution.cannot_keep(entry):
+        if self._attribution.cannot_keep(entry) or path == self._options.backup_dir:
             self._leave(path, entry, number)
             return
         differs = self._presence.xattrs_differ(directory, there, self._attribution.xattrs(entry))
@@ -228,7 +231,7 @@ class Comparer:
         if present is not None and present.kind is Kind.DIRECTORY:
             in_the_way = self.dooming.clear(directory, entry.name)
             if in_the_way:
-                self.dooming.add(Doomed(path))
+                self.dooming.add(Doomed(path, for_link=True))
         if not self._options.dry_run:
             attributes = self._attribution.of(entry, present)
             group, replaces = entry.link, present is not None
@@ -236,7 +239,7 @@ class Comparer:
                 number, group, directory.path, entry, attributes, change, replaces, in_the_way
             )
             self.linker.share(share)
-        elif change is not None:
+        elif change is not None and not in_the_way:
             self.tally.change(change, path)
 
     def promoted(self, failed: set[int]) -> list[Wanted]:
@@ -264,7 +267,7 @@ class Comparer:
             if not self._options.dry_run:
                 fd = self._directories.fd(above.path)
                 if verdict is Verdict.REPLACE:
-                    os.unlink(entry.name, dir_fd=fd)
+                    self.dooming.backup.move(fd, path)
                 create_directory(fd, entry.name)
             self.tally.change(Change.CREATED, path, directory=True)
         elif verdict is Verdict.METADATA:
@@ -333,7 +336,8 @@ class Comparer:
             if wanted.in_the_way:
                 self.dooming.add(Doomed(wanted.path, for_file=True))
         if self._options.dry_run:
-            self.tally.change(change, wanted.path)
+            if not wanted.in_the_way:  # else it is counted when the guards have decided
+                self.tally.change(change, wanted.path)
             return
         wanted.attributes = self._of_new(directory, entry, wanted.present)
         smallest = min(entry.size, present.size) if updated and present else 0
@@ -353,6 +357,8 @@ class Comparer:
             present = None  # replaced by nothing: the way is clear
         if not self._options.dry_run:
             fd = self._directories.fd(directory.path)
+            if present is not None:
+                self.dooming.backup.keep(fd, path)
             refused = create_special(fd, entry, attributes, replace=present is not None)
             self.tally.refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
@@ -385,8 +391,6 @@ class Comparer:
         """A directory is listed whole: note what is left over, and what it becomes."""
         if directory.lost or directory.left:
             return
-        if self._options.delete and not partial:
-            for name in sorted(directory.present):
-                self.dooming.leftover(directory, name)
+        self.dooming.end(directory, partial=partial)
         if directory.touched and not self._options.dry_run:
             self.endings.append(Ending(directory.path, directory.wanted))

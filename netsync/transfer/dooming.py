@@ -1,41 +1,74 @@
-"""What must go at the target, noted while it is compared and acted on at the end."""
+"""What must go at the target: noted while it is compared, counted for the guards, removed last.
+
+A name that the source did not list is doomed with all below it, unless a rule that excluded it
+protects it; so is a directory that is not empty and in the way of something else. Nothing of that
+is removed before the guards have decided about all of it. Counting walks what is doomed, so it is
+done only where there is a limit, and no further than past that.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from netsync.errors import reason
-from netsync.model import Kind, Options, Problem
+from netsync.model import Change, Kind, Options, Problem
 from netsync.names import join
 from netsync.plan.filters import Filter
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed
+from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
+from netsync.tree.remove import Keeper, remove
 from netsync.tree.scan import entry_at, names_in
+from netsync.tree.stage import sweep
 
 
 class Dooming:
-    """Notes what is deleted at the end. ``directories`` stays the caller's."""
+    """Notes what is deleted at the end. ``directories`` stays the caller's.
+
+    ``listed`` counts the target's entries in scope that stay, since the source listed them too.
+    ``emptied`` is the topmost directory for which the source listed nothing at all, if entries
+    of the target would go with it. ``backup`` takes what gives way while comparing.
+    """
 
     def __init__(self, directories: Directories, options: Options, tally: Tally) -> None:
         self.doomed = Spool(Doomed)
+        self.listed = 0
+        self.emptied: bytes | None = None
         self._directories = directories
         self._options = options
         self._tally = tally
         self._filter = Filter(options.rules)
+        self.backup = Backup(directories.root, options)
+        self._root_in_scope = True
 
     def close(self) -> None:
         """Drop what was noted."""
         self.doomed.close()
+        self.backup.close()
 
     def add(self, doomed: Doomed) -> None:
         """Note what gives way to an entry of another kind."""
         self.doomed.append(doomed)
 
-    def leftover(self, directory: ListedDirectory, name: bytes) -> None:
+    def end(self, directory: ListedDirectory, *, partial: bool) -> None:
+        """Note what is left over in a directory that was listed to its end."""
+        if partial or not self._options.delete:
+            if not directory.path:
+                self._root_in_scope = False  # the directories in it are the topmost ones
+            return
+        before = len(self.doomed)
+        for name in sorted(directory.present):
+            self._leftover(directory, name)
+        top = not directory.path or (b"/" not in directory.path and not self._root_in_scope)
+        if top and not directory.last and len(self.doomed) > before:
+            self.emptied = directory.path
+
+    def _leftover(self, directory: ListedDirectory, name: bytes) -> None:
         """Note a name the source does not have, unless a rule that excluded it protects it."""
         path = join(directory.path, name)
         try:
@@ -51,6 +84,8 @@ class Dooming:
 
     def protects(self, path: bytes, is_directory: bool) -> bool:
         """Tell whether what is at ``path`` on the target must not be deleted."""
+        if path == self._options.backup_dir:
+            return True
         if self._options.delete_excluded:
             return False
         return self._filter.excludes(path, directory=is_directory)
@@ -60,14 +95,39 @@ class Dooming:
 
         A directory with something in it goes only with ``--delete``, and after the guards.
         """
-        fd = self._directories.fd(directory.path)
         path = join(directory.path, name)
-        names, _ = names_in(self._directories.fd(path))
+        inside = self._directories.fd(path)
+        names, reserved = names_in(inside)
         if names:
             if not self._options.delete:
                 raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
             return True
         if not self._options.dry_run:
+            sweep(inside, reserved)
             self._directories.forget(path)
+            fd = self._directories.fd(directory.path)
+            self.backup.directory(entry_at(fd, name), path)
             os.rmdir(name, dir_fd=fd)
         return False
+
+    def count(self, here: Directories, due: Iterable[Doomed], most: int) -> int:
+        """Return how many entries would go with ``due``, or the first number past ``most``."""
+        found = 0
+        for doomed in due:
+            for removed in remove(here, doomed.path, self.protects, dry_run=True):
+                found += removed.error is None
+                if found > most:
+                    return found
+        return found
+
+    def remove(self, here: Directories, path: bytes, keeper: Keeper, tally: Tally) -> bool:
+        """Remove ``path`` and all below it that is not protected; tell whether it is gone."""
+        gone = False
+        dry_run = self._options.dry_run
+        for removed in remove(here, path, self.protects, keeper=keeper, dry_run=dry_run):
+            if removed.error is None:
+                tally.change(Change.DELETED, removed.path, directory=removed.directory)
+                gone = gone or removed.path == path
+            else:
+                tally.problem(Problem(removed.path, "delete", reason(removed.error)))
+        return gone

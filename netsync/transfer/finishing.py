@@ -1,57 +1,84 @@
 """The end of a transfer: deletes, the metadata of directories, the flush, the report.
 
 Nothing is deleted unless the source listed every directory whole and nothing went wrong while it
-read them: a tree that could not be read looks exactly like a tree with files missing. Directory
-times come after the last change inside; the flush comes after those.
+read them: a tree that could not be read looks exactly like a tree with files missing. Nor is
+anything, if a guard holds it. Deletes come last, unless they were asked for before the data.
+Directory times come after the last change inside; the flush comes after those.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from netsync.delta import kernel
 from netsync.errors import is_fatal, reason, root_error
 from netsync.model import Change, Kind, Options, Problem, Report
 from netsync.transfer.comparing import Comparer
+from netsync.transfer.guarding import Guards
 from netsync.transfer.landing import Lander
 from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_files
 from netsync.transfer.wanted import Doomed, Ending, Restated
+from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
 from netsync.tree.place import create_special, set_on_descriptor
 from netsync.tree.read import open_regular
-from netsync.tree.remove import remove
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
+IN_THE_WAY: str = "a directory is in the way and was kept"
 
 
 class Finisher:
-    """Brings a transfer to its end. Runs in a worker thread after all files have landed."""
+    """Brings a transfer to its end. Runs in a worker thread after all files have landed.
 
-    def __init__(self, root: int, options: Options, comparer: Comparer, lander: Lander) -> None:
+    ``cleared`` are the paths at which a directory made way for a file.
+    """
+
+    def __init__(
+        self, root: int, options: Options, comparer: Comparer, lander: Lander, guards: Guards
+    ) -> None:
         self.tally = Tally(itemize=options.itemize)
+        self.cleared: set[bytes] = set()
         self._root = root
         self._device = os.fstat(root).st_dev
         self._options = options
         self._comparer = comparer
         self._lander = lander
+        self._guards = guards
         self._directories = Directories(root)
+        self._backup = Backup(root, options)
 
     def close(self) -> None:
         """Let go of descriptors."""
         self._directories.close()
+        self._backup.close()
 
-    def finish(self, *, complete: bool) -> None:
-        """Delete what must go, settle the directories, make it durable. Raises ``RootError``."""
+    def delete(self, *, complete: bool) -> None:
+        """Delete what must go if the source was read whole and no guard holds it.
+
+        Called once: before the data, when files that need the way cleared have not arrived yet,
+        or behind it. Raises ``RootError``.
+        """
         complete = complete and not self._lander.source_failed
         try:
-            if complete:
-                self._delete_doomed()
-            elif len(self._comparer.dooming.doomed):
+            self._guards.decide(self._comparer.dooming, self._directories, self._due())
+            if complete and not self._guards.held:
+                for doomed in self._due():
+                    self._delete(doomed)
+                return
+            if not complete and len(self._comparer.dooming.doomed):
                 self.tally.notice(INCOMPLETE)
-            self._lander.publish_swaps(deleted=complete)
+            for doomed in self._comparer.dooming.doomed:
+                self._fail_replacement(doomed)
+        except OSError as error:
+            raise root_error(error, op="finish", where=b".") from error
+
+    def finish(self) -> None:
+        """Settle the directories, make it durable, remember the source. Raises ``RootError``."""
+        try:
+            self._lander.publish_swaps(self.cleared, IN_THE_WAY)
             self._comparer.linker.finish()
             for ending in self._comparer.endings:
                 self._settle_directory(ending)
@@ -59,23 +86,35 @@ class Finisher:
                 self._make_durable()
         except OSError as error:
             raise root_error(error, op="finish", where=b".") from error
+        self._guards.remember(listed=self._comparer.tally.considered > 0)
+        for words in self._guards.notices:
+            self.tally.notice(words)
 
-    def _delete_doomed(self) -> None:
+    def _due(self) -> Iterator[Doomed]:
+        """Yield what is to go: a directory in the way of a file only if that has arrived."""
         arrived = {wanted.path for wanted, _ in self._lander.swaps}
+        at_once = self._options.dry_run or self._options.delete_before
         for doomed in self._comparer.dooming.doomed:
-            if not doomed.for_file or self._options.dry_run or doomed.path in arrived:
-                self._delete(doomed)
+            if not doomed.for_file or at_once or doomed.path in arrived:
+                yield doomed
 
     def _delete(self, doomed: Doomed) -> None:
-        protects = self._comparer.dooming.protects
-        dry_run = self._options.dry_run
-        for removed in remove(self._directories, doomed.path, protects, dry_run=dry_run):
-            if removed.error is None:
-                self.tally.change(Change.DELETED, removed.path, directory=removed.directory)
-            else:
-                self.tally.problem(Problem(removed.path, "delete", reason(removed.error)))
-        if doomed.special is not None:
+        dooming = self._comparer.dooming
+        gone = dooming.remove(self._directories, doomed.path, self._backup, self.tally)
+        if not gone:
+            self._fail_replacement(doomed)
+        elif doomed.special is not None:
             self._replace(doomed)
+        elif (doomed.for_file or doomed.for_link) and self._options.dry_run:
+            self.tally.change(Change.CREATED, doomed.path)
+        elif doomed.for_file or doomed.for_link:
+            self.cleared.add(doomed.path)
+
+    def _fail_replacement(self, doomed: Doomed) -> None:
+        """Count what cannot take a directory's place; a real run counts files when they come."""
+        dry_run = self._options.dry_run
+        if doomed.special is not None or (dry_run and (doomed.for_file or doomed.for_link)):
+            self.tally.fail(doomed.path, "replace", IN_THE_WAY)
 
     def _replace(self, doomed: Doomed) -> None:
         """Create the link or device that a directory was in the way of."""
@@ -107,7 +146,7 @@ class Finisher:
         One by one if they are few and can be opened; else each file system that holds one.
         """
         endings, restated = self._comparer.endings, self._comparer.restated
-        few = len(endings) + len(restated) <= EACH_MAX
+        few = len(endings) + len(restated) <= EACH_MAX and not self._options.backup_dir
         if few and all(each.kind is Kind.FILE for each in restated):
             with contextlib.suppress(PermissionError):  # its new mode shuts us out
                 for ending in endings:
@@ -119,6 +158,8 @@ class Finisher:
             return
         sync_file_system(self._root)
         seen = {self._device}
+        if self._options.backup_dir:
+            self._flush_file_system(self._options.backup_dir, seen)
         for path in (*(ending.path for ending in endings), *map(_parent, restated)):
             self._flush_file_system(path, seen)
 
@@ -149,7 +190,7 @@ def _parent(restated: Restated) -> bytes:
     return restated.path.rpartition(b"/")[0]
 
 
-def report(options: Options, tallies: Iterable[Tally]) -> Report:
+def report(options: Options, tallies: Iterable[Tally], held: str) -> Report:
     """Return the report of a finished transfer."""
     tallies = list(tallies)
     problems, omitted = kept_problems(tallies)
@@ -158,6 +199,7 @@ def report(options: Options, tallies: Iterable[Tally]) -> Report:
         bytes=total_bytes(tallies),
         durable=options.fsync and not options.dry_run,
         dry_run=options.dry_run,
+        held=held,
         kernel=kernel.NAME,
         problems=problems,
         problems_omitted=omitted,

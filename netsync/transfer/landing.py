@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Container
 from typing import Final
 
-import msgspec
-from blake3 import blake3
-from xxhash import xxh3_128, xxh3_128_digest
+from xxhash import xxh3_128_digest
 
 from netsync.delta.ops import unpack
 from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
+from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
+from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.durable import flush
 from netsync.tree.output import Output
-from netsync.tree.place import Attributes, set_on_descriptor
+from netsync.tree.place import at_time, set_on_descriptor
 from netsync.tree.read import open_regular, read_fully
 from netsync.wire.messages import FileEnd, FileHead, Files, Piece, Unsent
 
@@ -38,25 +39,6 @@ BATCH_BYTES: Final = 256 * 1024 * 1024
 """Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
 COPY_BYTES: Final = 1024 * 1024
 FILE_MAX: Final = 2**63 - 1
-
-
-class _Incoming:
-    """A large file while its pieces arrive."""
-
-    def __init__(self, wanted: Wanted, output: Output, basis: int, basis_size: int) -> None:
-        self.wanted = wanted
-        self.output = output
-        self.basis = basis
-        self.basis_size = basis_size
-        self.position = 0
-        self.literal = 0
-        self.matched = 0
-        self.hasher = xxh3_128() if basis < 0 else blake3()
-
-    def close_basis(self) -> None:
-        if self.basis >= 0:
-            os.close(self.basis)
-            self.basis = -1
 
 
 class Lander:
@@ -81,10 +63,11 @@ class Lander:
         self._outstanding = outstanding
         self._options = options
         self._directories = Directories(root)
+        self._backup = Backup(root, options)
         self._batch: list[tuple[Wanted, Output]] = []
         self._batch_bytes = 0
         self._tight = False
-        self._incoming: _Incoming | None = None
+        self._incoming: Incoming | None = None
         self._ignored: set[int] = set()
 
     def close(self) -> None:
@@ -95,6 +78,7 @@ class Lander:
             self._discard(wanted, output)
         self._batch, self.swaps = [], []
         self._directories.close()
+        self._backup.close()
 
     @property
     def batched(self) -> int:
@@ -134,10 +118,10 @@ class Lander:
 
     def _stage_small(self, wanted: Wanted, head: FileHead, data: memoryview) -> None:
         output = Output.complete(
-            self._directories.fd(wanted.directory),
+            self._place(wanted),
             wanted.name,
             data,
-            _as_sent(wanted.attributes, head.mtime_ns),
+            at_time(wanted.attributes, head.mtime_ns),
             inplace=self._inplace(wanted),
         )
         self._arrived(wanted, output, head.size)
@@ -146,8 +130,7 @@ class Lander:
     def _complete(self, wanted: Wanted, output: Output, size: int, mtime_ns: int) -> None:
         """Set the metadata of a written file and put it into the batch."""
         output.truncate(size)
-        attributes = _as_sent(wanted.attributes, mtime_ns)
-        output.refused = set_on_descriptor(output.fd, attributes)
+        output.refused = set_on_descriptor(output.fd, at_time(wanted.attributes, mtime_ns))
         self._arrived(wanted, output, size)
 
     def _arrived(self, wanted: Wanted, output: Output, size: int) -> None:
@@ -159,6 +142,13 @@ class Lander:
 
     def _inplace(self, wanted: Wanted) -> bool:
         return self._options.inplace and wanted.present is not None
+
+    def _place(self, wanted: Wanted) -> int:
+        """Return the directory to write in; what is overwritten in place is backed up."""
+        fd = self._directories.fd(wanted.directory)
+        if self._inplace(wanted):
+            self._backup.copy_once(fd, wanted.path)
+        return fd
 
     def _expect(self, number: int) -> Wanted:
         wanted = self._outstanding.get(number)
@@ -188,7 +178,7 @@ class Lander:
         except OSError as error:
             self._give_up(incoming, error)
 
-    def _current(self, number: int) -> _Incoming | None:
+    def _current(self, number: int) -> Incoming | None:
         """Return the file under way, opened with its first piece; None if it cannot be."""
         if self._incoming is not None:
             if self._incoming.wanted.number != number:
@@ -202,8 +192,8 @@ class Lander:
             self._fail(wanted, error)
         return self._incoming
 
-    def _open(self, wanted: Wanted) -> _Incoming:
-        fd = self._directories.fd(wanted.directory)
+    def _open(self, wanted: Wanted) -> Incoming:
+        fd = self._place(wanted)
         basis, basis_size = -1, 0
         if wanted.basis_size:
             basis, basis_size = open_regular(fd, wanted.name), wanted.basis_size
@@ -213,9 +203,9 @@ class Lander:
             if basis >= 0:
                 os.close(basis)
             raise
-        return _Incoming(wanted, output, basis, basis_size)
+        return Incoming(wanted, output, basis, basis_size)
 
-    def _apply(self, incoming: _Incoming, ops: list[tuple[int, int]], tail: memoryview) -> None:
+    def _apply(self, incoming: Incoming, ops: list[tuple[int, int]], tail: memoryview) -> None:
         taken = 0
         for offset, length in ops:
             if offset >= 0:
@@ -229,7 +219,7 @@ class Lander:
             incoming.position += length
             incoming.literal += length
 
-    def _copy(self, incoming: _Incoming, offset: int, length: int) -> None:
+    def _copy(self, incoming: Incoming, offset: int, length: int) -> None:
         """Copy matched bytes from the basis; what is in place already is only hashed."""
         there = incoming.output.inplace and offset == incoming.position
         for start in range(0, length, COPY_BYTES):
@@ -289,7 +279,7 @@ class Lander:
         self._drop(incoming)
         return incoming.wanted
 
-    def _drop(self, incoming: _Incoming) -> None:
+    def _drop(self, incoming: Incoming) -> None:
         """Forget the file under way and what arrived of it."""
         self._incoming = None
         incoming.close_basis()
@@ -321,6 +311,7 @@ class Lander:
             return
         try:
             fd = self._directories.fd(wanted.directory)
+            self._backup.keep(fd, wanted.path)
             output.publish(fd, wanted.name, replace=wanted.present is not None)
         except OSError as error:
             self._discard(wanted, output)
@@ -329,13 +320,13 @@ class Lander:
         self.tally.change(wanted.change, wanted.path)
         self._settle(wanted)
 
-    def publish_swaps(self, *, deleted: bool) -> None:
-        """Publish the files that non-empty directories were in the way of, if they are gone."""
+    def publish_swaps(self, cleared: Container[bytes], otherwise: str) -> None:
+        """Publish the files whose paths are ``cleared`` of directories; else say why not."""
         swaps, self.swaps = self.swaps, []
         for wanted, output in swaps:
-            if not deleted:
+            if wanted.path not in cleared:
                 self._discard(wanted, output)
-                self.tally.fail(wanted.path, "replace", "a directory is in the way and was kept")
+                self.tally.fail(wanted.path, "replace", otherwise)
                 continue
             try:
                 fd = self._directories.fd(wanted.directory)
@@ -359,7 +350,7 @@ class Lander:
         wanted.basis_size = 0
         self.again.append(wanted)
 
-    def _give_up(self, incoming: _Incoming, error: OSError) -> None:
+    def _give_up(self, incoming: Incoming, error: OSError) -> None:
         self._drop(incoming)
         self._ignored.add(incoming.wanted.number)
         self._fail(incoming.wanted, error)
@@ -391,10 +382,3 @@ class Lander:
             output.discard(self._directories.fd(wanted.directory))
         except OSError:
             output.close()  # its directory is gone, and a temporary's name with it
-
-
-def _as_sent(attributes: Attributes, mtime_ns: int) -> Attributes:
-    """Return what to set when the file's time is not the listed one any more."""
-    if attributes.mtime_ns in (None, mtime_ns):
-        return attributes
-    return msgspec.structs.replace(attributes, mtime_ns=mtime_ns)

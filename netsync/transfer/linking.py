@@ -32,6 +32,7 @@ from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Restated
 from netsync.tree.apart import copy_apart, link_over
+from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.place import Attributes, create_special, set_on_name
@@ -104,6 +105,7 @@ class Linker:
         self._groups = Groups()
         self._shares = Spool(Share)
         self._restatements = Spool(Restatement)
+        self._backup = Backup(root, options)
         self._carriers = Directories(root)
         self._directories = Directories(root)
         self._promoted: set[int] = set()
@@ -111,7 +113,8 @@ class Linker:
     def close(self) -> None:
         """Let go of tables, spools and descriptors."""
         for owner in (
-            self._groups, self._shares, self._restatements, self._carriers, self._directories
+            self._groups, self._shares, self._restatements, self._carriers, self._directories,
+            self._backup,
         ):  # fmt: skip
             owner.close()
 
@@ -232,6 +235,7 @@ class Linker:
         return share.change
 
     def _link_to(self, carrier: tuple[int, bytes], fd: int, share: Share) -> None:
+        self._backup.keep(fd, share.path)
         try:
             link_over(*carrier, fd, share.entry.name)
         except OSError as error:

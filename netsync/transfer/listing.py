@@ -236,6 +236,8 @@ class Lister:
         return msgspec.structs.replace(entry, link=link)
 
     def _excluded(self, node: Node, name: bytes, kind: Kind) -> bool:
+        if self._options.backup_dir and node.path_of(name) == self._options.backup_dir:
+            return True
         if not self._options.rules:
             return False
         return self._filter.excludes(node.path_of(name), directory=kind is Kind.DIRECTORY)

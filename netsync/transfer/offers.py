@@ -64,9 +64,11 @@ class Kept(Struct, frozen=True, array_like=True):
 def is_deferrable(entry: Entry, options: Options) -> bool:
     """Tell whether a target may want this file only when it knows the whole listing.
 
-    A name of several of one inode is wanted if the name that carries the data fails.
+    A name of several of one inode is wanted if the name that carries the data fails. With
+    ``--delete-before`` all data is wanted behind the deletes.
     """
-    return bool(entry.link) and entry.kind is Kind.FILE
+    deferred = options.delete_before and not options.dry_run
+    return entry.kind is Kind.FILE and (deferred or bool(entry.link))
 
 
 class Offers:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import trio
 
 from netsync.delta.signature import Signature, entries_size
@@ -32,6 +33,7 @@ from netsync.transfer.reading import (
     next_frame,
 )
 from netsync.transfer.tally import Observer
+from netsync.tree.origin import origin_of
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at
 from netsync.wire import messages as m
@@ -113,12 +115,15 @@ class Source:
 
     def _offer(self) -> m.Offer:
         """Describe the roots: a lone regular file, or a directory's own metadata."""
+        single = False
         try:
             if len(self._roots) == 1 and self._roots[0].name:
-                entry = entry_at(self._roots[0].fd, self._roots[0].name)
-                return self._describer.offer(None, single_file=entry.kind is Kind.FILE)
+                single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
             contents = [root for root in self._roots if not root.name]
-            return self._describer.offer(contents[0].fd if contents else None, single_file=False)
+            own = contents[0].fd if contents else None
+            offer = self._describer.offer(own, single_file=single)
+            origins = [origin for root in self._roots if (origin := origin_of(root)) is not None]
+            return msgspec.structs.replace(offer, origins=origins[: m.ORIGINS_MAX])
         except OSError as error:
             raise root_error(error, op="read source", where=self._roots[0].listed) from error
 

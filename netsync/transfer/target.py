@@ -22,12 +22,15 @@ from netsync.model import Item, Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
 from netsync.transfer.comparing import Compared, Comparer
-from netsync.transfer.finishing import Finisher, report
+from netsync.transfer.deferring import Deferral
+from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
+from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
 from netsync.transfer.landing import Lander
 from netsync.transfer.reading import next_frame
 from netsync.transfer.signing import signature_frames
 from netsync.transfer.tally import Observer, Tally
 from netsync.transfer.wanted import Wanted
+from netsync.tree.backup import check_backup_directory
 from netsync.tree.directories import Directories
 from netsync.tree.roots import TargetRoot
 from netsync.wire import messages as m
@@ -54,7 +57,12 @@ class Target:
     """One transfer's target below ``root``, which stays the caller's."""
 
     def __init__(
-        self, channel: Channel, root: TargetRoot, policy: Policy, observer: Observer
+        self,
+        channel: Channel,
+        root: TargetRoot,
+        policy: Policy,
+        observer: Observer,
+        guards: Guards,
     ) -> None:
         options = policy.options
         self._channel = channel
@@ -65,7 +73,9 @@ class Target:
         self._progress = trio.Condition()
         self._comparer = Comparer(root.fd, policy, Tally(options.itemize), root_exists=root.exists)
         self._lander = Lander(root.fd, options, self._outstanding, Tally(options.itemize))
-        self._finisher = Finisher(root.fd, options, self._comparer, self._lander)
+        self._guards = guards
+        self._finisher = Finisher(root.fd, options, self._comparer, self._lander, guards)
+        self._deferral = Deferral()
         self._signing = Directories(root.fd)
         self._listings: deque[m.List | None] = deque()
         self._credit = CREDIT
@@ -78,7 +88,9 @@ class Target:
 
     def close(self) -> None:
         """Drop what is staged and let go of descriptors."""
-        for owner in (self._lander, self._comparer, self._finisher, self._signing):
+        for owner in (
+            self._lander, self._comparer, self._finisher, self._signing, self._deferral
+        ):  # fmt: skip
             owner.close()
 
     @property
@@ -87,7 +99,7 @@ class Target:
 
     async def run(self, offer: m.Offer) -> Report:
         """Receive the tree that ``offer`` opened; return the report that was committed."""
-        await trio.to_thread.run_sync(self._comparer.begin, offer)
+        await trio.to_thread.run_sync(self._begin, offer)
         await self._channel.send(m.Start(CREDIT, self._root.file_name))
         data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
         async with trio.open_nursery() as nursery:
@@ -98,13 +110,23 @@ class Target:
         await trio.to_thread.run_sync(self._finish)
         for tally in self._tallies:
             await self._tell([], tally)
-        final = report(self._options, self._tallies)
+        final = report(self._options, self._tallies, self._guards.held)
         await self._channel.send(m.Committed(final))
         self._channel.order.finish()
         return final
 
+    def _begin(self, offer: m.Offer) -> None:
+        if self._options.backup_dir:
+            check_backup_directory(self._root.fd, self._options.backup_dir)
+        self._comparer.begin(offer)
+
+    def _delete(self) -> None:
+        self._finisher.delete(complete=self._complete)
+
     def _finish(self) -> None:
-        self._finisher.finish(complete=self._complete)
+        if not self._options.delete_before:
+            self._delete()
+        self._finisher.finish()
 
     async def _receive(self, data: trio.MemorySendChannel[Received]) -> None:
         """Sort what the source sends until its ``End``."""
@@ -147,11 +169,13 @@ class Target:
             listing = self._listings.popleft()
             if listing is None:
                 break
-            compared = await trio.to_thread.run_sync(self._comparer.compare, listing)
+            compared = await trio.to_thread.run_sync(self._compare_one, listing)
             await self._want(compared, listing.cost)
         if not self._comparer.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
         self._observe(complete=True)
+        if self._options.delete_before:
+            await self._delete_before()
         while True:
             async with self._progress:
                 while self._untold:
@@ -164,6 +188,33 @@ class Target:
         self._all_wanted = True
         await self._notify()
         await self._channel.send(m.WantsEnd())
+
+    def _compare_one(self, listing: m.List) -> Compared:
+        """Compare one message; with ``--delete-before`` its wants wait."""
+        compared = self._comparer.compare(listing)
+        if not self._options.delete_before:
+            return compared
+        for wanted in compared.whole:
+            self._deferral.put(wanted, delta=False)
+        for wanted in compared.deltas:
+            self._deferral.put(wanted, delta=True)
+        return Compared([], [], compared.decided)
+
+    async def _delete_before(self) -> None:
+        """Delete before any data is asked for, then ask for what waited."""
+        await trio.to_thread.run_sync(self._delete)
+        await self._tell([], self._finisher.tally)
+        parts = self._deferral.parts(self._finisher.cleared)
+        while (part := await trio.to_thread.run_sync(next, parts, None)) is not None:
+            for wanted in part.blocked:
+                self._comparer.tally.fail(wanted.path, "replace", IN_THE_WAY)
+                self._comparer.tally.settled += wanted.entry.size
+                self._lander.failed_groups.update({wanted.entry.link} - {0})
+            async with self._progress:
+                while len(self._outstanding) >= WANTED_FILES:
+                    await self._progress.wait()
+            await self._ask(part.whole, part.deltas, self._comparer.decided)
+            await self._notify()
 
     async def _want(self, compared: Compared, entries: int) -> None:
         """Ask for what the comparison found, return its credit, tell what it changed."""
@@ -282,19 +333,25 @@ def _item_cost(item: Item) -> int:
 
 
 async def receive_tree(
-    channel: Channel, open_root: OpenRoot, policy: Policy, observer: Observer
+    channel: Channel,
+    open_root: OpenRoot,
+    policy: Policy,
+    observer: Observer,
+    guarding: Guarding = UNGUARDED,
 ) -> Report:
     """Be the target of one transfer and return the report that was committed.
 
     ``open_root`` opens the destination once it is known whether a single file comes; the
-    descriptor it returns is closed here. Raises ``NetsyncError`` when the session ends early.
+    descriptor it returns is closed here. ``guarding`` is what holds deletes back beside the
+    options. Raises ``NetsyncError`` when the session ends early.
     """
     channel.order.begin(State.SOURCE_OFFERS)
     offer = (await channel.receive()).message
     assert isinstance(offer, m.Offer)
     root = await trio.to_thread.run_sync(open_root, offer.single_file)
     try:
-        target = Target(channel, root, policy, observer)
+        guards = Guards(guarding, policy.options, offer.origins)
+        target = Target(channel, root, policy, observer, guards)
         try:
             return await target.run(offer)
         finally:

@@ -52,13 +52,15 @@ class Doomed(Struct, frozen=True, array_like=True):
     """A path that is not at the source and is deleted at the end.
 
     ``special`` replaces it afterwards: a link or device that a directory was in the way of.
-    ``for_file`` says that a file will: the directory goes only if that file has arrived.
+    ``for_file`` says that a file will: the directory goes only if that file has arrived;
+    ``for_link`` that another name of a file will.
     """
 
     path: bytes
     special: Entry | None = None
     for_file: bool = False
     attributes: Attributes | None = None
+    for_link: bool = False
 
 
 class Ending(Struct, frozen=True, array_like=True):

@@ -11,7 +11,7 @@ from netsync.plan.xattrs import WantedXattrs, scope_for
 from netsync.tree.place import Attributes, Refusals, set_on_descriptor
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.stage import Staged, temporary_name
-from netsync.tree.xattrs import read_set
+from netsync.tree.xattrs import Where, read_set
 
 _COPY_BYTES: Final = 1024 * 1024
 
@@ -74,12 +74,12 @@ def _fill(basis: int, fd: int, wanted: Attributes) -> Refusals:
         status.st_uid if wanted.uid is None else wanted.uid,
         status.st_gid if wanted.gid is None else wanted.gid,
         status.st_mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
-        _xattrs(basis, wanted.xattrs),
+        xattrs_of(basis, wanted.xattrs),
     )
     return set_on_descriptor(fd, kept)
 
 
-def _xattrs(basis: int, wanted: WantedXattrs | None) -> WantedXattrs:
+def xattrs_of(basis: Where, wanted: WantedXattrs | None = None) -> WantedXattrs:
     """Return what a copy of ``basis`` gets: what is wanted, and what that says nothing of."""
     everything = scope_for(Keep(), privileged=os.geteuid() == 0)
     items = read_set(basis, everything)

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from netsync.model import Entry, Kind
@@ -41,6 +42,13 @@ class Attributes(Struct, frozen=True, gc=False):
 
 Refusals = tuple[Refusal, ...]
 """What could not be set, of what is no reason to lose the rest: the owner, attributes."""
+
+
+def at_time(wanted: Attributes, mtime_ns: int) -> Attributes:
+    """Return what to set when the file's time is ``mtime_ns`` and no more the listed one."""
+    if wanted.mtime_ns in (None, mtime_ns):
+        return wanted
+    return msgspec.structs.replace(wanted, mtime_ns=mtime_ns)
 
 
 def set_on_descriptor(fd: int, wanted: Attributes) -> Refusals:

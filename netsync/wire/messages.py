@@ -20,6 +20,7 @@ from netsync.model import (
     Entry,
     Item,
     Options,
+    Origin,
     Path,
     Problem,
     Report,
@@ -35,6 +36,8 @@ TEXT_PER_CREDIT: int = 64
 """Bytes of names, link texts and paths that cost as much credit as an entry."""
 FILES_MAX: int = 256
 """Small files in one frame: they share a thread hop, and cost the target a descriptor each."""
+ORIGINS_MAX: int = 128
+"""Origins in an ``Offer``, at most 300 bytes each."""
 UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
 
@@ -173,6 +176,7 @@ class Offer(Message, frozen=True):
 
     ``namespaces`` are those of extended attributes that the source sees: what it does not list of
     them it does not have. ``xattrs`` are the root's, with the ``users`` and ``groups`` of both.
+    ``origins`` tell which directories the source is really made of, as far as they fit.
     """
 
     type = 32
@@ -183,6 +187,7 @@ class Offer(Message, frozen=True):
     xattrs: XattrSet = ()
     users: Annotated[list[Name], Meta(max_length=16384)] = []
     groups: Annotated[list[Name], Meta(max_length=16384)] = []
+    origins: Annotated[list[Origin], Meta(max_length=ORIGINS_MAX)] = []
 
 
 class Listing(Struct, frozen=True, array_like=True):

@@ -34,6 +34,8 @@ OPTIONS = model.Options(
     checksum=True,
     modify_window=10**9,
     delete=True,
+    max_delete=model.DeleteLimit(30, percent=True),
+    backup_dir=b"old/\xff",
     block_size=4096,
     compress=3,
     rate=1 << 20,
@@ -66,6 +68,10 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "opened": (m.Opened(), b""),
     "offer, single file": (m.Offer(True), b""),
     "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
+    "offer, origins": (
+        m.Offer(False, origins=[model.Origin(b"d\xff", 2**63 - 1, 5, bytes(range(16)))]),
+        b"",
+    ),
     "list": (
         m.List(
             [

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,10 +80,11 @@ def _text(file: Path) -> str:
     return os.fsdecode(file.read_bytes())
 
 
-def _environment(identity: Path | None) -> dict[str, str]:
+def _environment(identity: Path | None, state: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "NETSYNC_IDENTITY"}
     named = {} if identity is None else {"NETSYNC_IDENTITY": str(identity)}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **named}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "NETSYNC_STATE": str(state)}
+    return {**kept, **own, **named}
 
 
 @dataclass
@@ -145,14 +146,19 @@ class Process:
         self.directory.cleanup()
 
 
-def _start(
-    arguments: tuple[Argument, ...], environment: Mapping[str, str], user: int | None = None
-) -> Process:
+def _start(arguments: tuple[Argument, ...], identity: Path, user: int | None = None) -> Process:
     directory = tempfile.TemporaryDirectory(prefix="netsync-test-")
     base = Path(directory.name)
+    environment = _environment(identity, base / "state")
+    if user is not None:
+        base.chmod(0o711)
+        (base / "state").mkdir()
+        os.chown(base / "state", user, user)
+    if "--config" in arguments:
+        del environment["NETSYNC_STATE"]  # the file says where
     with (base / "stdout").open("wb") as out, (base / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            _command(arguments), cwd=base, env=dict(environment), stdin=subprocess.DEVNULL,
+            _command(arguments), cwd=base, env=environment, stdin=subprocess.DEVNULL,
             stdout=out, stderr=err, user=user, group=user,
             extra_groups=None if user is None else [],
         )  # fmt: skip
@@ -163,7 +169,7 @@ def _start(
 def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Process]:
     """Run a client command beside the test, which may interfere with it."""
     who = identity or certificates().client.directory
-    client = _start(arguments, _environment(who))
+    client = _start(arguments, who)
     try:
         yield client
     finally:
@@ -195,9 +201,11 @@ def netsync(
     seconds: float = WAIT_SECONDS,
     umask: int = 0o022,
     cwd: Path | None = None,
+    state: Path | None = None,
 ) -> Result:
     """Run one command to its end, as the usual client unless told who else (or nobody).
 
+    It remembers nothing of the runs before it, unless ``state`` says where.
     Forked from a warm interpreter: a fourth of the time of a cold start, of which the suite
     has hundreds. ``running`` starts the real thing.
     """
@@ -205,7 +213,14 @@ def netsync(
     words = [os.fsdecode(argument) for argument in arguments]
     with tempfile.TemporaryDirectory(prefix="netsync-test-") as base:
         process = _FORKS.Process(
-            target=_child, args=(words, base, _environment(who), str(cwd or base), umask)
+            target=_child,
+            args=(
+                words,
+                base,
+                _environment(who, state or Path(base, "state")),
+                str(cwd or base),
+                umask,
+            ),
         )
         process.start()
         process.join(seconds)
@@ -270,7 +285,7 @@ def serving(
     words: tuple[Argument, ...] = ("serve", *arguments)
     if "--config" not in arguments:
         words += ("--listen", "127.0.0.1:0")
-    started = _start(words, _environment(identity or certificates().issuing), user)
+    started = _start(words, identity or certificates().issuing, user)
     server = Server(started.process, started.directory)
     try:
         wait_until(server.find_port, "the server listens")

@@ -1,0 +1,101 @@
+"""The state directory and the SQLite database in it.
+
+Opened only where something is asked of it, and closed at once: a session holds no database. It is
+kept in write-ahead mode, so that readers and the one writer do not wait for each other; who still
+finds it locked waits ``LOCK_SECONDS`` and then goes without. The schema's version is the file's
+``user_version``; a newer one than ours is refused rather than guessed at. Everything here blocks
+and belongs into a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from netsync.errors import StateError, reason
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SYSTEM_DIRECTORY: Final = Path("/var/lib/netsync")
+FILE: Final = "state.sqlite3"
+LOCK_SECONDS: Final = 2.0
+"""How long a session may wait for another's write, which takes milliseconds."""
+VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE source (
+    place BLOB NOT NULL,
+    client TEXT NOT NULL,
+    listed BLOB NOT NULL,
+    inode INTEGER NOT NULL,
+    file_system INTEGER NOT NULL,
+    uuid BLOB NOT NULL,
+    PRIMARY KEY (place, client, listed, inode, file_system, uuid)
+) WITHOUT ROWID
+"""
+"""``source``: which directories a target's place was filled from, by client."""
+
+
+def default_directory() -> Path:
+    """Return where the state is unless the user says otherwise."""
+    if os.geteuid() == 0:
+        return SYSTEM_DIRECTORY
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG specification says to ignore relative paths.
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
+    return base / "netsync"
+
+
+@contextlib.contextmanager
+def opened(directory: Path, *, write: bool) -> Iterator[sqlite3.Connection | None]:
+    """Hold the database in ``directory``; what is written is committed at the end of the block.
+
+    Reading where there is none, or none yet, yields None and makes nothing. Raises ``StateError``.
+    """
+    import sqlite3  # noqa: PLC0415 - 10 ms that most runs need not wait for
+
+    try:
+        if write:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not (directory / FILE).exists():
+            yield None
+            return
+        with contextlib.closing(_connected(directory / FILE, write=write)) as database, database:
+            yield database if _has_schema(database, write=write) else None
+    except OSError as error:
+        raise StateError(reason(error), op="use state in", where=str(directory)) from error
+    except sqlite3.Error as error:
+        raise StateError(str(error), op="use state in", where=str(directory)) from error
+
+
+def _connected(file: Path, *, write: bool) -> sqlite3.Connection:
+    import sqlite3  # noqa: PLC0415 - as above
+
+    mode = "rwc" if write else "ro"
+    uri = f"{file.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, timeout=LOCK_SECONDS, uri=True)
+
+
+def _has_schema(database: sqlite3.Connection, *, write: bool) -> bool:
+    """Tell whether the file holds our schema, which a writer brings to an empty one."""
+    import sqlite3  # noqa: PLC0415 - as above
+
+    version = _version(database)
+    if version > VERSION:
+        raise sqlite3.DatabaseError("a newer netsync has written it")
+    if version == VERSION or not write:
+        return version == VERSION
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("BEGIN IMMEDIATE")
+    if _version(database) < VERSION:  # who else found it empty may have been faster
+        database.execute(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+    database.commit()
+    return True
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,120 @@
+"""The deletion guards of one run: what they are told, and what they decide.
+
+``plan/guards.py`` knows the questions; here are the answers: the limits of client and module, the
+count of what is doomed, and what the state directory remembers of the source. A state directory
+that cannot be used is no reason to fail: the run says so once and that one guard is off.
+Everything that blocks is called in a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from netsync.errors import StateError
+from netsync.model import DeleteLimit, Options, Origin
+from netsync.plan import guards
+from netsync.state.sources import RememberedSources
+from netsync.transfer.dooming import Dooming
+from netsync.transfer.wanted import Doomed
+from netsync.tree.directories import Directories
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """What guards a destination whatever the peer says.
+
+    ``limit`` is the module's own ``max_delete``; ``memory`` remembers where the destination was
+    filled from, None where nothing is to be remembered.
+    """
+
+    limit: DeleteLimit | None = None
+    memory: RememberedSources | None = None
+
+
+UNGUARDED = Guarding()
+"""Only what the options say."""
+
+
+class Guards:
+    """Decides once, when the whole listing is known and before the first deletion.
+
+    ``held`` is the sentence that says why nothing may be deleted; empty if all may. ``notices``
+    tell which guard is off.
+    """
+
+    def __init__(self, guarding: Guarding, options: Options, origins: Sequence[Origin]) -> None:
+        self.held = ""
+        self.notices: list[str] = []
+        self._guarding = guarding
+        self._options = options
+        self._origins = origins
+        self._known: list[Origin] | None = None
+
+    def decide(self, dooming: Dooming, here: Directories, records: Iterable[Doomed]) -> None:
+        """Ask all guards about ``records``, those of ``dooming`` that would be carried out now."""
+        self._recall()
+        if not self._options.delete:
+            return
+        reasons = [self._other_source(), self._many(dooming, here, records)]
+        if dooming.emptied is not None:
+            reasons.append(guards.words_for_empty(dooming.emptied, self._options))
+        self.held = guards.sentence(reasons)
+
+    def remember(self, *, listed: bool) -> None:
+        """Remember the sources of a run that did what it should; ``listed`` anything at all.
+
+        Another source than the remembered one is taken only where that was asked for.
+        """
+        if self._known is None or self.held or self._options.dry_run or not self._origins:
+            return
+        if not listed and not self._options.allow_empty_source:
+            return
+        lost = guards.missing(self._known, self._origins)
+        if lost and not self._options.accept_new_source:
+            return
+        if not lost and all(origin in self._known for origin in self._origins):
+            return
+        assert self._guarding.memory is not None
+        try:
+            self._guarding.memory.remember(self._origins)
+        except StateError as error:
+            self._without_memory(error)
+
+    def _recall(self) -> None:
+        memory = self._guarding.memory
+        if memory is None:
+            return
+        try:
+            self._known = memory.known()
+        except StateError as error:
+            self._without_memory(error)
+
+    def _without_memory(self, error: StateError) -> None:
+        if self._options.delete:
+            self.notices.append(
+                f"{error}: another source than the last time will not be noticed"
+                " (give the target's --state a directory that can be written)"
+            )
+
+    def _other_source(self) -> str:
+        for origin in guards.missing(self._known or [], self._origins):
+            return guards.words_for_other(origin.listed, self._options)
+        return ""
+
+    def _many(self, dooming: Dooming, here: Directories, records: Iterable[Doomed]) -> str:
+        limits = [
+            (name, limit)
+            for name, limit in (
+                (guards.CLIENTS_LIMIT, self._options.max_delete),
+                (guards.MODULES_LIMIT, self._guarding.limit),
+            )
+            if limit is not None
+        ]
+        strictest = guards.strictest(limits, dooming.listed)
+        if strictest is None:
+            return ""
+        name, limit, most = strictest
+        if dooming.count(here, records, most) <= most:
+            return ""
+        return guards.words_for_many(name, limit, most)
