@@ -168,7 +168,7 @@ def test_delete_is_a_right_of_its_own(serve: Serve, tmp_path: Path) -> None:
     write(tmp_path / "source", {"new": "2"})
     config = tmp_path / "netsync.toml"
     config.write_text(
-        '[server]\nlisten = ["127.0.0.1:0"]\n'
+        f'[server]\nlisten = ["127.0.0.1:0"]\nstate = "{tmp_path}/state"\n'
         f'[module.m]\npath = "{tmp_path}/data"\nallow = {{ primary1 = ["push"] }}\n'
     )
     server = serve("--config", config)

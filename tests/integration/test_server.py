@@ -42,6 +42,7 @@ class Daemon:
     def configure(self, *sections: str) -> None:
         """Write the file."""
         server = f'[server]\nlisten = ["127.0.0.1:0"]\nidentity = "{self.identity}"\n'
+        server += f'state = "{self.base}/state"\n'
         self.file.write_text(server + "".join(sections))
 
     def module(self, name: str = "m", **allow: list[str]) -> str:
