@@ -94,6 +94,37 @@ class Rule(Struct, frozen=True, array_like=True):
     pattern: Annotated[bytes, Meta(max_length=4096)]
 
 
+Bits = Annotated[int, Meta(ge=0, le=0o7777)]
+"""A mode's permission bits, set-id and sticky bits among them."""
+
+
+class IdRule(Struct, frozen=True, array_like=True):
+    """Whom ``--usermap`` or ``--groupmap`` means, and the target's name or number for them.
+
+    ``name`` is a pattern for names at the source; with ``first`` numbers are meant instead, up to
+    ``last``.
+    """
+
+    name: Annotated[bytes, Meta(max_length=255)]
+    target: Annotated[bytes, Meta(min_length=1, max_length=255)]
+    first: U32 | None = None
+    last: U32 | None = None
+
+
+class ModeRule(Struct, frozen=True, array_like=True):
+    """A change of ``--chmod``: for ``directories``, for ``files`` (all else), or for both.
+
+    The bits of ``keep`` stay and those of ``add`` are set; with ``only_executable`` those for
+    execution only where there was one.
+    """
+
+    directories: bool
+    files: bool
+    keep: Bits
+    add: Bits
+    only_executable: bool = False
+
+
 class Keep(Struct, frozen=True):
     """Which kinds of entries and which metadata a transfer keeps; all by default."""
 
@@ -144,6 +175,9 @@ class Options(Struct, frozen=True, kw_only=True):
     rules: Annotated[tuple[Rule, ...], Meta(max_length=4096)] = ()
     keep: Keep = Keep()
     numeric_ids: bool = False
+    usermap: Annotated[tuple[IdRule, ...], Meta(max_length=1024)] = ()
+    groupmap: Annotated[tuple[IdRule, ...], Meta(max_length=1024)] = ()
+    chmod: Annotated[tuple[ModeRule, ...], Meta(max_length=256)] = ()
     checksum: bool = False
     size_only: bool = False
     ignore_times: bool = False

@@ -13,9 +13,13 @@ from netsync.cli.deletion import DELETION, deletion_from
 from netsync.cli.values import Duration, Size
 from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN, is_block_size
 from netsync.errors import UsageError
-from netsync.model import COMPRESSION_LEVELS, Keep, Options, Rule
+from netsync.model import COMPRESSION_LEVELS, IdRule, Keep, Options, Rule
+from netsync.plan.chmod import parse_chmod
+from netsync.plan.ownership import parse_chown, parse_map
+from netsync.tree.capability import capability
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 _AUTO_LEVEL: Final = 1
 """zstd level of ``-z``: fast enough not to be the brake on a gigabit link."""
@@ -77,6 +81,10 @@ _TRANSFER: Final = [
     ),
     *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
+    click.option("--usermap", default="", metavar="FROM:TO,...", help="Give users other names."),
+    click.option("--groupmap", default="", metavar="FROM:TO,...", help="Give groups other names."),
+    click.option("--chown", default="", metavar="USER:GROUP", help="Give all to USER and GROUP."),
+    click.option("--chmod", default="", metavar="CHANGES", help="Change modes: Du=rwx,Fgo-w,+X."),
     *DELETION,
     _flag("--inplace", help="Write files where they are (not crash-safe)."),
     _flag("-W", "--whole-file", help="Send files whole, without deltas."),
@@ -142,10 +150,14 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         raise UsageError(
             f"--block-size {block_size} is not a power of two from {BLOCK_MIN} to {BLOCK_FREE}"
         )
+    usermap, groupmap = _ownership(given)
     return Options(
         rules=tuple(Rule(rule[0] == "-", os.fsencode(rule[1:])) for rule in given["rules"]),
         keep=Keep(**{name: not given[f"no_{name}"] for name in _KEPT}),
         numeric_ids=given["numeric_ids"],
+        usermap=usermap,
+        groupmap=groupmap,
+        chmod=_asked("chmod", given, lambda text: parse_chmod(text, capability().umask)),
         checksum=given["checksum"],
         size_only=given["size_only"],
         ignore_times=given["ignore_times"],
@@ -163,6 +175,30 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         compress=_compression(given["compress"], flag=given["compress_flag"]),
         rate=given["bwlimit"],
     )
+
+
+def _asked(
+    name: str, given: dict[str, Any], parse: Callable[[str], tuple[Value, ...]]
+) -> tuple[Value, ...]:
+    """Return what an option's text means, nothing where it was not given."""
+    text = given[name]
+    try:
+        return parse(text) if text else ()
+    except ValueError as error:
+        raise UsageError(str(error), op="read", where=f"--{name} {text}") from error
+
+
+def _ownership(given: dict[str, Any]) -> tuple[tuple[IdRule, ...], tuple[IdRule, ...]]:
+    """Return the rules for users and groups; ``--chown`` is a map of all to one."""
+    usermap = _asked("usermap", given, parse_map)
+    groupmap = _asked("groupmap", given, parse_map)
+    chown = _asked("chown", given, parse_chown)
+    if not chown:
+        return usermap, groupmap
+    users, groups = chown
+    if (users and usermap) or (groups and groupmap):
+        raise UsageError("--chown and --usermap or --groupmap contradict each other")
+    return users or usermap, groups or groupmap
 
 
 def _compression(text: str | None, *, flag: bool) -> int:

@@ -18,7 +18,7 @@ from netsync.plan.xattrs import (
     namespace_of,
 )
 from netsync.transfer.tally import Tally
-from netsync.tree.owners import IdMap, group_id, user_id
+from netsync.tree.owners import IdMap, group_id, group_name, user_id, user_name
 from netsync.tree.place import Attributes
 from netsync.tree.xattrs import supports
 from netsync.wire.messages import List, Offer, XattrSet
@@ -38,8 +38,9 @@ class Attribution:
         self._policy = policy
         self._root = root
         self._tally = tally
-        self._users = IdMap(user_id)
-        self._groups = IdMap(group_id)
+        options = policy.options
+        self._users = IdMap(user_id, options.usermap, user_name(0) or b"")
+        self._groups = IdMap(group_id, options.groupmap, group_name(0) or b"")
         self._drops_owner = policy.options.keep.owner and not policy.owner
         self._drops_group = policy.options.keep.group and policy.groups is not None
         self._scope = Scope()
@@ -49,7 +50,12 @@ class Attribution:
         self._table: list[WantedXattrs] = []
 
     def begin(self, offer: Offer) -> None:
-        """Learn what the source sees of attributes; refer to those of its root from now on."""
+        """Learn what the source sees of attributes; refer to those of its root from now on.
+
+        Raises ``UsageError`` where an owner that others are mapped to does not exist here.
+        """
+        self._users.resolve()
+        self._groups.resolve()
         scope = self._policy.xattrs.within(offer.namespaces)
         for namespace in scope.namespaces:
             if not supports(self._root, namespace):

@@ -13,8 +13,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from netsync.errors import reason
-from netsync.model import XATTRS_UNKNOWN, Entry, Options, Problem
-from netsync.plan.xattrs import SET_MAX, TRUSTED, Items, canonical, named_ids, scope_for, size_of
+from netsync.model import XATTRS_UNKNOWN, Entry, Kind, Options, Problem
+from netsync.plan.chmod import changed
+from netsync.plan.xattrs import (
+    SET_MAX,
+    TRUSTED,
+    Items,
+    canonical,
+    named_ids,
+    scope_for,
+    size_of,
+    with_mode,
+)
 from netsync.tree.capability import sees_trusted
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.scan import root_entry
@@ -66,9 +76,10 @@ class Describer:
         if root is None:
             return Offer(single_file, None, namespaces)
         table = XattrTable()
-        entry = root_entry(root)
+        entry = self.changed(root_entry(root))
         items = self.xattrs(root, b".") if self.scope else NONE
         if items != NONE:
+            items = self.with_mode(items, entry)
             entry = table.told(entry, items)
         users, groups = {entry.uid} | table.users, {entry.gid} | table.groups
         return Offer(
@@ -85,6 +96,20 @@ class Describer:
             IdNames(user_name).new(users)[:most],
             IdNames(group_name).new(groups)[:most],
         )
+
+    def changed(self, entry: Entry) -> Entry:
+        """Return ``entry`` with the mode that ``--chmod`` gives it."""
+        rules = self._options.chmod
+        if not rules or entry.kind is Kind.SYMLINK:
+            return entry
+        directory = entry.kind is Kind.DIRECTORY
+        return replace(entry, mode=changed(entry.mode, rules, directory=directory))
+
+    def with_mode(self, items: Items | None, entry: Entry) -> Items | None:
+        """Return attributes whose ACL agrees with the mode that ``entry`` was given."""
+        if not items or not self._options.chmod or entry.kind is Kind.SYMLINK:
+            return items
+        return with_mode(items, entry.mode)
 
     def xattrs(self, where: Where, path: bytes, told: bytes | None = None) -> Items | None:
         """Return an entry's attributes, or None where they cannot be read or sent.

@@ -294,7 +294,7 @@ class Lister:
         """Return the entry to list as ``name``, which is ``real`` in the directory ``fd``."""
         xattrs: Items | None = NONE
         try:
-            entry = entry_from(status, real, fd)
+            entry = self._describer.changed(entry_from(status, real, fd))
             if self._skips(entry):
                 return None, status, NONE
             if (
@@ -318,7 +318,8 @@ class Lister:
         """Return the attributes of an entry that has some; of what is left out none are read."""
         if self._excluded(node, name, entry.kind):
             return NONE
-        return self._describer.xattrs(where, node.path_of(name), told)
+        xattrs = self._describer.xattrs(where, node.path_of(name), told)
+        return self._describer.with_mode(xattrs, entry)
 
     def _child(self, node: Node, name: bytes, places: Places) -> Node:
         first = places.first(name)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from netsync.errors import UsageError
+from netsync.model import IdRule
+from netsync.plan.ownership import ID_MAX, matching
 from netsync.wire.messages import Name
 
 NAMES_MAX: Final = 65536
@@ -34,12 +37,37 @@ class IdNames:
 
 
 class IdMap(dict[int, int]):
-    """At the target: source ids to local ones; unknown ids stay as they are."""
+    """At the target: source ids to local ones; unknown ids stay as they are.
 
-    def __init__(self, look_up: Callable[[bytes], int | None]) -> None:
+    What ``rules`` say comes first. ``zero`` is the local name of id 0, which no source tells.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[bytes], int | None],
+        rules: Sequence[IdRule] = (),
+        zero: bytes = b"",
+    ) -> None:
         super().__init__()
         self._asked = 0
         self._look_up = look_up
+        self._rules = rules
+        self._zero = zero
+        self._targets: list[int] = []
+
+    def resolve(self) -> None:
+        """Find out the local ids that the rules name. Raises ``UsageError`` where there is none."""
+        self._targets = [self._local(rule.target) for rule in self._rules]
+
+    def _local(self, target: bytes) -> int:
+        if target.isdigit() and int(target) <= ID_MAX:
+            return int(target)
+        local = self._look_up(target)
+        if local is None:
+            raise UsageError(
+                "the target knows no such user or group", op="map owners to", where=target
+            )
+        return local
 
     def learn(self, names: Iterable[Name]) -> None:
         """Take what the source told; past ``NAMES_MAX`` numbers stay numbers."""
@@ -48,11 +76,18 @@ class IdMap(dict[int, int]):
                 return
             self._asked += 1
             local = self._look_up(named.name)
-            if local is not None and named.id != 0:
+            place = matching(self._rules, named.id, named.name)
+            if place is not None:
+                self[named.id] = self._targets[place]
+            elif local is not None and named.id != 0:
                 self[named.id] = local
 
     def __missing__(self, number: int) -> int:
-        return number
+        """Return what a number becomes whose name was not told."""
+        if not self._rules:
+            return number
+        place = matching(self._rules, number, b"" if number else self._zero)
+        return number if place is None else self._targets[place]
 
 
 def user_name(uid: int) -> bytes | None:

@@ -177,11 +177,19 @@ def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Proc
 
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__, "netsync.cli.copy", "netsync.cli.ls", "netsync.cli.cert"])
+_LATE: Final = ["_strptime", "encodings.ascii", "encodings.idna", "stringprep"]
+"""Modules that the library imports when it needs them, which another user may not be able to."""
+_FORKS.set_forkserver_preload(
+    [__name__, "netsync.cli.copy", "netsync.cli.ls", "netsync.cli.cert", *_LATE]
+)
 
 
 def _child(
-    arguments: list[str], base: str, environment: dict[str, str], cwd: str, umask: int
+    arguments: list[str],
+    base: str,
+    environment: dict[str, str],
+    directory: tuple[str, int],
+    user: int | None,
 ) -> None:
     """Be the command, in a process of its own that needs not import everything anew."""
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -189,8 +197,13 @@ def _child(
             os.dup2(file.fileno(), number)
     os.environ.clear()
     os.environ.update(environment)
+    cwd, umask = directory
     os.chdir(cwd)
     os.umask(umask)
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     sys.exit(main.run(arguments))
 
 
@@ -202,24 +215,29 @@ def netsync(
     umask: int = 0o022,
     cwd: Path | None = None,
     state: Path | None = None,
+    user: int | None = None,
 ) -> Result:
     """Run one command to its end, as the usual client unless told who else (or nobody).
 
-    It remembers nothing of the runs before it, unless ``state`` says where.
+    It remembers nothing of the runs before it, unless ``state`` says where. ``user`` is the
+    number of the system's user that it runs as, if not the test's own.
+
     Forked from a warm interpreter: a fourth of the time of a cold start, of which the suite
     has hundreds. ``running`` starts the real thing.
     """
     who = None if anonymous else identity or certificates().client.directory
     words = [os.fsdecode(argument) for argument in arguments]
     with tempfile.TemporaryDirectory(prefix="netsync-test-") as base:
+        if user is not None:
+            os.chown(base, user, user)
         process = _FORKS.Process(
             target=_child,
             args=(
                 words,
                 base,
                 _environment(who, state or Path(base, "state")),
-                str(cwd or base),
-                umask,
+                (str(cwd or base), umask),
+                user,
             ),
         )
         process.start()

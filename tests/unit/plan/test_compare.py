@@ -150,6 +150,49 @@ def test_a_module_without_special_strips_set_id_bits_but_not_the_sticky_one() ->
     assert decide(FILE, but(FILE, mode=0o4644), strict, ROOT) is V.METADATA
 
 
+@pytest.mark.parametrize(
+    ("owner", "mode"),
+    [((1000, 50), 0o7755), ((0, 50), 0o3755), ((1000, 51), 0o5755), ((0, 51), 0o1755)],
+)
+def test_unprivileged_set_id_bits_go_where_their_owner_cannot_be_given(
+    owner: tuple[int, int], mode: int
+) -> None:
+    ours = policy(privileged=False, groups=(50,))
+    entry = but(FILE, mode=0o7755)
+    assert ours.mode(entry, owner) == mode
+    assert decide(entry, but(FILE, mode=mode, gid=50), ours, owner) is V.SAME
+
+
+def test_set_id_bits_stay_where_owners_are_not_kept_by_wish() -> None:
+    ours = policy(keep=Keep(owner=False, group=False))
+    assert ours.mode(but(FILE, mode=0o6755), (1, 1)) == 0o6755
+
+
+def test_other_attributes_alone_are_a_change_of_metadata() -> None:
+    for entry in (FILE, DIRECTORY, LINK, FIFO):
+        assert decide(entry, entry, policy(), ROOT, xattrs_differ=True) is V.METADATA
+    newer = but(FILE, mtime_ns=1001)
+    assert decide(newer, FILE, policy(), ROOT, xattrs_differ=True) is V.CONTENT
+
+
+@pytest.mark.parametrize(
+    ("privileged", "special", "namespaces"),
+    [(True, True, "user trusted security acl"), (True, False, "user acl"),
+     (False, True, "user acl")],
+)  # fmt: skip
+def test_attributes_that_grant_privileges_need_privilege_and_the_modules_leave(
+    privileged: bool, special: bool, namespaces: str
+) -> None:
+    ours = policy(privileged=privileged, special=special)
+    assert " ".join(ours.xattrs.namespaces) == namespaces
+
+
+def test_root_of_a_container_has_no_trusted_attributes() -> None:
+    contained = Capability(True, frozenset(), 0o022, 0, trusted=False)
+    ours = policy_for(Options(), contained, special=True)
+    assert ours.xattrs.namespaces == ("user", "security", "acl")
+
+
 def test_without_perms_a_new_entry_gets_its_mode_less_umask_and_special_bits() -> None:
     assert policy(keep=Keep(perms=False)).mode(but(FILE, mode=0o7777), ROOT) == 0o755
 
