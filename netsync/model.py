@@ -125,6 +125,13 @@ class ModeRule(Struct, frozen=True, array_like=True):
     only_executable: bool = False
 
 
+class Name(Struct, frozen=True, array_like=True):
+    """The name a numeric user or group id has at the source."""
+
+    id: U32
+    name: Annotated[bytes, Meta(max_length=255)]
+
+
 class Keep(Struct, frozen=True):
     """Which kinds of entries and which metadata a transfer keeps; all by default."""
 

@@ -148,8 +148,13 @@ def with_mode(items: Items, mode: int) -> Items:
     )
 
 
-def check_names(items: Iterable[Xattr]) -> None:
-    """Raise ``ValueError`` unless a peer's names may be listed: known, sorted, each once."""
+def check(items: Items) -> None:
+    """Raise ``ValueError`` unless a peer may list these: names known, sorted, once; not too large.
+
+    What the values of ACLs say is checked where they are used.
+    """
+    if size_of(items) > SET_MAX:
+        raise ValueError("a set of attributes is too large")
     last = b""
     for name, _ in items:
         if name <= last or len(name) > NAME_MAX or b"\0" in name or namespace_of(name) is None:

@@ -13,7 +13,7 @@ from netsync.plan.xattrs import (
     Items,
     Scope,
     WantedXattrs,
-    check_names,
+    check,
     localised,
     namespace_of,
 )
@@ -80,7 +80,7 @@ class Attribution:
 
     def _localised(self, items: XattrSet) -> WantedXattrs:
         try:
-            check_names(items)
+            check(items)
             kept = localised(items, self._users, self._groups)
         except ValueError as error:
             raise ProtocolError(f"attributes are malformed: {error}", op="receive") from error

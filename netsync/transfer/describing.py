@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from netsync.errors import reason
-from netsync.model import XATTRS_UNKNOWN, Entry, Kind, Options, Problem
+from netsync.model import XATTRS_UNKNOWN, Entry, Kind, Name, Options, Problem
 from netsync.plan.chmod import changed
 from netsync.plan.xattrs import (
     SET_MAX,
@@ -29,7 +29,7 @@ from netsync.tree.capability import sees_trusted
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.scan import root_entry
 from netsync.tree.xattrs import Where, read_set
-from netsync.wire.messages import Name, Offer
+from netsync.wire.messages import Offer
 
 NONE: Final[Items] = ()
 NAMES_TOLD_MAX: Final = 256

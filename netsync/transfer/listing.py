@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from netsync.errors import reason
-from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
+from netsync.model import DEVICES, SPECIALS, Entry, Kind, Name, Options, Problem
 from netsync.names import join
 from netsync.plan.filters import Filter
 from netsync.plan.xattrs import Items
@@ -32,7 +32,7 @@ from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, entry_from, names_in
 from netsync.tree.xattrs import Where, of_name
 from netsync.wire.batches import batches
-from netsync.wire.messages import List, Listing, Name
+from netsync.wire.messages import List, Listing
 
 CHUNK_ENTRIES: Final = RUN_NAMES
 """Entries in one listing."""

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from netsync.errors import UsageError
-from netsync.model import IdRule
+from netsync.model import IdRule, Name
 from netsync.plan.ownership import ID_MAX, matching
-from netsync.wire.messages import Name
 
 NAMES_MAX: Final = 65536
 """Names looked up for one peer: more than any directory service gives one tree."""

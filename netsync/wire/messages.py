@@ -19,6 +19,7 @@ from netsync.model import (
     U63,
     Entry,
     Item,
+    Name,
     Options,
     Origin,
     Path,
@@ -162,13 +163,6 @@ class Opened(Message, frozen=True):
 
 
 # --- source to target --------------------------------------------------------------------------
-
-
-class Name(Struct, frozen=True, array_like=True):
-    """The name a numeric user or group id has at the source."""
-
-    id: U32
-    name: Annotated[bytes, Meta(max_length=255)]
 
 
 class Offer(Message, frozen=True):

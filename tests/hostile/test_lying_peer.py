@@ -14,7 +14,7 @@ import trio
 from xxhash import xxh3_128_digest
 
 from netsync.errors import ProtocolError
-from netsync.model import Entry, Kind, Options, Problem, Report
+from netsync.model import Entry, Kind, Name, Options, Problem, Report
 from netsync.net.channel import Channel
 from netsync.transfer.source import send_tree
 from netsync.transfer.target import CREDIT, receive_tree
@@ -244,7 +244,7 @@ async def test_a_source_cannot_fill_memory_with_messages_that_cost_no_credit(roo
             names = (file(b"%07d" % n) for n in range(first, first + 2048))
             await peer.say(listing(*names, final=False))
         for _ in range(20_000):
-            await peer.say(m.List([], [m.Name(1, b"x")]))
+            await peer.say(m.List([], [Name(1, b"x")]))
 
     await lie_to_target(root, script)
 

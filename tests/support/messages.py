@@ -25,12 +25,18 @@ FILE = model.Entry(b"data\xff.bin", model.Kind.FILE, 0o4755, 1000, 100, 1 << 40,
 LINK = model.Entry(b"link", model.Kind.SYMLINK, 0o777, 0, 0, 0, 5, b"../else\nwhere")
 DEVICE = model.Entry(b"null", model.Kind.CHARACTER, 0o666, 0, 0, 0, 5, b"", 0x103)
 HASHED = model.Entry(b"h", model.Kind.FILE, 0o600, 2**32 - 2, 0, 3, 2**62, digest=LONG_DIGEST)
+MARKED = model.Entry(b"marked", model.Kind.FILE, 0o640, 1, 1, 3, 9, xattrs=1)
+UNKNOWN = model.Entry(b"unread", model.Kind.FILE, 0o640, 1, 1, 3, 9, xattrs=2**32 - 1)
+XATTRS: tuple[model.Xattr, ...] = ((b"security.capability", b"\1\0"), (b"user.note", b""))
 PROBLEM = model.Problem(b"a/b\xfe", "read", "permission denied")
 VANISHED = model.Problem(b"gone", "read", "no such file or directory", vanished=True)
 
 OPTIONS = model.Options(
     rules=(model.Rule(True, b"*.tmp"), model.Rule(False, b"/keep/**")),
-    keep=model.Keep(owner=False, devices=False),
+    keep=model.Keep(owner=False, devices=False, acls=False),
+    usermap=(model.IdRule(b"adm*", b"root"), model.IdRule(b"", b"7", 0, 99)),
+    groupmap=(model.IdRule(b"*", b"staff"),),
+    chmod=(model.ModeRule(True, False, 0o7777, 0o111, True),),
     checksum=True,
     modify_window=10**9,
     delete=True,
@@ -72,14 +78,29 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         m.Offer(False, origins=[model.Origin(b"d\xff", 2**63 - 1, 5, bytes(range(16)))]),
         b"",
     ),
+    "offer, attributes": (
+        m.Offer(
+            False,
+            model.Entry(b"", model.Kind.DIRECTORY, 0o755, 5, 6, 0, 7, xattrs=1),
+            namespaces=["user", "acl"],
+            xattrs=XATTRS,
+            users=[model.Name(5, b"anna")],
+            groups=[model.Name(6, b"users")],
+        ),
+        b"",
+    ),
+    "list, attributes": (
+        m.List([m.Listing(0, [MARKED, UNKNOWN], True)], xattrs=[XATTRS]),
+        b"",
+    ),
     "list": (
         m.List(
             [
                 m.Listing(0, [FILE, HASHED, LINK, DEVICE], True, False, [b"skipped\xff"]),
                 m.Listing(3, [], False, True),
             ],
-            [m.Name(1000, b"anna")],
-            [m.Name(100, b"users")],
+            [model.Name(1000, b"anna")],
+            [model.Name(100, b"users")],
             [PROBLEM],
         ),
         b"",

@@ -8,9 +8,10 @@ from netsync.model import Keep, Xattr
 from netsync.plan import acl
 from netsync.plan.acl import AclEntry
 from netsync.plan.xattrs import (
+    SET_MAX,
     Scope,
     canonical,
-    check_names,
+    check,
     equal,
     localised,
     named_ids,
@@ -68,11 +69,17 @@ def test_a_scope_is_narrowed_to_what_the_other_end_has_too() -> None:
 )  # fmt: skip
 def test_names_a_peer_may_not_list_are_refused(items: list[Xattr]) -> None:
     with pytest.raises(ValueError, match="not allowed or out of order"):
-        check_names(items)
+        check(tuple(items))
 
 
 def test_names_in_order_are_allowed() -> None:
-    check_names([(acl.ACCESS, b""), (b"trusted.a", b""), A])
+    check(((acl.ACCESS, b""), (b"trusted.a", b""), A))
+
+
+def test_a_set_too_large_is_refused() -> None:
+    check(((b"user.a", b"v" * (SET_MAX - 22)),))
+    with pytest.raises(ValueError, match="too large"):
+        check(((b"user.a", b"v" * (SET_MAX - 21)),))
 
 
 def test_an_access_acl_that_says_no_more_than_the_mode_is_none() -> None:

@@ -372,6 +372,7 @@ MALFORMED: list[list[tuple[tuple[bytes, bytes], ...]]] = [
     [((b"user.a\0b", b"1"),)],
     [((b"user.b", b"1"), (b"user.a", b"1"))],
     [((b"user.a", b"1"), (b"user.a", b"2"))],
+    [((b"user.a", b"v" * SET_MAX),)],
     [((b"system.posix_acl_access", b"short"),)],
     [((b"system.posix_acl_default", SHARED[:-8]),)],
     [((b"system.posix_acl_default", SHARED + SHARED[4:]),)],

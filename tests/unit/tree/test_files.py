@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from netsync.model import Kind
+from netsync.model import Kind, Name
 from netsync.tree.capability import capability
 from netsync.tree.durable import EACH_MAX, flush, sync_file_system
 from netsync.tree.output import Output
 from netsync.tree.owners import IdMap, IdNames, group_id, group_name, user_id, user_name
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.scan import entry_at, names_in, root_entry
-from netsync.wire.messages import Name
 from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
 from tests.support.failures import os_error
 from tests.support.trees import make_tree, open_descriptors, opened, read_tree
