@@ -78,8 +78,8 @@ class IdMap(dict[int, int]):
             place = matching(self._rules, named.id, named.name)
             if place is not None:
                 self[named.id] = self._targets[place]
-            elif local is not None and named.id != 0:
-                self[named.id] = local
+            elif named.id != 0 and (local is not None or self._rules):
+                self[named.id] = named.id if local is None else local  # it has a name, at least
 
     def __missing__(self, number: int) -> int:
         """Return what a number becomes whose name was not told."""

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, default=_cache(), metavar="DIR", help="source data are kept here")
     add("--tree", type=_directory, metavar="DIR", help="copy this tree, not Linux's source")
     add("--size", type=_size, help="size of the large file (default 2G, 128M with --quick)")
-    add("--rsync-flags", default="-a", metavar="FLAGS", help="e.g. --rsync-flags=-aHAX")
+    add("--rsync-flags", default="-aHAX", metavar="FLAGS", help="e.g. --rsync-flags=-a")
     add("--netsync-flags", default="", metavar="FLAGS", help="further options for netsync push")
     add("--netsync", default="", metavar="COMMAND", help="use this one, install nothing")
     add("--json", type=Path, metavar="FILE", help="write all figures")

@@ -13,6 +13,7 @@ import importlib
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -438,6 +439,28 @@ class TestAttributeNames:
         assert native.stat_entries(directory, [b"plain", b"labelled"], True) == [
             expected(tmp_path / "plain"), expected(tmp_path / "labelled", b"trusted.l\0")
         ]  # fmt: skip
+
+    @needs_known_calls
+    @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+    def test_older_kernels_tell_the_same(
+        self, native: Native, tmp_path: Path, directory: int, error: int
+    ) -> None:
+        """In the order of real life: who has seen the call refused does not ask again."""
+        (tmp_path / "f").touch()
+        os.setxattr(tmp_path / "f", "user.a", b"1")
+        (tmp_path / "link").symlink_to("f")
+        script = (
+            "import importlib, os, sys\n"
+            "from tests.support.confined import without_listxattrat\n"
+            "native = importlib.import_module(sys.argv[1])\n"
+            "fd = os.open(sys.argv[2], os.O_RDONLY)\n"
+            "look = lambda: native.stat_entries(fd, [b'f', b'link'], True)\n"
+            f"for told in (without_listxattrat(look, {error}), look()):\n"
+            "    print([each[10] for each in told])\n"
+        )
+        words = [sys.executable, "-c", script, MODULES[native.NAME], str(tmp_path)]
+        done = subprocess.run(words, capture_output=True, check=True, text=True)
+        assert done.stdout.splitlines() == ["[b'user.a\\x00', b'']"] * 2
 
     def test_each_of_many_gets_its_own(
         self, native: Native, tmp_path: Path, directory: int

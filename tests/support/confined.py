@@ -28,6 +28,9 @@ _NUMBERS = {
     "aarch64": {"openat": 56, "setgroups": 159, "setresgid": 149, "setresuid": 147},
 }.get(platform.machine(), {})
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+_LOAD_WORD, _JUMP_EQUAL, _JUMP_SET, _ANSWER = 0x20, 0x15, 0x45, 0x06
+_REFUSE, _ALLOW = 0x00050000, 0x7FFF0000
+_LISTXATTRAT = 465
 _O_TMPFILE_ALONE = os.O_TMPFILE & ~os.O_DIRECTORY
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")
@@ -76,26 +79,38 @@ class _Program(ctypes.Structure):
 
 def without_unnamed_files(work: Callable[[], T], error: int = errno.EOPNOTSUPP) -> T:
     """Return what ``work`` returns where the kernel refuses ``O_TMPFILE`` with ``error``."""
-
-    def instruction(code: int, yes: int, no: int, value: int) -> bytes:
-        return struct.pack("=HBBI", code, yes, no, value)
-
-    load_word, jump_equal, jump_set, answer = 0x20, 0x15, 0x45, 0x06
     program = b"".join((
-        instruction(load_word, 0, 0, 0),  # the system call's number
-        instruction(jump_equal, 0, 3, _NUMBERS["openat"]),
-        instruction(load_word, 0, 0, 16 + 2 * 8),  # the low half of its third argument
-        instruction(jump_set, 0, 1, _O_TMPFILE_ALONE),
-        instruction(answer, 0, 0, 0x00050000 | error),
-        instruction(answer, 0, 0, 0x7FFF0000),
+        _instruction(_LOAD_WORD, 0, 0, 0),  # the system call's number
+        _instruction(_JUMP_EQUAL, 0, 3, _NUMBERS["openat"]),
+        _instruction(_LOAD_WORD, 0, 0, 16 + 2 * 8),  # the low half of its third argument
+        _instruction(_JUMP_SET, 0, 1, _O_TMPFILE_ALONE),
+        _instruction(_ANSWER, 0, 0, _REFUSE | error),
+        _instruction(_ANSWER, 0, 0, _ALLOW),
     ))  # fmt: skip
 
-    def refuse() -> None:
-        memory = ctypes.create_string_buffer(program, len(program))
-        filtering = _Program(len(program) // 8, ctypes.addressof(memory))
-        if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "no_new_privs failed")
-        if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filtering)) != 0:
-            raise OSError(ctypes.get_errno(), "seccomp failed")
+    return _in_a_thread(lambda: _filter_calls(program), work)
 
-    return _in_a_thread(refuse, work)
+
+def without_listxattrat(work: Callable[[], T], error: int = errno.ENOSYS) -> T:
+    """Return what ``work`` returns on a kernel before 6.13, or behind a filter of that age."""
+    program = b"".join((
+        _instruction(_LOAD_WORD, 0, 0, 0),
+        _instruction(_JUMP_EQUAL, 0, 1, _LISTXATTRAT),
+        _instruction(_ANSWER, 0, 0, _REFUSE | error),
+        _instruction(_ANSWER, 0, 0, _ALLOW),
+    ))  # fmt: skip
+    return _in_a_thread(lambda: _filter_calls(program), work)
+
+
+def _instruction(code: int, yes: int, no: int, value: int) -> bytes:
+    return struct.pack("=HBBI", code, yes, no, value)
+
+
+def _filter_calls(program: bytes) -> None:
+    """Have the kernel judge this thread's system calls from now on."""
+    memory = ctypes.create_string_buffer(program, len(program))
+    filtering = _Program(len(program) // 8, ctypes.addressof(memory))
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs failed")
+    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filtering)) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp failed")

@@ -17,6 +17,7 @@ from netsync.errors import ProtocolError
 from netsync.model import Files, Keep, Options, Report
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.plan.xattrs import SET_MAX
+from netsync.transfer import listing
 from netsync.wire import messages as m
 from tests.support.confined import needs_root
 from tests.support.transfers import Meddle, Sent, Transfer, transfer
@@ -447,3 +448,37 @@ async def test_attributes_that_cannot_be_read_stay_as_they_are(
     assert read_tree(target) == {"a": b"new one"}
     assert attributes_of(target / "a") == {"user.kept": b"2"}
     assert (await transfer(source, target, PLAIN)).files.unchanged == 1
+
+
+async def test_a_root_that_refers_to_attributes_not_told_ends_the_session(
+    source: Path, target: Path
+) -> None:
+    def lying(message: m.Message, tail: bytes) -> list[Sent]:
+        if isinstance(message, m.Offer) and message.root is not None:
+            root = msgspec.structs.replace(message.root, xattrs=2)
+            message = msgspec.structs.replace(message, root=root)
+        return [(message, tail)]
+
+    put(source, user__a=b"1")
+    with pytest.raises(ProtocolError):
+        await transfer(source, target, PLAIN, from_source=lying)
+    assert attributes_of(target) == {}
+
+
+async def test_many_long_names_of_owners_come_in_messages_before(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many ids as an ACL can name, each with the longest name, still fit their frames."""
+    monkeypatch.setattr(listing, "user_name", lambda number: b"u%d-" % number + b"n" * 240)
+    make_tree(source, {f"{number}": b"" for number in range(8)})
+    for number, path in enumerate(sorted(source.iterdir())):
+        first = 100_000 + number * 300
+        put(path, **{DEFAULT if path.is_dir() else ACCESS:
+                     acl_value([(first + each, 5) for each in range(300)])})  # fmt: skip
+    run = Transfer(source, target, PLAIN)
+    await run.run()
+    assert attributes_below(target) == attributes_below(source)
+    lists = [message for message in run.sent_by_source if isinstance(message, m.List)]
+    assert sum(len(each.users) for each in lists) == 8 * 300
+    assert [bool(each.listings) for each in lists][-1]
+    assert all(not each.users for each in lists if each.listings)

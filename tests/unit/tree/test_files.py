@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from netsync.errors import UsageError
 from netsync.model import Kind, Name
+from netsync.plan.ownership import parse_map
 from netsync.tree.capability import capability
 from netsync.tree.durable import EACH_MAX, flush, sync_file_system
 from netsync.tree.output import Output
@@ -219,6 +221,26 @@ def test_the_local_database_is_asked_and_knows_not_everybody() -> None:
     assert (user_name(3_999_999_999), group_name(3_999_999_999)) == (None, None)
     for strange in (b"nobody-of-this-name", b"", b"with\0nul", b"\xff"):
         assert (user_id(strange), group_id(strange)) == (None, None)
+
+
+def test_rules_decide_before_names_and_numbers_do() -> None:
+    known = {b"anna": 7, b"www": 33}
+    ids = IdMap(known.get, parse_map("anna:www,0:5,10-20:www,:6"), zero=b"root")
+    ids.resolve()
+    ids.learn([Name(1000, b"anna"), Name(1001, b"unknown"), Name(15, b"anna too")])
+    assert [ids[number] for number in (1000, 1001, 15, 0, 12, 99)] == [33, 1001, 33, 5, 33, 6]
+
+
+def test_id_zero_goes_by_its_local_name() -> None:
+    ids = IdMap({b"www": 33}.get, parse_map("root:www"), zero=b"root")
+    ids.resolve()
+    assert (ids[0], ids[1]) == (33, 1)
+
+
+def test_an_owner_to_map_to_that_is_not_there_is_an_error() -> None:
+    ids = IdMap(lambda name: None, parse_map("*:nobody-here"))
+    with pytest.raises(UsageError, match="no such user or group"):
+        ids.resolve()
 
 
 @needs_root
