@@ -32,6 +32,8 @@ from netsync.tree.xattrs import Where, read_set
 from netsync.wire.messages import Offer
 
 NONE: Final[Items] = ()
+KNOWN_MAX: Final = 64
+"""Sets of attributes whose canonical form is remembered: 8 MiB at the very worst."""
 NAMES_TOLD_MAX: Final = 256
 """Users, and groups, named with a root: with the longest names still far below the limit."""
 
@@ -69,6 +71,7 @@ class Describer:
         self.scope = scope if sees_trusted() else scope.without(TRUSTED)
         self._options = options
         self._trouble = trouble
+        self._known: dict[Items, Items] = {}
 
     def offer(self, root: int | None, *, single_file: bool) -> Offer:
         """Return what is said first; ``root`` is a directory offered by its contents."""
@@ -117,7 +120,7 @@ class Describer:
         ``told`` are the names a scan found. Raises ``FileNotFoundError`` if the entry is gone.
         """
         try:
-            items = canonical(read_set(where, self.scope, told))
+            items = self._canonical(read_set(where, self.scope, told))
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -131,3 +134,12 @@ class Describer:
             self._trouble(Problem(path, "send the attributes of", words))
             return None
         return items
+
+    def _canonical(self, items: Items) -> Items:
+        """Return attributes in their canonical form; that of the few that recur is remembered."""
+        known = self._known.get(items)
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[items] = known = canonical(items)
+        return known

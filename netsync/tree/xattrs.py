@@ -86,10 +86,10 @@ def differ(where: Where, wanted: WantedXattrs, told: bytes | None = None) -> boo
     What cannot be read differs: setting it will succeed, or say why not.
     """
     try:
-        present = canonical(read_set(where, wanted.scope, told))
+        present = read_set(where, wanted.scope, told)
+        return present != wanted.items and not equal(canonical(present), wanted.items)
     except (OSError, ValueError):
         return True
-    return not equal(present, wanted.items)
 
 
 def settle(where: Where, wanted: WantedXattrs) -> tuple[Refusal, ...]:
