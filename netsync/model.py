@@ -28,6 +28,8 @@ XATTRS_UNKNOWN: Final = 2**32 - 1
 """``Entry.xattrs`` of an entry whose attributes could not be read: they stay as they are."""
 
 _TIME_MAX: Final = 2**63 - 1
+SIZE_MAX: Final = 2**63 - 1
+"""Bytes of the largest file there can be."""
 
 
 def wire_time(mtime_ns: int) -> int:
@@ -87,11 +89,23 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     xattrs: U32 = 0
 
 
+RULES_MAX: Final = 16384
+"""Patterns of one command line, those of pattern files included."""
+
+PATHS_MAX: Final = 1 << 20
+"""Paths that one listing may be restricted to."""
+
+
 class Rule(Struct, frozen=True, array_like=True):
-    """One ``--exclude`` or ``--include`` in the order of the command line."""
+    """One pattern in the order of the command line, and whether it excludes or keeps.
+
+    Neighbours with the same ``group`` are the lines of one pattern file: of them the last that
+    matches counts. 0 stands alone.
+    """
 
     exclude: bool
     pattern: Annotated[bytes, Meta(max_length=4096)]
+    group: U32 = 0
 
 
 Bits = Annotated[int, Meta(ge=0, le=0o7777)]
@@ -177,9 +191,17 @@ class Options(Struct, frozen=True, kw_only=True):
     ``rate`` limits the sending side (bytes per second, 0 for none); ``compress`` is a zstd level
     (0 for none); ``block_size`` 0 lets the signature choose; ``modify_window`` is in nanoseconds.
     ``backup_dir`` is a path inside the destination (empty for none).
+    ``paths`` restrict the listing (None: everything takes part), sizes are in bytes.
     """
 
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=4096)] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+    paths: Annotated[tuple[Path, ...], Meta(max_length=PATHS_MAX)] | None = None
+    max_size: U63 | None = None
+    min_size: U63 = 0
+    one_file_system: bool = False
+    copy_links: bool = False
+    safe_links: bool = False
+    changing: Literal["skip", "publish"] = "skip"
     keep: Keep = Keep()
     numeric_ids: bool = False
     usermap: Annotated[tuple[IdRule, ...], Meta(max_length=1024)] = ()

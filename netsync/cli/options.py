@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -10,10 +9,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from netsync.cli.deletion import DELETION, deletion_from
+from netsync.cli.selection import ordered_rules, paths_from, rules_from
 from netsync.cli.values import Duration, Size
 from netsync.delta.signature import BLOCK_FREE, BLOCK_MIN, is_block_size
 from netsync.errors import UsageError
-from netsync.model import COMPRESSION_LEVELS, IdRule, Keep, Options, Rule
+from netsync.model import COMPRESSION_LEVELS, SIZE_MAX, IdRule, Keep, Options
 from netsync.plan.chmod import parse_chmod
 from netsync.plan.ownership import parse_chown, parse_map
 from netsync.tree.capability import capability
@@ -33,33 +33,10 @@ _WORDS: Final = tuple(name.replace("_", "-") for name in _KEPT)
 
 
 class TransferCommand(click.Command):
-    """A command that keeps ``--exclude`` and ``--include`` in the order they were given.
-
-    click collects each option by itself; rewriting both into one keeps their order.
-    """
+    """A command that keeps ``--exclude`` and its like in the order they were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _ordered_rules(args))
-
-
-def _ordered_rules(arguments: list[str]) -> list[str]:
-    rewritten: list[str] = []
-    pending = iter(arguments)
-    for argument in pending:
-        name, separator, value = argument.partition("=")
-        if argument == "--":
-            return [*rewritten, argument, *pending]
-        if name not in ("--exclude", "--include"):
-            rewritten.append(argument)
-            continue
-        if not separator:
-            following = next(pending, None)
-            if following is None:
-                rewritten.append(argument)
-                break
-            value = following
-        rewritten.append(f"--rule={'-' if name == '--exclude' else '+'}{value}")
-    return rewritten
+        return super().parse_args(ctx, ordered_rules(args))
 
 
 def _flag(*names: str, help: str = "", **more: Any) -> Callable[[Decorated], Decorated]:  # noqa: A002 - click's name
@@ -69,7 +46,17 @@ def _flag(*names: str, help: str = "", **more: Any) -> Callable[[Decorated], Dec
 _TRANSFER: Final = [
     click.option("--exclude", metavar="P", expose_value=False, help="Leave out what matches P."),
     click.option("--include", metavar="P", expose_value=False, help="Keep what matches P."),
+    click.option(
+        "--exclude-from", metavar="F", expose_value=False, help="Rules from a file like .gitignore."
+    ),
     click.option("--rule", "rules", multiple=True, hidden=True),
+    click.option("--files-from", metavar="F", help="Only the paths that F lists (- for stdin)."),
+    _flag("--from0", help="The list's paths end with NULs, not lines."),
+    click.option("--max-size", type=Size(), metavar="S", help="Leave out files larger than S."),
+    click.option("--min-size", type=Size(), default=0, metavar="S", help="... smaller than S."),
+    _flag("-x", "--one-file-system", help="Do not enter other file systems."),
+    _flag("-L", "--copy-links", help="Send what symbolic links lead to."),
+    _flag("--safe-links", help="Leave out links that lead out of the tree."),
     _flag("--existing", help="Create nothing new on the target."),
     _flag("--ignore-existing", help="Change nothing that exists on the target."),
     _flag("-u", "--update", help="Leave files that are newer on the target."),
@@ -78,6 +65,12 @@ _TRANSFER: Final = [
     _flag("-I", "--ignore-times", help="Transfer files even if size and time match."),
     click.option(
         "--modify-window", type=Duration(zero=True), help="Times this near count as equal."
+    ),
+    click.option(
+        "--changing",
+        type=click.Choice(["skip", "publish"]),
+        default="skip",
+        help="What becomes of a file that changes whenever it is read.",
     ),
     *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
@@ -152,7 +145,14 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         )
     usermap, groupmap = _ownership(given)
     return Options(
-        rules=tuple(Rule(rule[0] == "-", os.fsencode(rule[1:])) for rule in given["rules"]),
+        rules=rules_from(given["rules"]),
+        paths=paths_from(given),
+        max_size=None if given["max_size"] is None else min(given["max_size"], SIZE_MAX),
+        min_size=min(given["min_size"], SIZE_MAX),
+        one_file_system=given["one_file_system"],
+        copy_links=given["copy_links"],
+        safe_links=given["safe_links"],
+        changing=given["changing"],
         keep=Keep(**{name: not given[f"no_{name}"] for name in _KEPT}),
         numeric_ids=given["numeric_ids"],
         usermap=usermap,

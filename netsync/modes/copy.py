@@ -30,11 +30,13 @@ from netsync.tree.roots import (
     contains,
     local_anchor,
     local_path,
+    means_contents,
     open_sources,
     open_target,
 )
 from netsync.wire import messages as m
 from netsync.wire.order import State
+from netsync.wire.selection import split
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,11 @@ class Run:
 
 async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     """Send local sources to a server; this side is the source."""
-    with _open_sources(sources) as (roots, problems):
+    with _open_sources(sources, run.options) as (roots, problems):
         async with session(target, run.connection) as channel:
             equip(channel, run.options)
-            await _ask(channel, m.Direction.PUSH, [target.place], run.options)
+            asked = msgspec.structs.replace(run.options, paths=None)  # the source's business
+            await _ask(channel, m.Direction.PUSH, [target.place], asked)
             report = await send_tree(channel, roots, run.options, run.observer, problems)
             return _with_wire(report, channel)
 
@@ -60,6 +63,8 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
 async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
     """Fetch from a server into a local directory; this side is the target."""
     places = [source.place for source in sources]
+    if run.options.paths is not None:
+        places = [m.Place(place.module, _contents(place.path)) for place in places]
     if len({(source.host, source.port) for source in sources}) > 1:
         raise UsageError("all sources must be on one server", op="pull")
     asked = msgspec.structs.replace(run.options, itemize=False)
@@ -83,7 +88,7 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
             )
     source_end, target_end = memory_channels(State.CLIENT_ASKS, State.SERVER_ANSWERS)
     equip(source_end, run.options)
-    with _open_sources(sources) as (roots, problems), unwrapped():
+    with _open_sources(sources, run.options) as (roots, problems), unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_quietly, source_end, roots, run.options, problems)
             report = await _receive_locally(target_end, target, run)
@@ -117,21 +122,38 @@ def local_policy(options: Options) -> Policy:
 
 @contextlib.contextmanager
 def _open_sources(
-    sources: Sequence[bytes],
+    sources: Sequence[bytes], options: Options
 ) -> Iterator[tuple[list[SourceRoot], list[Problem]]]:
     """Hold the local sources. One missing among several is a problem; all missing an error."""
+    if options.paths is not None:
+        sources = [_contents(source) for source in sources]
     with contextlib.ExitStack() as stack:
         anchor = stack.enter_context(local_anchor())
         places = [(anchor, local_path(source), os.path.basename(source)) for source in sources]
         yield open_sources(places, stack)
 
 
+def _contents(path: bytes) -> bytes:
+    """Return a source's path so that the paths of a list are relative to it."""
+    return path if not path or means_contents(path) else path + b"/"
+
+
 async def _ask(
     channel: Channel, direction: m.Direction, places: Sequence[m.Place], options: Options
 ) -> None:
-    await channel.send(m.Open(direction, list(places), options))
+    opened, parts = _split(options)
+    await channel.send(m.Open(direction, list(places), opened, len(parts)))
+    for part in parts:
+        await channel.send(part)
     if not isinstance((await channel.receive()).message, m.Opened):
         raise ProtocolError("the server answered something else", op="open the transfer")
+
+
+def _split(options: Options) -> tuple[Options, list[m.Selection]]:
+    try:
+        return split(options)
+    except ValueError as error:
+        raise UsageError(str(error), op="ask for the transfer") from error
 
 
 def _with_wire(report: Report, channel: Channel) -> Report:

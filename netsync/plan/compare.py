@@ -123,7 +123,7 @@ def decide(
     if entry.kind is not present.kind:
         return Verdict.SKIP if options.ignore_existing else Verdict.REPLACE
     if entry.kind is not Kind.DIRECTORY:
-        if options.ignore_existing or (options.update and present.mtime_ns > entry.mtime_ns):
+        if options.ignore_existing or (options.update and _is_newer(present, entry, options)):
             return Verdict.SKIP
         if _content_differs(entry, present, options):
             return Verdict.CONTENT
@@ -135,6 +135,13 @@ def decide(
 def times_differ(entry: Entry, present: Entry, options: Options) -> bool:
     """Tell whether modification times differ by more than the window allows."""
     return abs(entry.mtime_ns - present.mtime_ns) > options.modify_window
+
+
+def _is_newer(present: Entry, entry: Entry, options: Options) -> bool:
+    """Tell whether the target's file is the newer one; links and devices have no say (rsync)."""
+    if entry.kind is not Kind.FILE:
+        return False
+    return present.mtime_ns - entry.mtime_ns > options.modify_window
 
 
 def _content_differs(entry: Entry, present: Entry, options: Options) -> bool:

@@ -17,7 +17,7 @@ import trio
 
 from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import NetworkError, ProtocolError
-from netsync.model import Problem, Report
+from netsync.model import Options, Problem, Report
 from netsync.names import is_inside, shown
 from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
 from netsync.plan.compare import policy_for
@@ -31,6 +31,7 @@ from netsync.transfer.target import receive_tree
 from netsync.tree.capability import capability
 from netsync.tree.roots import SourceRoot, TargetRoot, open_sources, open_target
 from netsync.wire import messages as m
+from netsync.wire.selection import Gathering
 
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
@@ -72,6 +73,8 @@ class Session:
                         await self._push(request)
                     case m.Open():
                         await self._pull(request)
+                    case _:
+                        raise ProtocolError("options of no request", op="receive")
 
     async def _greet(self) -> None:
         with trio.move_on_after(GREETING_SECONDS) as scope:
@@ -106,7 +109,7 @@ class Session:
         place = request.places[0]
         module = find_module(self._modules, place.module)
         module.require(self._identity, Right.PUSH)
-        options = request.options
+        options = await self._options(request)
         if not is_block_size(options.block_size or BLOCK_MIN):
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
         if options.backup_dir and not is_inside(options.backup_dir):
@@ -134,12 +137,25 @@ class Session:
         """Send trees out of modules."""
         for place in request.places:
             find_module(self._modules, place.module).require(self._identity, Right.PULL)
-        equip(self._channel, request.options)
+        options = await self._options(request)
+        if options.paths is not None and len(request.places) != 1:
+            raise ProtocolError("a restricted listing has one source", op="send")
+        equip(self._channel, options)
         with contextlib.ExitStack() as stack:
             roots, problems = self._open_sources(request.places, stack)
             await self._channel.send(m.Opened())
-            report = await send_tree(self._channel, roots, request.options, Unobserved(), problems)
+            report = await send_tree(self._channel, roots, options, Unobserved(), problems)
         self._note(f"pull {request.places[0].module}", report)
+
+    async def _options(self, request: m.Open) -> Options:
+        """Return the options, with what of them follows the request."""
+        gathering = Gathering(request.options)
+        for _ in range(request.selections):
+            part = (await self._channel.receive()).message
+            if not isinstance(part, m.Selection):
+                raise ProtocolError("the rest of the options is missing", op="receive")
+            gathering.add(part)
+        return gathering.options
 
     def _open_sources(
         self, places: Sequence[m.Place], stack: contextlib.ExitStack

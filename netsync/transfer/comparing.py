@@ -124,6 +124,8 @@ class Comparer:
         directory = self._open.get(listing.directory)
         if directory is None:
             raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
+        if listing.rules:
+            self.dooming.learn(directory.path, listing.rules)
         if not directory.lost and not directory.left:
             self._presence.read(directory)
         unlisted = len(directory.present)

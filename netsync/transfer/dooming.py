@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from netsync.errors import reason
-from netsync.model import Change, Kind, Options, Problem
+from netsync.errors import ProtocolError, UsageError, reason
+from netsync.model import Change, Kind, Options, Problem, Rule
 from netsync.names import join
 from netsync.plan.filters import Filter
 from netsync.transfer.listed import ListedDirectory
@@ -82,6 +82,13 @@ class Dooming:
             directory.touched = True
             self.doomed.append(Doomed(path))
 
+    def learn(self, directory: bytes, rules: Sequence[Rule]) -> None:
+        """Take the rules of a directory's ignore file: what they exclude stays."""
+        try:
+            self._filter.learn(directory, rules)
+        except UsageError as error:
+            raise ProtocolError(f"rules of a directory: {error}", op="receive") from error
+
     def protects(self, path: bytes, is_directory: bool) -> bool:
         """Tell whether what is at ``path`` on the target must not be deleted."""
         if path == self._options.backup_dir:
@@ -89,6 +96,13 @@ class Dooming:
         if self._options.delete_excluded:
             return False
         return self._filter.excludes(path, directory=is_directory)
+
+    def _keeps_part_of(self, path: bytes) -> bool:
+        """Tell whether a rule protects something below ``path``, so that it cannot go."""
+        if self._options.delete_excluded or not self._filter.rules_known:
+            return False
+        would_go = remove(self._directories, path, self.protects, dry_run=True)
+        return all(removed.path != path for removed in would_go)
 
     def clear(self, directory: ListedDirectory, name: bytes) -> bool:
         """Remove the empty directory that is in the way; True if it must wait for the end.
@@ -101,6 +115,8 @@ class Dooming:
         if names:
             if not self._options.delete:
                 raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
+            if self._keeps_part_of(path):
+                raise OSError(errno.ENOTEMPTY, "a directory that holds what a rule protects")
             return True
         if not self._options.dry_run:
             sweep(inside, reserved)

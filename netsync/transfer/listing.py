@@ -9,28 +9,37 @@ directories still to be listed.
 
 from __future__ import annotations
 
+import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
-from netsync.errors import reason
-from netsync.model import DEVICES, SPECIALS, Entry, Kind, Name, Options, Problem
-from netsync.names import join
+from netsync.errors import UsageError
+from netsync.model import Entry, Kind, Options, Problem, Rule
+from netsync.names import IGNORE_FILE, join
 from netsync.plan.filters import Filter
+from netsync.plan.restriction import Restriction
 from netsync.plan.xattrs import Items
-from netsync.transfer.backing import RUN_NAMES, MergedPlaces, OnePlace, Places
-from netsync.transfer.describing import NONE, Describer, XattrTable
+from netsync.transfer.backing import (
+    RUN_NAMES,
+    MergedPlaces,
+    Node,
+    OnePlace,
+    Places,
+    backing_directories,
+)
+from netsync.transfer.describing import NONE, XattrTable
+from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
+from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
 from netsync.transfer.offers import Chunk, Located
-from netsync.tree.directories import Directories
-from netsync.tree.native import XATTR_NAMES, Status, stat_entries
+from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdNames, group_name, user_name
-from netsync.tree.read import content_digest
 from netsync.tree.roots import SourceRoot
-from netsync.tree.scan import entry_at, entry_from, names_in
-from netsync.tree.xattrs import Where, of_name
+from netsync.tree.scan import entry_at, names_in
 from netsync.wire.batches import batches
 from netsync.wire.messages import List, Listing
 
@@ -44,6 +53,11 @@ NAMES_BYTES: Final = 16 * 1024
 """Estimated bytes of owners' names in a message of entries; more go in messages before it."""
 CREDIT_MIN: Final = 4096
 """Credit with which a batch may be listed: no batch costs as much, its bytes see to it."""
+PATH_LISTED_MAX: Final = (1 << 16) - 256
+"""Bytes of a directory's path, so that the paths in it may be told in problems and lines."""
+PATH_SHOWN_MAX: Final = 4096
+"""Bytes of a path that is told back because it cannot be one."""
+REFUSED_PATH: Final = "leads out of the source, or is no name for a file"
 _NAME_BYTES: Final = 10
 _ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
@@ -58,30 +72,16 @@ class Batch(NamedTuple):
     size: int
 
 
-class Node:
-    """A directory to list: its number, its path in the transfer, the places that back it."""
-
-    __slots__ = ("backings", "number", "path")
-
-    def __init__(self, number: int, path: bytes, backings: Sequence[tuple[int, bytes]]) -> None:
-        self.number = number
-        self.path = path
-        self.backings = backings
-
-    def path_of(self, name: bytes) -> bytes:
-        """Return the transfer path of the entry ``name`` here."""
-        return join(self.path, name)
-
-
 class _Part:
     """A listing in the making; ``first`` is the number of its first entry."""
 
-    def __init__(self, first: int, table: XattrTable) -> None:
+    def __init__(self, first: int, table: XattrTable, rules: Sequence[Rule] = ()) -> None:
         self._first = first
         self._table = table
         self._entries: list[Entry] = []
         self._protected: list[bytes] = []
-        self._cost = 0
+        self._rules = list(rules)
+        self._cost = sum(len(rule.pattern) for rule in rules)
 
     def add(self, entry: Entry, xattrs: Items | None) -> None:
         if xattrs != NONE:
@@ -103,7 +103,8 @@ class _Part:
         self, node: Node, places: Places, *, final: bool, partial: bool
     ) -> tuple[Listing, Chunk, int]:
         """Return the listing, what it offers and its estimated bytes."""
-        listing = Listing(node.number, self._entries, final, partial, self._protected)
+        protected, rules = self._protected, self._rules
+        listing = Listing(node.number, self._entries, final, partial, protected, rules)
         chunk = Chunk(self._first, self._entries, node.path_of, places.first)
         return listing, chunk, self._cost + _ENTRY_BYTES
 
@@ -118,30 +119,45 @@ class Lister:
         single_name: bytes = b"",
         problems: Sequence[Problem] = (),
     ) -> None:
-        self.complete = not problems
         self._roots = roots
         self._options = options
         self._filter = Filter(options.rules)
+        self._restriction = None if options.paths is None else Restriction(options.paths)
+        self._inspector = Inspector(roots, options, self._filter, self._restriction)
         self._single_name = single_name
-        self._directories = [Directories(root.fd) for root in roots]
+        self._directories = backing_directories(roots)
+        self._devices = [_device(root) for root in roots] if options.one_file_system else []
         self._users = IdNames(user_name)
         self._groups = IdNames(group_name)
         self._first_names = FirstNames()
         self._next_number = 1
         self._stack: list[Node] = [Node(0, b"", [])]
-        self._problems = list(problems)
-        self._describer = Describer(options, self._problems.append)
         self._table = XattrTable()
         self._ready: deque[Batch] = deque()
         self._chunks = self._walk()
+        for problem in problems:
+            self._inspector.problem(problem)
+        for path in self._restriction.refused if self._restriction else ():
+            self._inspector.problem(Problem(path[:PATH_SHOWN_MAX], "read", REFUSED_PATH))
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether everything could be read so far."""
+        return self._inspector.complete
+
+    @property
+    def unsafe_links(self) -> int:
+        """The number of links left out because they lead out of the tree."""
+        return self._inspector.unsafe_links
 
     def note(self, problems: Sequence[Problem]) -> None:
         """Take problems that do not make the listing incomplete."""
-        self._problems += problems
+        self._inspector.problems += problems
 
     def close(self) -> None:
         """Let go of all descriptors but the roots', and of what is known of links."""
         self._first_names.close()
+        self._inspector.close()
         for directories in self._directories:
             directories.close()
 
@@ -168,7 +184,7 @@ class Lister:
             size += sum(entry.size for entry in listing.entries)
             cost += chunk_bytes
         users, groups = self._names([entry for each in listings for entry in each.entries])
-        if self._problems:
+        if self._inspector.problems:
             self._ready.append(Batch(List([], problems=self._take_problems()), [], 0, 0))
         if listings:
             message = List(listings, users, groups, xattrs=self._table.sets)
@@ -190,12 +206,13 @@ class Lister:
 
     def _take_problems(self) -> list[Problem]:
         """Return the problems found so far, as many as fit a message."""
+        problems = self._inspector.problems
         size = count = 0
-        while count < len(self._problems) and size < BATCH_BYTES:
-            size += len(self._problems[count].path) + _ENTRY_BYTES
+        while count < len(problems) and size < BATCH_BYTES:
+            size += len(problems[count].path) + _ENTRY_BYTES
             count += 1
-        taken = self._problems[:count]
-        del self._problems[:count]
+        taken = problems[:count]
+        del problems[:count]
         return taken
 
     def _walk(self) -> Iterator[tuple[Listing, Chunk, int]]:
@@ -204,15 +221,15 @@ class Lister:
 
     def _directory(self, node: Node) -> Iterator[tuple[Listing, Chunk, int]]:
         """Yield the listings of one directory and stack the directories in it."""
-        places, readable = self._places(node)
+        places, whole, rules = self._open(node)
         children: list[Node] = []
-        partial = not readable or (node.number == 0 and all(root.name for root in self._roots))
-        part = _Part(self._next_number, self._table)
-        for name, listed, status, xattrs in self._entries(node, places):
-            if listed is None:
+        partial = not whole or (node.number == 0 and all(root.name for root in self._roots))
+        part = _Part(self._next_number, self._table, rules)
+        for name, seen, status, xattrs in self._entries(node, places):
+            if seen is Skipped.PROTECTED:
                 part.protect(name)
-            elif not self._excluded(node, name, listed.kind):
-                entry = self._linked(listed, status)
+            elif seen is not Skipped.EXCLUDED:
+                entry = self._linked(seen, status)
                 if entry.kind is Kind.DIRECTORY:
                     children.append(self._child(node, name, places))
                 part.add(entry, xattrs)
@@ -235,15 +252,8 @@ class Lister:
         link = self._first_names.number(inode_of(status), entry, self._next_number)
         return msgspec.structs.replace(entry, link=link)
 
-    def _excluded(self, node: Node, name: bytes, kind: Kind) -> bool:
-        if self._options.backup_dir and node.path_of(name) == self._options.backup_dir:
-            return True
-        if not self._options.rules:
-            return False
-        return self._filter.excludes(node.path_of(name), directory=kind is Kind.DIRECTORY)
-
-    def _places(self, node: Node) -> tuple[Places, bool]:
-        """Return where the names of a directory are found, and whether all could be read."""
+    def _open(self, node: Node) -> tuple[Places, bool, list[Rule]]:
+        """Return where the names of a directory are found, whether these are all, and its rules."""
         merged: dict[bytes, list[Located]] = {}
         backings = list(node.backings)
         if node.number == 0:
@@ -253,24 +263,70 @@ class Lister:
                     merged.setdefault(listed, []).append(Located(index, b"", root.name))
                 else:
                     backings.append((index, b""))
-        readable = True
+        whole = self._restriction is None
+        rules: list[Rule] = []
+        if len(node.path) > PATH_LISTED_MAX:
+            self._inspector.problem(Problem(node.path, "list", "its path is too long to be told"))
+            backings, whole = [], False
         for index, directory in backings:
             try:
-                names, _ = names_in(self._directories[index].fd(directory))
+                fd = self._directories[index].fd(directory)
+                if self._is_closed(node, index, fd):
+                    whole = False
+                    continue
+                names = self._listed_names(node, fd)
+                rules = rules or self._rules(node, fd, names)
             except OSError as error:
-                self._trouble(node.path or b".", "list", error)
-                readable = False
+                self._inspector.trouble(node.path or b".", "list", error)
+                whole = False
                 continue
             if len(backings) == 1 and not merged:
-                return OnePlace(index, directory, names), readable
+                return OnePlace(index, directory, names, {}), whole, rules
             for name in names:
                 merged.setdefault(name, []).append(Located(index, directory, name))
-        return MergedPlaces(merged), readable
+        return MergedPlaces(merged), whole, rules
 
-    def _entries(
-        self, node: Node, places: Places
-    ) -> Iterator[tuple[bytes, Entry | None, Status | int, Items | None]]:
-        """Yield each name with its entry, or None if that is skipped or unreadable.
+    def _is_closed(self, node: Node, index: int, fd: int) -> bool:
+        """Tell whether a directory is listed without what is in it."""
+        if not (self._options.one_file_system or self._options.copy_links):
+            return False
+        status = os.fstat(fd)
+        if self._devices and status.st_dev != self._devices[index % len(self._roots)]:
+            return True
+        if self._options.copy_links:
+            node.identity = (status.st_dev, status.st_ino)
+            if node.repeats():
+                self._inspector.problem(Problem(node.path, "follow", "links lead in a circle"))
+                return True
+        return False
+
+    def _listed_names(self, node: Node, fd: int) -> list[bytes]:
+        """Return the sorted names that may take part."""
+        if self._restriction is None:
+            return names_in(fd)[0]
+        named = list(self._restriction.names_in(node.path))
+        if not self._restriction.opens(node.path):
+            return named
+        return sorted({*names_in(fd)[0], *named})
+
+    def _rules(self, node: Node, fd: int, names: list[bytes]) -> list[Rule]:
+        """Return the rules of the directory's ignore file, which hold from now on."""
+        position = bisect_left(names, IGNORE_FILE)
+        listed = position < len(names) and names[position] == IGNORE_FILE
+        if self._restriction is None and not listed:
+            return []
+        read = read_rules(fd, node.path_of(IGNORE_FILE))
+        for problem in read.problems:
+            self._inspector.problem(problem)
+        try:
+            self._filter.learn(node.path, read.rules)
+        except UsageError as error:
+            self._inspector.problem(Problem(node.path_of(IGNORE_FILE), "read", error.why))
+            return []
+        return read.rules
+
+    def _entries(self, node: Node, places: Places) -> Iterator[tuple[bytes, *Listed]]:
+        """Yield each name with its entry, or why it is not listed.
 
         A run is read whole: its descriptor is not valid any more when the caller has gone on.
         """
@@ -279,47 +335,28 @@ class Lister:
                 fd = self._directories[run.root].fd(run.directory)
             except OSError as error:
                 for name in run.names:
-                    self._trouble(node.path_of(name), "read", error)
-                    yield name, None, 0, NONE
+                    self._inspector.trouble(node.path_of(name), "read", error)
+                    yield name, Skipped.PROTECTED, 0, NONE
                 continue
-            statuses = stat_entries(fd, run.real, bool(self._describer.scope))
+            look = self._inspector.look
+            statuses = stat_entries(fd, run.real, self._inspector.reads_xattrs)
             found = zip(run.names, run.real, statuses, strict=True)
-            yield from [
-                (name, *self._entry(node, name, status, real, fd)) for name, real, status in found
-            ]
+            looked = [(each[0], *look(node, run, fd, each)) for each in found]
+            if self._options.copy_links:
+                yield from self._followed(node, places, looked)
+            else:  # no entry is a Located, which a loop that checks would cost a tenth of all
+                yield from cast("list[tuple[bytes, *Listed]]", looked)
 
-    def _entry(
-        self, node: Node, name: bytes, status: Status | int, real: bytes, fd: int
-    ) -> tuple[Entry | None, Status | int, Items | None]:
-        """Return the entry to list as ``name``, which is ``real`` in the directory ``fd``."""
-        xattrs: Items | None = NONE
-        try:
-            entry = self._describer.changed(entry_from(status, real, fd))
-            if self._skips(entry):
-                return None, status, NONE
-            if (
-                self._options.checksum
-                and entry.kind is Kind.FILE
-                and not self._excluded(node, name, entry.kind)
-            ):
-                entry = msgspec.structs.replace(entry, digest=content_digest(fd, real))
-            if not isinstance(status, int) and status[XATTR_NAMES] != b"":
-                xattrs = self._xattrs(node, entry, name, status[XATTR_NAMES], of_name(fd, real))
-        except OSError as error:
-            self._trouble(node.path_of(name), "read", error)
-            return None, status, NONE
-        if real != name:
-            entry = msgspec.structs.replace(entry, name=name)
-        return entry, status, xattrs
-
-    def _xattrs(
-        self, node: Node, entry: Entry, name: bytes, told: bytes | None, where: Where
-    ) -> Items | None:
-        """Return the attributes of an entry that has some; of what is left out none are read."""
-        if self._excluded(node, name, entry.kind):
-            return NONE
-        xattrs = self._describer.xattrs(where, node.path_of(name), told)
-        return self._describer.with_mode(xattrs, entry)
+    def _followed(
+        self, node: Node, places: Places, looked: Sequence[tuple[bytes, *Looked]]
+    ) -> Iterator[tuple[bytes, *Listed]]:
+        """Yield what was looked at, a link as what it leads to."""
+        for name, seen, status, xattrs in looked:
+            if isinstance(seen, Located):
+                places.move(name, seen)
+                yield name, *self._inspector.follow(node, name, seen)
+            else:
+                yield name, seen, status, xattrs
 
     def _child(self, node: Node, name: bytes, places: Places) -> Node:
         first = places.first(name)
@@ -330,21 +367,16 @@ class Lister:
                 if entry_at(fd, place.name).kind is Kind.DIRECTORY:
                     backings.append((place.root, join(place.directory, place.name)))
             except OSError as error:
-                self._trouble(node.path_of(name), "read", error)
-        return Node(self._next_number, node.path_of(name), backings)
+                self._inspector.trouble(node.path_of(name), "read", error)
+        return Node(self._next_number, node.path_of(name), backings, self._above(node))
 
-    def _skips(self, entry: Entry) -> bool:
-        if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
-            return False
-        keep = self._options.keep
-        if entry.kind is Kind.SYMLINK:
-            return not keep.links
-        return entry.kind in DEVICES | SPECIALS and not keep.devices
+    def _above(self, node: Node) -> Node | None:
+        return node if self._options.copy_links else None
 
-    def _trouble(self, path: bytes, op: str, error: OSError) -> None:
-        vanished = isinstance(error, FileNotFoundError)
-        self.complete = self.complete and vanished
-        self._problems.append(Problem(path, op, reason(error), vanished))
+
+def _device(root: SourceRoot) -> int:
+    """Return the number of the file system that a source is on."""
+    return os.stat(root.name or b".", dir_fd=root.fd, follow_symlinks=False).st_dev
 
 
 def _name_bytes(named: Name) -> int:

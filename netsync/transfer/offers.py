@@ -109,6 +109,10 @@ class Offers:
             raise ProtocolError(f"file {number} is not wanted", op="receive")
         return offered
 
+    def is_last_attempt(self, number: int) -> bool:
+        """Tell whether a wanted file may not be asked for once more."""
+        return self._attempts.get(number, 0) >= ATTEMPTS_MAX
+
     def close(self) -> None:
         """Drop what is kept."""
         self._kept.close()

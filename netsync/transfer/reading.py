@@ -3,7 +3,9 @@
 A small file is sent in a batch if it is still as it was listed; one that is not is read like a
 large file. A large file that only grew is sent at the size seen when it was opened. If it changed
 otherwise while it was read, the target is told that what arrived is void, and asks again a few
-times before it reports the file as changing. Runs in worker threads, one hop a frame.
+times before it reports the file as changing; ``--changing publish`` has the last reading taken as
+it is. A write changes a file's time only by the clock's grain, so a file that was written to just
+now is read a moment later: then the next write shows. Runs in worker threads, one hop a frame.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -22,8 +25,8 @@ from netsync.delta.ops import Literal, Op, pack
 from netsync.delta.signature import Signature
 from netsync.errors import reason
 from netsync.model import Problem, wire_time
+from netsync.transfer.backing import backing_directories
 from netsync.transfer.offers import Offered
-from netsync.tree.directories import Directories
 from netsync.tree.native import read_file
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.roots import SourceRoot
@@ -45,6 +48,9 @@ SMALL_MAX: Final = 256 * 1024
 _PROBLEM_BYTES: Final = 64
 """Estimated bytes of a problem beside its path."""
 READ_BYTES: Final = 1024 * 1024
+RACY_NS: Final = 10_000_000
+"""Nanoseconds in which two writes may leave the same time: file systems' clocks tick every 1 to
+10 ms."""
 _PIECE_OPS: Final = 8192
 """Operations in one frame; two numbers of at most nine bytes each keep it below its limit."""
 
@@ -97,7 +103,7 @@ class Reader:
     """Opens and reads offered files; used by one thread at a time."""
 
     def __init__(self, roots: Sequence[SourceRoot]) -> None:
-        self._directories = [Directories(root.fd) for root in roots]
+        self._directories = backing_directories(roots)
 
     def close(self) -> None:
         """Let go of all descriptors but the roots'."""
@@ -106,6 +112,8 @@ class Reader:
 
     def small_files(self, wanted: Sequence[Offered]) -> SmallFiles:
         """Read small files side by side into one buffer, which is the frame's tail."""
+        for offered in wanted:
+            let_settle(offered.entry.mtime_ns)
         heads: list[FileHead] = []
         changed: list[Offered] = []
         failed: list[tuple[int, Problem]] = []
@@ -137,14 +145,20 @@ class Reader:
             raise OSError(errno.ESTALE, "is no longer a regular file")
         return count == len(room) == size and mtime_ns == offered.entry.mtime_ns
 
-    def large_file(self, offered: Offered, signature: DeltaRequest | None) -> LargeFile:
-        """Open a file to be sent in pieces, against a signature or whole."""
+    def large_file(
+        self, offered: Offered, signature: DeltaRequest | None, *, take_changed: bool = False
+    ) -> LargeFile:
+        """Open a file to be sent in pieces, against a signature or whole.
+
+        With ``take_changed`` it is sent as it was read, whatever happens to it meanwhile.
+        """
         root, directory, name = offered.located
         try:
             fd = open_regular(self._directories[root].fd(directory), name)
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
-        return LargeFile(offered, fd, signature)
+        let_settle(os.fstat(fd).st_mtime_ns)
+        return LargeFile(offered, fd, signature, take_changed=take_changed)
 
 
 class LargeFile:
@@ -154,8 +168,11 @@ class LargeFile:
     xxh3_128.
     """
 
-    def __init__(self, offered: Offered, fd: int, request: DeltaRequest | None) -> None:
+    def __init__(
+        self, offered: Offered, fd: int, request: DeltaRequest | None, *, take_changed: bool
+    ) -> None:
         self._offered = offered
+        self._take_changed = take_changed
         self._fd = fd
         self._before = os.fstat(fd)
         self.offset = 0
@@ -178,6 +195,8 @@ class LargeFile:
                 yield self._void(reason(error))
                 return
             if not data:
+                if self._take_changed:
+                    break
                 yield self._void(CHANGED, retry=True)
                 return
             self.offset += len(data)
@@ -207,10 +226,13 @@ class LargeFile:
             yield Outgoing(Piece(self._offered.number, numbers), tail)
 
     def _last(self) -> Outgoing:
-        """End the file if what was read is one whole: unchanged, or only grown since opened."""
+        """End the file if what was read is one whole: unchanged, or only grown since opened.
+
+        It gets the time it had before: if it changed, the next run finds it different.
+        """
         before, after = self._before, os.fstat(self._fd)
-        grown = after.st_size > before.st_size
-        if not grown and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        good = self._take_changed or after.st_size > before.st_size
+        if not good and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             return self._void(CHANGED, retry=True)
         digest = self._hasher.digest()
         return Outgoing(
@@ -220,6 +242,13 @@ class LargeFile:
     def _void(self, error: str, *, retry: bool = False) -> Outgoing:
         problem = Problem(self._offered.path, "read", error)
         return Outgoing(Unsent([self._offered.number], [problem], retry))
+
+
+def let_settle(mtime_ns: int) -> None:
+    """Wait until a write to a file last written at ``mtime_ns`` would show in its time."""
+    age = time.time_ns() - mtime_ns
+    if abs(age) < RACY_NS:
+        time.sleep((RACY_NS - age) / 1e9)
 
 
 def _unsent(failed: Sequence[tuple[int, Problem]]) -> Iterator[Outgoing]:

@@ -9,6 +9,7 @@ to be sent by ``_READY_FRAMES`` of at most 1 MiB each.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError, root_error
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
+from netsync.plan.restriction import names_root
 from netsync.transfer.describing import Describer
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.offers import Offered, Offers
@@ -119,7 +121,8 @@ class Source:
         try:
             if len(self._roots) == 1 and self._roots[0].name:
                 single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
-            contents = [root for root in self._roots if not root.name]
+            named = self._options.paths is None or names_root(self._options.paths)
+            contents = [root for root in self._roots if not root.name and named]
             own = contents[0].fd if contents else None
             offer = self._describer.offer(own, single_file=single)
             origins = [origin for root in self._roots if (origin := origin_of(root)) is not None]
@@ -145,7 +148,7 @@ class Source:
             await self._channel.send(batch.message)
         self._observer.listed(files, size, complete=True)
         self._listed = True
-        await self._channel.send(m.ListEnd(lister.complete))
+        await self._channel.send(m.ListEnd(lister.complete, lister.unsafe_links))
 
     async def _receive(self) -> None:
         """Take what the target says; nothing here waits for disk or for sending."""
@@ -272,7 +275,10 @@ class Source:
         send: trio.MemorySendChannel[Outgoing],
     ) -> None:
         try:
-            large = await trio.to_thread.run_sync(reader.large_file, offered, request)
+            publish = self._options.changing == "publish"
+            last = publish and self._offers.is_last_attempt(offered.number)
+            open_large = functools.partial(reader.large_file, take_changed=last)
+            large = await trio.to_thread.run_sync(open_large, offered, request)
             try:
                 frames = large.frames()
                 while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:

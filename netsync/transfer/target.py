@@ -80,6 +80,7 @@ class Target:
         self._listings: deque[m.List | None] = deque()
         self._credit = CREDIT
         self._complete = False
+        self._unsafe_links = 0
         self._to_sign: deque[Wanted] = deque()
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
@@ -124,6 +125,10 @@ class Target:
         self._finisher.delete(complete=self._complete)
 
     def _finish(self) -> None:
+        if self._unsafe_links:
+            links = "link that leads" if self._unsafe_links == 1 else "links that lead"
+            words = f"{self._unsafe_links} {links} out of the tree left out (--safe-links)"
+            self._finisher.tally.notice(words)
         if not self._options.delete_before:
             self._delete()
         self._finisher.finish()
@@ -137,8 +142,9 @@ class Target:
                     case m.List() as listing:
                         self._take_credit(listing)
                         await self._enqueue(listing)
-                    case m.ListEnd(complete=complete):
+                    case m.ListEnd(complete=complete, unsafe_links=unsafe_links):
                         self._complete = complete
+                        self._unsafe_links = unsafe_links
                         await self._enqueue(None)
                     case m.End():
                         break

@@ -17,11 +17,10 @@ from typing import Final, NamedTuple
 
 from netsync.errors import NetsyncError, RefusedError, root_error
 from netsync.model import Problem
-from netsync.names import is_reserved
+from netsync.names import is_reserved, join
 from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.tree.links import LINK_HOPS_MAX
 
-LINK_HOPS_MAX: Final = 40
-"""Symbolic links followed in one path: the kernel's own bound."""
 COMPONENTS_MAX: Final = 512
 """Components of a root's path; each holds a descriptor while it is walked."""
 _NEW_DIRECTORY: Final = 0o777
@@ -42,12 +41,16 @@ class Anchor(NamedTuple):
 class SourceRoot(NamedTuple):
     """One source: directory ``fd`` and the entry in it, or with an empty name its contents.
 
-    ``listed`` is the name it gets in the transfer. The owner closes ``fd``.
+    ``listed`` is the name it gets in the transfer; ``path`` is where ``fd`` is below ``anchor``,
+    which links may lead into if they are followed (None: not out of ``fd``). The owner closes
+    ``fd``.
     """
 
     fd: int
     name: bytes
     listed: bytes
+    anchor: Anchor | None = None
+    path: bytes = b""
 
 
 class TargetRoot(NamedTuple):
@@ -84,14 +87,15 @@ def local_path(path: bytes) -> bytes:
 def open_source(anchor: Anchor, path: bytes, listed: bytes) -> SourceRoot:
     """Open one source below ``anchor``. Raises ``RootError``, ``RefusedError``."""
     try:
-        stack, name = _resolve(anchor, path, create=False)
+        stack, name, above = _resolve(anchor, path, create=False)
         try:
             if name and not means_contents(path):
                 os.stat(name, dir_fd=stack[-1], follow_symlinks=False)
-                return SourceRoot(stack.pop(), name, listed)
+                return SourceRoot(stack.pop(), name, listed, anchor, above)
             if name:
-                return SourceRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", b"")
-            return SourceRoot(stack.pop(), b"", b"")
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1])
+                return SourceRoot(fd, b"", b"", anchor, join(above, name))
+            return SourceRoot(stack.pop(), b"", b"", anchor, above)
         finally:
             _close(stack)
     except OSError as error:
@@ -138,7 +142,7 @@ def open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool
 
 
 def _open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool) -> TargetRoot:
-    stack, name = _resolve(anchor, path, create=not dry_run)
+    stack, name, _ = _resolve(anchor, path, create=not dry_run)
     try:
         if not name:
             return TargetRoot(stack.pop(), b"", exists=True)
@@ -168,13 +172,15 @@ def _empty_directory() -> int:
         os.rmdir(path)
 
 
-def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], bytes]:
+def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], bytes, bytes]:
     """Walk to the directory that holds the last component of ``path``.
 
-    Returns the held directories, innermost last, and the last name, which is no link; an empty
-    name stands for the innermost directory itself. The caller closes the descriptors.
+    Returns the held directories, innermost last; the last name, which is no link, or an empty
+    one for the innermost directory itself; and that directory's path below the anchor. The
+    caller closes the descriptors.
     """
     stack = [os.dup(anchor.fd)]
+    above: list[bytes] = []
     pending = [part for part in path.split(b"/") if part not in (b"", b".")]
     if len(pending) > COMPONENTS_MAX:
         raise OSError(errno.ENAMETOOLONG, "the path has too many components")
@@ -186,14 +192,16 @@ def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], b
                 if len(stack) == 1:
                     raise RefusedError("the path leaves the module", op="open", where=path)
                 os.close(stack.pop())
+                above.pop()
                 continue
             if anchor.guarded and is_reserved(name):
                 raise RefusedError("the name is netsync's own", op="open", where=path)
             link = _link_text(stack[-1], name)
             if link is None:
                 if not pending:
-                    return stack, name
+                    return stack, name, b"/".join(above)
                 stack.append(_enter(stack[-1], name, create=create))
+                above.append(name)
                 continue
             hops += 1
             if hops > LINK_HOPS_MAX:
@@ -204,7 +212,7 @@ def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], b
     except BaseException:
         _close(stack)
         raise
-    return stack, b""
+    return stack, b"", b"/".join(above)
 
 
 def _link_text(directory: int, name: bytes) -> bytes | None:

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from netsync.model import (
     I64,
+    RULES_MAX,
     U32,
     U63,
     Entry,
@@ -25,6 +26,7 @@ from netsync.model import (
     Path,
     Problem,
     Report,
+    Rule,
     Text,
     Xattr,
 )
@@ -41,6 +43,10 @@ ORIGINS_MAX: int = 128
 """Origins in an ``Offer``, at most 300 bytes each."""
 UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
+SELECTIONS_MAX: int = 4096
+"""``Selection`` messages that may follow one ``Open``."""
+IGNORE_RULES_MAX: int = 1024
+"""Patterns of one directory's ignore file."""
 
 Names = Annotated[list[Path], Meta(max_length=65536)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
@@ -148,12 +154,25 @@ class Place(Struct, frozen=True, array_like=True):
 
 
 class Open(Message, frozen=True):
-    """Start a transfer: one place to push to, or one or more to pull from."""
+    """Start a transfer: one place to push to, or one or more to pull from.
+
+    ``selections`` such messages follow, with what of the options does not fit here.
+    """
 
     type = 13
     direction: Direction
     places: Annotated[list[Place], Meta(min_length=1, max_length=256)]
     options: Options
+    selections: Annotated[int, Meta(ge=0, le=SELECTIONS_MAX)] = 0
+
+
+class Selection(Message, frozen=True):
+    """More rules and more paths of the options, in their order."""
+
+    type = 15
+    limits = Limits(BULK_MAX, 0)
+    rules: Annotated[list[Rule], Meta(max_length=RULES_MAX)] = []
+    paths: Annotated[list[Path], Meta(max_length=65536)] = []
 
 
 class Opened(Message, frozen=True):
@@ -188,7 +207,8 @@ class Listing(Struct, frozen=True, array_like=True):
     """Entries of directory ``directory`` (its number), sorted by name; ``final`` ends it.
 
     ``partial`` says that the target may hold more here that is not the source's business;
-    ``protected`` names exist at the source but were skipped or could not be read.
+    ``protected`` names exist at the source but were skipped or could not be read; ``rules`` are
+    those of the directory's ignore file, told before its end.
     """
 
     directory: U63
@@ -196,6 +216,7 @@ class Listing(Struct, frozen=True, array_like=True):
     final: bool
     partial: bool = False
     protected: Names = []
+    rules: Annotated[list[Rule], Meta(max_length=IGNORE_RULES_MAX)] = []
 
 
 class List(Message, frozen=True):
@@ -222,16 +243,21 @@ class List(Message, frozen=True):
         for listing in self.listings:
             entries += max(1, len(listing.entries))
             text += sum(map(len, listing.protected))
+            text += sum(len(rule.pattern) for rule in listing.rules)
             for entry in listing.entries:
                 text += len(entry.name) + len(entry.target)
         return entries + text // TEXT_PER_CREDIT
 
 
 class ListEnd(Message, frozen=True):
-    """All is listed; ``complete`` only if every directory could be read whole."""
+    """All is listed; ``complete`` only if every directory could be read whole.
+
+    ``unsafe_links`` were left out because they lead out of the tree.
+    """
 
     type = 34
     complete: bool
+    unsafe_links: U63 = 0
 
 
 class FileHead(Struct, frozen=True, array_like=True, gc=False):

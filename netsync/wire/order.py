@@ -32,6 +32,7 @@ from netsync.wire.messages import (
     Opened,
     Piece,
     Ping,
+    Selection,
     Signature,
     Start,
     Unsent,
@@ -66,7 +67,10 @@ _SENDING: Final[tuple[type[Message], ...]] = (Files, Piece, FileEnd, Unsent)
 
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_GREETS: {Hello: S.CLIENT_ASKS},
-    S.CLIENT_ASKS: {Browse: S.CLIENT_ASKS, Open: S.CLIENT_ASKS, Bye: S.CLIENT_GONE},
+    S.CLIENT_ASKS: {
+        **dict.fromkeys((Browse, Open, Selection), S.CLIENT_ASKS),
+        Bye: S.CLIENT_GONE,
+    },
     S.CLIENT_GONE: {},
     S.SERVER_GREETS: {Welcome: S.SERVER_ANSWERS},
     S.SERVER_ANSWERS: {Browsed: S.SERVER_ANSWERS, Opened: S.SERVER_ANSWERS},

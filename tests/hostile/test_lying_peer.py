@@ -14,7 +14,7 @@ import trio
 from xxhash import xxh3_128_digest
 
 from netsync.errors import ProtocolError
-from netsync.model import Entry, Kind, Name, Options, Problem, Report
+from netsync.model import Entry, Kind, Name, Options, Problem, Report, Rule
 from netsync.net.channel import Channel
 from netsync.transfer.source import send_tree
 from netsync.transfer.target import CREDIT, receive_tree
@@ -131,6 +131,16 @@ IN_LISTINGS: dict[str, Sequence[Message]] = {
         listing(*(file(b"z%07d" % i) for i in range(4096)), final=False),
     ],
     "more empty listings than allowed": [m.List([m.Listing(0, [], False)] * (CREDIT + 1))],
+    "a pattern that cannot be used": [
+        m.List([m.Listing(0, [], False, False, [], [Rule(True, b"[z-a]", 1)])]),
+    ],
+    "more patterns of directories than are remembered": [
+        listing(*(directory(b"%03d" % n) for n in range(400))),
+        *(
+            m.List([m.Listing(n + 1, [], False, False, [], [Rule(True, b"x" * 4096)] * 40)])
+            for n in range(400)
+        ),
+    ],
     "no listing, then the end of all": [m.ListEnd(True), m.End()],
     "the offer twice": [m.Offer(False)],
     "a listing after the end": [listing(), m.ListEnd(True), listing()],

@@ -71,6 +71,16 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         m.Open(m.Direction.PULL, [m.Place("a", b""), m.Place("b", b"c")], model.Options()),
         b"",
     ),
+    "open with more to come": (
+        m.Open(
+            m.Direction.PULL, [m.Place("a", b"")], model.Options(paths=(), changing="publish"), 2
+        ),
+        b"",
+    ),
+    "selection": (
+        m.Selection([model.Rule(False, b"a\xff", 3)], [b"dir/", b"a\nb"]),
+        b"",
+    ),
     "opened": (m.Opened(), b""),
     "offer, single file": (m.Offer(True), b""),
     "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
@@ -97,7 +107,7 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         m.List(
             [
                 m.Listing(0, [FILE, HASHED, LINK, DEVICE], True, False, [b"skipped\xff"]),
-                m.Listing(3, [], False, True),
+                m.Listing(3, [], False, True, [], [model.Rule(True, b"/x", 1)]),
             ],
             [model.Name(1000, b"anna")],
             [model.Name(100, b"users")],
@@ -105,7 +115,7 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         ),
         b"",
     ),
-    "list end": (m.ListEnd(False), b""),
+    "list end": (m.ListEnd(False, 3), b""),
     "files": (
         m.Files([m.FileHead(1, 3, -5, DIGEST), m.FileHead(2, 0, 2**62, DIGEST)]),
         b"abc",

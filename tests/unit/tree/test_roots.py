@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from netsync.errors import RefusedError, RootError
+from netsync.tree.links import LINK_HOPS_MAX
 from netsync.tree.roots import (
-    LINK_HOPS_MAX,
     Anchor,
     SourceRoot,
     TargetRoot,

@@ -38,7 +38,7 @@ def transfers(order: Order, role: State, kinds: list[type[Message]]) -> None:
 
 def test_a_client_may_browse_push_pull_and_leave() -> None:
     client = Order(State.CLIENT_GREETS)
-    says(client, m.Hello, m.Browse, m.Browse, m.Open)
+    says(client, m.Hello, m.Browse, m.Browse, m.Open, m.Selection, m.Selection)
     transfers(client, State.SOURCE_OFFERS, SOURCE)
     says(client, m.Open)
     transfers(client, State.TARGET_STARTS, TARGET)
@@ -79,7 +79,7 @@ def test_every_state_can_be_reached() -> None:
 
 LEGAL: dict[State, set[type[Message]]] = {
     State.CLIENT_GREETS: {m.Hello},
-    State.CLIENT_ASKS: {m.Browse, m.Open, m.Bye},
+    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye},
     State.CLIENT_GONE: set(),
     State.SERVER_GREETS: {m.Welcome},
     State.SERVER_ANSWERS: {m.Browsed, m.Opened},
