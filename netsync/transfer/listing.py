@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from netsync.errors import UsageError
-from netsync.model import Entry, Kind, Options, Problem, Rule
+from netsync.model import Entry, Kind, Name, Options, Problem, Rule
 from netsync.names import IGNORE_FILE, join
 from netsync.plan.filters import Filter
 from netsync.plan.restriction import Restriction
