@@ -193,6 +193,12 @@ def principal(group: BaseExceptionGroup[BaseException]) -> NetsyncError | None:
     return min(errors, key=rank, default=None)
 
 
+def is_cut(error: BaseException) -> bool:
+    """Tell whether what ended a session is that the connection was lost."""
+    found = principal(error) if isinstance(error, BaseExceptionGroup) else error
+    return isinstance(found, NetsyncError) and found.retryable
+
+
 @contextlib.contextmanager
 def unwrapped() -> Iterator[None]:
     """Raise the one error that matters out of a nursery's group."""

@@ -15,6 +15,7 @@ from netsync.cli.options import (
     TransferCommand,
     connection_options,
     options_from,
+    retry_option,
     transfer_options,
 )
 from netsync.cli.report import (
@@ -40,6 +41,7 @@ from netsync.transfer.tally import Observer, Unobserved
 @click.argument("paths", nargs=-1, required=True, metavar="SRC... DEST")
 @transfer_options
 @connection_options
+@retry_option
 def push(paths: tuple[str, ...], **given: Any) -> int:
     """Send SRC... to DEST, sending only what changed. DEST is remote or local."""
     return _transfer("push", paths, given)
@@ -49,6 +51,7 @@ def push(paths: tuple[str, ...], **given: Any) -> int:
 @click.argument("paths", nargs=-1, required=True, metavar="SRC... DEST")
 @transfer_options
 @connection_options
+@retry_option
 def pull(paths: tuple[str, ...], **given: Any) -> int:
     """Fetch SRC... into DEST, fetching only what changed. SRC is remote or local."""
     return _transfer("pull", paths, given)
@@ -84,7 +87,8 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
         given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
     )
     with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
-        run = copy.Run(options, connection, observer, given["state"] or default_state())
+        state = given["state"] or default_state()
+        run = copy.Run(options, connection, observer, state, given["retries"], _say)
         return run_until_signal(_work(command, sources, target, run))
 
 
@@ -107,6 +111,10 @@ def _work(
     if command == "push":
         raise UsageError("the source is remote", op=command, hint="pull fetches from a server")
     return functools.partial(copy.pull, remote, target, run)
+
+
+def _say(line: str) -> None:
+    click.echo(f"netsync: {line}", err=True)
 
 
 class _Lines(Unobserved):

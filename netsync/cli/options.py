@@ -117,6 +117,20 @@ _CONNECTION: Final = [
 ]
 
 
+_RETRIES: Final = click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Go on after a lost connection, up to N times in a row without progress.",
+)
+
+
+def retry_option(command: Decorated) -> Decorated:
+    """Add ``--retries`` to ``command``."""
+    return _RETRIES(command)
+
+
 def transfer_options(command: Decorated) -> Decorated:
     """Add the options of a transfer to ``command``."""
     for short, long, what in reversed(_KEPT_LATER):

@@ -14,6 +14,7 @@ import trio
 from netsync.errors import ProtocolError, UsageError, unwrapped
 from netsync.model import Options, Problem, Report
 from netsync.modes.address import Remote
+from netsync.modes.retrying import Attempt, Say, persist
 from netsync.modes.session import Connection, session
 from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
@@ -39,25 +40,41 @@ from netsync.wire.order import State
 from netsync.wire.selection import split
 
 
+def _say_nothing(line: str) -> None:
+    del line
+
+
 @dataclass(frozen=True)
 class Run:
-    """One transfer as the user asked for it, who watches it, and where its state is kept."""
+    """One transfer as the user asked for it, who watches it, and where its state is kept.
+
+    ``retries`` is how often in a row it is tried again without getting further; ``say`` tells
+    the user of each.
+    """
 
     options: Options
     connection: Connection
     observer: Observer
     state: Path
+    retries: int = 0
+    say: Say = _say_nothing
 
 
 async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     """Send local sources to a server; this side is the source."""
-    with _open_sources(sources, run.options) as (roots, problems):
-        async with session(target, run.connection) as channel:
-            equip(channel, run.options)
-            asked = msgspec.structs.replace(run.options, paths=None)  # the source's business
-            await _ask(channel, m.Direction.PUSH, [target.place], asked)
-            report = await send_tree(channel, roots, run.options, run.observer, problems)
-            return _with_wire(report, channel)
+
+    async def work(attempt: Attempt) -> Report:
+        with _open_sources(sources, run.options) as (roots, problems):
+            async with session(target, run.connection) as channel:
+                equip(channel, run.options)
+                with _counted(attempt, channel):
+                    asked = msgspec.structs.replace(run.options, paths=None)  # our own business
+                    ask = m.Open(m.Direction.PUSH, [target.place], asked, run=attempt.token)
+                    await _ask(channel, ask)
+                    return await send_tree(channel, roots, run.options, attempt, problems)
+        raise AssertionError("unreachable: the session returns or raises")
+
+    return await persist(work, run.observer, run.retries, run.say)
 
 
 async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
@@ -68,11 +85,25 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
     if len({(source.host, source.port) for source in sources}) > 1:
         raise UsageError("all sources must be on one server", op="pull")
     asked = msgspec.structs.replace(run.options, itemize=False)
-    async with session(sources[0], run.connection) as channel:
-        equip(channel, run.options)
-        await _ask(channel, m.Direction.PULL, places, asked)
-        report = await _receive_locally(channel, target, run)
-        return _with_wire(report, channel)
+
+    async def work(attempt: Attempt) -> Report:
+        async with session(sources[0], run.connection) as channel:
+            equip(channel, run.options)
+            with _counted(attempt, channel):
+                await _ask(channel, m.Open(m.Direction.PULL, places, asked))
+                return await _receive_locally(channel, target, run, attempt, attempt.token)
+        raise AssertionError("unreachable: the session returns or raises")
+
+    return await persist(work, run.observer, run.retries, run.say)
+
+
+@contextlib.contextmanager
+def _counted(attempt: Attempt, channel: Channel) -> Iterator[None]:
+    """Count what the body puts on the wire, however it ends."""
+    try:
+        yield
+    finally:
+        attempt.carried(channel)
 
 
 async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
@@ -91,7 +122,7 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
     with _open_sources(sources, run.options) as (roots, problems), unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_quietly, source_end, roots, run.options, problems)
-            report = await _receive_locally(target_end, target, run)
+            report = await _receive_locally(target_end, target, run, run.observer)
             nursery.cancel_scope.cancel()
     return report
 
@@ -102,7 +133,9 @@ async def _send_quietly(
     await send_tree(channel, roots, options, Unobserved(), problems)
 
 
-async def _receive_locally(channel: Channel, target: bytes, run: Run) -> Report:
+async def _receive_locally(
+    channel: Channel, target: bytes, run: Run, observer: Observer, token: bytes = b""
+) -> Report:
     with local_anchor() as anchor:
         path = local_path(target)
 
@@ -112,7 +145,7 @@ async def _receive_locally(channel: Channel, target: bytes, run: Run) -> Report:
 
         policy = local_policy(run.options)
         guarding = Guarding(memory=RememberedSources(run.state, path.rstrip(b"/") or b"/"))
-        return await receive_tree(channel, open_root, policy, run.observer, guarding)
+        return await receive_tree(channel, open_root, policy, observer, guarding, token)
 
 
 def local_policy(options: Options) -> Policy:
@@ -138,11 +171,9 @@ def _contents(path: bytes) -> bytes:
     return path if not path or means_contents(path) else path + b"/"
 
 
-async def _ask(
-    channel: Channel, direction: m.Direction, places: Sequence[m.Place], options: Options
-) -> None:
-    opened, parts = _split(options)
-    await channel.send(m.Open(direction, list(places), opened, len(parts)))
+async def _ask(channel: Channel, request: m.Open) -> None:
+    opened, parts = _split(request.options)
+    await channel.send(msgspec.structs.replace(request, options=opened, selections=len(parts)))
     for part in parts:
         await channel.send(part)
     if not isinstance((await channel.receive()).message, m.Opened):
@@ -154,9 +185,3 @@ def _split(options: Options) -> tuple[Options, list[m.Selection]]:
         return split(options)
     except ValueError as error:
         raise UsageError(str(error), op="ask for the transfer") from error
-
-
-def _with_wire(report: Report, channel: Channel) -> Report:
-    sent, received = channel.wire
-    counted = msgspec.structs.replace(report.bytes, wire_sent=sent, wire_received=received)
-    return msgspec.structs.replace(report, bytes=counted)

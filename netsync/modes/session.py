@@ -64,7 +64,8 @@ async def session(remote: Remote, connection: Connection) -> AsyncGenerator[Stre
             with unwrapped():
                 async with kept_alive(channel):
                     yield channel
-                    await channel.send(Bye())
+                    with contextlib.suppress(NetsyncError):  # the work is done all the same
+                        await channel.send(Bye())
         except NetsyncError as error:
             await channel.fail(error)
             raise

@@ -33,6 +33,9 @@ SESSION_TIMEOUT: Final = 30.0
 DRAIN_SECONDS: Final = 60.0
 """How long a stopping server waits for transfers: below systemd's 90 seconds."""
 
+SUPERSEDE_SECONDS: Final = 10.0
+"""How long a session may take to end that is taken over: a flush to a slow disk."""
+
 log = logging.getLogger("netsync")
 
 
@@ -53,11 +56,12 @@ class Settings:
 
 @dataclass(eq=False)
 class _Running:
-    """A welcomed session and the certificate behind it."""
+    """A welcomed session and the certificate behind it; ``ended`` when it holds nothing more."""
 
     session: Session
     peer: PeerName
     scope: trio.CancelScope
+    ended: trio.Event
 
 
 class Server:
@@ -133,11 +137,29 @@ class Server:
             await channel.fail(error)
             raise
 
+    async def _supersede(self, peer: PeerName, run: bytes) -> None:
+        """End what is left of a client's run that it has come back to go on with.
+
+        Its connection may be dead without our knowing (a host that fell silent, a new address),
+        and its stage would be locked until the silence is long enough.
+        """
+        for running in list(self._running):
+            if running.peer.name == peer.name and running.session.run_token == run:
+                running.scope.cancel()
+                with trio.move_on_after(SUPERSEDE_SECONDS):
+                    await running.ended.wait()
+
     async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> bool:
         """Run the session; tell the client why if it ends early. Returns if it ended well."""
-        session = Session(channel, peer.name, settings.modules, settings.state)
+        session = Session(
+            channel,
+            peer.name,
+            settings.modules,
+            settings.state,
+            lambda run: self._supersede(peer, run),
+        )
         with trio.CancelScope() as scope:
-            running = _Running(session, peer, scope)
+            running = _Running(session, peer, scope, trio.Event())
             self._running.add(running)
             if self._draining:
                 session.drain()
@@ -154,6 +176,7 @@ class Server:
                 return False
             finally:
                 self._running.discard(running)
+                running.ended.set()
                 for line in session.done:
                     log.info("%s: %s", channel.peer, line)
         if scope.cancelled_caught:

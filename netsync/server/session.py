@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -37,17 +37,30 @@ GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
 
 
+Supersede = Callable[[bytes], Awaitable[None]]
+"""Ends the session in which this client's run with the given token is under way."""
+
+
 class Session:
     """Serves one welcomed client over ``channel``; ``modules`` are those of its beginning.
 
-    ``state`` is the directory that remembers what must outlive the session.
+    ``state`` is the directory that remembers what must outlive the session. ``run_token`` is that
+    of the run under way. A client that was cut off may be back before we have noticed:
+    ``supersede`` ends what is left of its run's last attempt.
     """
 
     def __init__(
-        self, channel: StreamChannel, identity: str, modules: Mapping[str, Module], state: Path
+        self,
+        channel: StreamChannel,
+        identity: str,
+        modules: Mapping[str, Module],
+        state: Path,
+        supersede: Supersede,
     ) -> None:
         self.done: list[str] = []
         self.doing = ""
+        self.run_token = b""
+        self._supersede = supersede
         self._channel = channel
         self._identity = identity
         self._modules = modules
@@ -116,6 +129,9 @@ class Session:
             raise ProtocolError("the backup directory is no path inside", op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
+        if request.run:
+            await self._supersede(request.run)
+        self.run_token = request.run
         policy = policy_for(options, capability(), special=module.special)
         with opened(module) as anchor:
             await self._channel.send(m.Opened())
@@ -125,7 +141,9 @@ class Session:
                 return open_target(anchor, place.path, single_file=single_file, dry_run=dry_run)
 
             guarding = Guarding(module.max_delete, self._memory(module, place.path))
-            report = await receive_tree(self._channel, open_root, policy, Unobserved(), guarding)
+            report = await receive_tree(
+                self._channel, open_root, policy, Unobserved(), guarding, request.run
+            )
         self._note(f"push {place.module}", report)
 
     def _memory(self, module: Module, path: bytes) -> RememberedSources:

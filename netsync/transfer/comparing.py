@@ -8,7 +8,6 @@ wanted, only counted.
 
 from __future__ import annotations
 
-import os
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,10 +22,13 @@ from netsync.transfer.inodes import names_of
 from netsync.transfer.linking import Linker, Restatement, Ruling, Share
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
+from netsync.transfer.renames import Renames
 from netsync.transfer.spool import Spool
+from netsync.transfer.staging import partial_of
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
+from netsync.tree.large_files import Stage
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
 from netsync.tree.scan import root_entry
 from netsync.tree.xattrs import differ, of_name, read_set
@@ -35,7 +37,6 @@ from netsync.wire.messages import List, Listing, Offer
 DELTA_MIN: Final = 16 * 1024
 """Bytes: below this a signature and its round trip cost more than the file."""
 _NOTHING: Final = Attributes(None, None, None, None)
-_ENTER: Final = 0o700
 _CHANGE_OF: Final = {
     Verdict.CREATE: Change.CREATED,
     Verdict.REPLACE: Change.CREATED,
@@ -57,11 +58,22 @@ class Compared(NamedTuple):
 class Comparer:
     """Compares a listing with the tree below ``root`` and makes the small changes."""
 
-    def __init__(self, root: int, policy: Policy, tally: Tally, *, root_exists: bool) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        renames: Renames,
+        root: int,
+        policy: Policy,
+        tally: Tally,
+        *,
+        root_exists: bool,
+    ) -> None:
         self.tally = tally
         self.endings = Spool(Ending)
         self.restated = Spool(Restated)
         self.linker = Linker(root, policy.options, self.restated, tally)
+        self._stage = stage
+        self._renames = renames
         self._policy = policy
         self._options = policy.options
         self._directories = Directories(root)
@@ -178,7 +190,8 @@ class Comparer:
         elif self._shared(directory, number, entry, verdict, there):
             pass
         elif verdict is Verdict.SAME:
-            self._unchanged(entry)
+            self._stage.forget(path)
+            self._unchanged(path, entry)
         elif verdict is Verdict.METADATA:
             assert present is not None
             self._metadata(directory, entry, present, path)
@@ -205,7 +218,7 @@ class Comparer:
             return False
         self.tally.settled += entry.size
         if ruling is Ruling.STAYS:
-            self.tally.unchanged += 1
+            self.tally.same(path)
             self._share(directory, number, entry, present, None)
             return True
         directory.touched = True
@@ -246,13 +259,7 @@ class Comparer:
 
     def promoted(self, failed: set[int]) -> list[Wanted]:
         """Return the files to want in place of those whose link groups ``failed``."""
-        wanted = []
-        for share in self.linker.promote(failed):
-            change = share.change or Change.METADATA
-            file = Wanted(share.number, share.directory, share.entry, None, change)
-            file.attributes, file.in_the_way = share.attributes, share.in_the_way
-            wanted.append(file)
-        return wanted
+        return [share.wanted() for share in self.linker.promote(failed)]
 
     def _directory(
         self,
@@ -275,22 +282,11 @@ class Comparer:
         elif verdict is Verdict.METADATA:
             self.tally.change(Change.METADATA, path, directory=True)
         else:
-            self.tally.unchanged += 1
+            self.tally.same(path, directory=True)
         opened = self._open_directory(number, path, entry, fresh=created)
         opened.touched = created or verdict is Verdict.METADATA
-        if present is not None and not created:
-            self._let_in(above, opened, present)
-
-    def _let_in(self, above: ListedDirectory, directory: ListedDirectory, present: Entry) -> None:
-        """Open a directory of ours to ourselves until its mode is set at the end."""
-        locked = present.mode & _ENTER != _ENTER
-        if not locked or self._options.dry_run or present.uid != os.geteuid() or not os.geteuid():
-            return
-        fd = self._directories.fd(above.path)
-        os.chmod(present.name, present.mode | _ENTER, dir_fd=fd, follow_symlinks=False)
-        directory.touched = True
-        if directory.wanted.mode is None:
-            directory.wanted = msgspec.structs.replace(directory.wanted, mode=present.mode)
+        if present is not None and not created and not self._options.dry_run:
+            opened.let_in(self._directories.fd(above.path), present)
 
     def _open_directory(
         self, number: int, path: bytes, entry: Entry, *, fresh: bool = False, lost: bool = False
@@ -308,11 +304,11 @@ class Comparer:
 
     def _leave(self, path: bytes, entry: Entry, number: int) -> None:
         """Leave an entry, and what is in it, as it is."""
-        self._unchanged(entry)
+        self._unchanged(path, entry)
         self._open_directory(number, path, entry).left = True
 
-    def _unchanged(self, entry: Entry) -> None:
-        self.tally.unchanged += 1
+    def _unchanged(self, path: bytes, entry: Entry) -> None:
+        self.tally.same(path, directory=entry.kind is Kind.DIRECTORY)
         self.tally.settled += entry.size
 
     def _metadata(
@@ -342,9 +338,13 @@ class Comparer:
                 self.tally.change(change, wanted.path)
             return
         wanted.attributes = self._of_new(directory, entry, wanted.present)
+        if not self._options.delete_before:
+            wanted.partial = partial_of(wanted, self._stage, self._options)
+        if self._renames.takes(wanted):
+            return
         smallest = min(entry.size, present.size) if updated and present else 0
-        delta = smallest >= DELTA_MIN and not self._options.whole_file
-        (self._deltas if delta else self._whole).append(wanted)
+        delta = smallest >= DELTA_MIN or wanted.partial is not None
+        (self._deltas if delta and not self._options.whole_file else self._whole).append(wanted)
 
     def _special(
         self, directory: ListedDirectory, entry: Entry, present: Entry | None, path: bytes

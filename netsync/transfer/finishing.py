@@ -23,6 +23,7 @@ from netsync.transfer.wanted import Doomed, Ending, Restated
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
+from netsync.tree.large_files import Stage
 from netsync.tree.place import create_special, set_on_descriptor
 from netsync.tree.read import open_regular
 
@@ -37,10 +38,17 @@ class Finisher:
     """
 
     def __init__(
-        self, root: int, options: Options, comparer: Comparer, lander: Lander, guards: Guards
+        self,
+        stage: Stage,
+        root: int,
+        options: Options,
+        comparer: Comparer,
+        lander: Lander,
+        guards: Guards,
     ) -> None:
         self.tally = Tally(itemize=options.itemize)
         self.cleared: set[bytes] = set()
+        self._stage = stage
         self._root = root
         self._device = os.fstat(root).st_dev
         self._options = options
@@ -80,6 +88,7 @@ class Finisher:
         try:
             self._lander.publish_swaps(self.cleared, IN_THE_WAY)
             self._comparer.linker.finish()
+            self._close_stage()
             for ending in self._comparer.endings:
                 self._settle_directory(ending)
             if self._options.fsync and not self._options.dry_run:
@@ -89,6 +98,13 @@ class Finisher:
         self._guards.remember(listed=self._comparer.tally.considered > 0)
         for words in self._guards.notices:
             self.tally.notice(words)
+
+    def _close_stage(self) -> None:
+        """Leave the stage before the root gets its times, and say if it was of no use."""
+        if self._stage.refused:
+            self.tally.notice(self._stage.refused)
+        self._stage.drop_ledger()
+        self._stage.close()
 
     def _due(self) -> Iterator[Doomed]:
         """Yield what is to go: a directory in the way of a file only if that has arrived."""

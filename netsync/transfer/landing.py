@@ -12,7 +12,6 @@ unless it dooms all others too (no space, quota, read-only).
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Container
 from typing import Final
 
@@ -23,21 +22,21 @@ from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
+from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.durable import flush
+from netsync.tree.large_files import Stage
 from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
-from netsync.tree.read import open_regular, read_fully
 from netsync.wire.messages import FileEnd, FileHead, Files, Piece, Unsent
 
 BATCH_FILES: Final = 256
 """Files staged before a flush; each holds one descriptor."""
 BATCH_BYTES: Final = 256 * 1024 * 1024
 """Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
-COPY_BYTES: Final = 1024 * 1024
 FILE_MAX: Final = 2**63 - 1
 
 
@@ -45,17 +44,20 @@ class Lander:
     """Receives the data of wanted files below ``root``.
 
     ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
-    collects files to be asked for once more, ``settled`` the numbers of those done or given up,
+    collects files to be asked for once more, ``to_sign`` those of them with a basis, ``settled``
+    the numbers of those done or given up,
     ``swaps`` files that arrived and that a directory is in the way of. ``source_failed`` says that
     the source could not read one, for another reason than that it vanished. ``failed_groups`` are
     the link groups whose data did not come about.
     """
 
     def __init__(
-        self, root: int, options: Options, outstanding: dict[int, Wanted], tally: Tally
-    ) -> None:
+        self, stage: Stage, root: int, options: Options, outstanding: dict[int, Wanted],
+        tally: Tally,
+    ) -> None:  # fmt: skip
         self.tally = tally
         self.again: list[Wanted] = []
+        self.to_sign: list[Wanted] = []
         self.settled: list[int] = []
         self.swaps: list[tuple[Wanted, Output]] = []
         self.source_failed = False
@@ -64,6 +66,8 @@ class Lander:
         self._options = options
         self._directories = Directories(root)
         self._backup = Backup(root, options)
+        self._staging = Staging(stage, self._directories, options)
+        self._keeps_partials = True
         self._batch: list[tuple[Wanted, Output]] = []
         self._batch_bytes = 0
         self._tight = False
@@ -71,11 +75,15 @@ class Lander:
         self._ignored: set[int] = set()
 
     def close(self) -> None:
-        """Drop what is not published and let go of all descriptors."""
-        if self._incoming is not None:
-            self._drop(self._incoming)
-        for wanted, output in (*self._batch, *self.swaps):
-            self._discard(wanted, output)
+        """Drop what is not published, but for partials, and let go of all descriptors."""
+        outputs = [*self._batch, *self.swaps]
+        if (incoming := self._incoming) is not None:
+            incoming.close_basis()
+            incoming.note(self.tally.ledger)
+            outputs.append((incoming.wanted, incoming.output))
+            self._incoming = None
+        for wanted, output in outputs:
+            self._discard(wanted, output, keep=self._keeps_partials)
         self._batch, self.swaps = [], []
         self._directories.close()
         self._backup.close()
@@ -174,7 +182,7 @@ class Lander:
         except ValueError as error:
             raise ProtocolError(f"a piece is malformed: {error}", op="receive") from error
         try:
-            self._apply(incoming, ops, tail)
+            incoming.apply(ops, tail)
         except OSError as error:
             self._give_up(incoming, error)
 
@@ -186,49 +194,12 @@ class Lander:
             return self._incoming
         wanted = self._expect(number)
         try:
-            self._incoming = self._open(wanted)
+            self._place(wanted)
+            self._incoming = self._staging.open(wanted)
         except OSError as error:
             self._ignored.add(number)
             self._fail(wanted, error)
         return self._incoming
-
-    def _open(self, wanted: Wanted) -> Incoming:
-        fd = self._place(wanted)
-        basis, basis_size = -1, 0
-        if wanted.basis_size:
-            basis, basis_size = open_regular(fd, wanted.name), wanted.basis_size
-        try:
-            output = Output.create(fd, wanted.name, inplace=self._inplace(wanted))
-        except OSError:
-            if basis >= 0:
-                os.close(basis)
-            raise
-        return Incoming(wanted, output, basis, basis_size)
-
-    def _apply(self, incoming: Incoming, ops: list[tuple[int, int]], tail: memoryview) -> None:
-        taken = 0
-        for offset, length in ops:
-            if offset >= 0:
-                self._copy(incoming, offset, length)
-                incoming.matched += length
-                continue
-            data = tail[taken : taken + length]
-            incoming.hasher.update(data)
-            incoming.output.write(data, incoming.position)
-            taken += length
-            incoming.position += length
-            incoming.literal += length
-
-    def _copy(self, incoming: Incoming, offset: int, length: int) -> None:
-        """Copy matched bytes from the basis; what is in place already is only hashed."""
-        there = incoming.output.inplace and offset == incoming.position
-        for start in range(0, length, COPY_BYTES):
-            count = min(COPY_BYTES, length - start)
-            data = read_fully(incoming.basis, count, offset + start)
-            incoming.hasher.update(data)
-            if not there:
-                incoming.output.write(data, incoming.position)
-            incoming.position += len(data)
 
     def file_end(self, message: FileEnd) -> None:
         """Verify a large file and put it into the batch."""
@@ -239,7 +210,9 @@ class Lander:
         if incoming is None:
             self._ignored.discard(message.number)
             return
-        if incoming.position != message.size or incoming.hasher.digest() != message.digest:
+        if not incoming.verifies(message.size, message.digest):
+            if self._sign_instead(incoming):
+                return
             self._drop(incoming)
             self._retry(incoming.wanted, "the result did not verify")
             return
@@ -251,8 +224,44 @@ class Lander:
             self._discard(incoming.wanted, incoming.output)
             self._fail(incoming.wanted, error)
             return
-        self.tally.literal += incoming.literal
-        self.tally.matched += incoming.matched
+        before = incoming.sent_before(self.tally.ledger)
+        self.tally.literal += incoming.literal + before
+        self.tally.matched += incoming.matched - before
+
+    def _sign_instead(self, incoming: Incoming) -> bool:
+        """Ask again for a file whose beginning was not what we believed, now with a signature."""
+        wanted = incoming.wanted
+        if not incoming.is_rest or wanted.attempts >= ATTEMPTS_MAX:
+            return False
+        if not incoming.becomes_basis(self._directories.fd(wanted.directory)):
+            return False
+        self._incoming = None
+        wanted.attempts += 1
+        self.to_sign.append(wanted)
+        return True
+
+    def open_output(self, wanted: Wanted) -> Output | None:
+        """Open an output for content that is found here; None if there is none, which is told."""
+        try:
+            return self._staging.new(wanted)
+        except OSError as error:
+            self._fail(wanted, error)
+            return None
+
+    def drop_output(self, wanted: Wanted, output: Output, error: OSError | None = None) -> None:
+        """Drop what ``open_output`` opened, and give the file up if there was an ``error``."""
+        self._discard(wanted, output)
+        if error is not None:
+            self._fail(wanted, error)
+
+    def moved(self, wanted: Wanted, output: Output) -> None:
+        """Take a file whose content was found here and verified."""
+        try:
+            self._complete(wanted, output, wanted.entry.size, wanted.entry.mtime_ns)
+        except OSError as error:
+            self.drop_output(wanted, output, error)
+            return
+        self.tally.matched += wanted.entry.size
 
     def unsent(self, message: Unsent) -> None:
         """Give up files the source could not read; what arrived of them is void."""
@@ -264,7 +273,7 @@ class Lander:
                 continue
             wanted = self._void(number) or self._expect(number)
             if message.retry and wanted.attempts < ATTEMPTS_MAX:
-                self._ask_again(wanted)
+                self.ask_again(wanted)
                 continue
             self.source_failed = self.source_failed or not problem.vanished
             self.tally.change(Change.FAILED, wanted.path)
@@ -340,12 +349,14 @@ class Lander:
     def _retry(self, wanted: Wanted, why: str) -> None:
         """Ask for a file again, whole; give it up when that has been done enough."""
         if wanted.attempts < ATTEMPTS_MAX:
-            self._ask_again(wanted)
+            self.ask_again(wanted)
         else:
             self.tally.fail(wanted.path, "verify", why)
             self._settle(wanted, failed=True)
 
-    def _ask_again(self, wanted: Wanted) -> None:
+    def ask_again(self, wanted: Wanted) -> None:
+        """Ask for a file again, whole."""
+        wanted.forget_partial()
         wanted.attempts += 1
         wanted.basis_size = 0
         self.again.append(wanted)
@@ -357,6 +368,7 @@ class Lander:
 
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):
+            self._keeps_partials = False  # they would take the room that the next run needs
             if not self._batch or error.errno == errno.EROFS:
                 raise root_error(error, op="write", where=wanted.path) from error
             # What has arrived whole is worth keeping, and publishing it frees what it replaces.
@@ -365,7 +377,7 @@ class Lander:
             self.flush()
             if wanted.attempts >= ATTEMPTS_MAX:
                 raise root_error(error, op="write", where=wanted.path) from error
-            self._ask_again(wanted)
+            self.ask_again(wanted)
             return
         self.tally.fail(wanted.path, "write", error)
         self._settle(wanted, failed=True)
@@ -373,12 +385,14 @@ class Lander:
     def _settle(self, wanted: Wanted, *, failed: bool = False) -> None:
         if failed and wanted.entry.link:
             self.failed_groups.add(wanted.entry.link)
+        wanted.forget_partial()
         del self._outstanding[wanted.number]
         self.tally.settled += wanted.entry.size
         self.settled.append(wanted.number)
 
-    def _discard(self, wanted: Wanted, output: Output) -> None:
+    def _discard(self, wanted: Wanted, output: Output, *, keep: bool = False) -> None:
         try:
-            output.discard(self._directories.fd(wanted.directory))
+            drop = output.keep if keep else output.discard
+            drop(self._directories.fd(wanted.directory))
         except OSError:
             output.close()  # its directory is gone, and a temporary's name with it

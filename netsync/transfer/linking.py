@@ -30,7 +30,7 @@ from netsync.plan.compare import Verdict
 from netsync.transfer.inodes import Carrier, Groups, Inode, inode_of, names_of
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
-from netsync.transfer.wanted import Restated
+from netsync.transfer.wanted import Restated, Wanted
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
@@ -59,6 +59,13 @@ class Share(Struct, frozen=True, array_like=True):
     change: Change | None
     replaces: bool
     in_the_way: bool = False
+
+    def wanted(self) -> Wanted:
+        """Return the name as a file whose data is wanted."""
+        change = self.change or Change.METADATA
+        file = Wanted(self.number, self.directory, self.entry, None, change)
+        file.attributes, file.in_the_way = self.attributes, self.in_the_way
+        return file
 
     @property
     def path(self) -> bytes:

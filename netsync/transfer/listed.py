@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
+import msgspec
+
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
 from netsync.names import is_component
 from netsync.tree.place import Attributes
+
+_ENTER: Final = 0o700
 
 
 class ListedDirectory:
@@ -40,3 +47,13 @@ class ListedDirectory:
         if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
             raise ProtocolError("a listed link has no valid text", op="receive")
         self.last = entry.name
+
+    def let_in(self, above: int, present: Entry) -> None:
+        """Open a directory of ours, in ``above``, to ourselves until its mode is set at the end."""
+        locked = present.mode & _ENTER != _ENTER
+        if not locked or present.uid != os.geteuid() or not os.geteuid():
+            return
+        os.chmod(present.name, present.mode | _ENTER, dir_fd=above, follow_symlinks=False)
+        self.touched = True
+        if self.wanted.mode is None:
+            self.wanted = msgspec.structs.replace(self.wanted, mode=present.mode)

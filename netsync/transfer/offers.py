@@ -61,14 +61,31 @@ class Kept(Struct, frozen=True, array_like=True):
     name: bytes
 
 
+RENAME_MIN: Final = 64 * 1024
+"""Bytes: smaller new files are sent at once, for less than asking for their digest may cost."""
+
+
+def waits_for_renames(entry: Entry, options: Options) -> bool:
+    """Tell whether a new file may be one the target has under a name that goes.
+
+    What ``--delete-before`` deletes is gone by then.
+    """
+    if not options.delete or options.delete_before or options.whole_file:
+        return False
+    return entry.size >= RENAME_MIN and not entry.link
+
+
 def is_deferrable(entry: Entry, options: Options) -> bool:
     """Tell whether a target may want this file only when it knows the whole listing.
 
-    A name of several of one inode is wanted if the name that carries the data fails. With
+    A name of several of one inode is wanted if the name that carries the data fails. A new file
+    may be a renamed one. With
     ``--delete-before`` all data is wanted behind the deletes.
     """
     deferred = options.delete_before and not options.dry_run
-    return entry.kind is Kind.FILE and (deferred or bool(entry.link))
+    return entry.kind is Kind.FILE and (
+        deferred or bool(entry.link) or waits_for_renames(entry, options)
+    )
 
 
 class Offers:
@@ -100,6 +117,17 @@ class Offers:
         if attempts > ATTEMPTS_MAX:
             raise ProtocolError(f"file {number} was wanted too often", op="receive")
         self._attempts[number] = attempts
+        return offered
+
+    def ask(self, number: int) -> Offered:
+        """Return the file with this number, of which only the digest is wanted yet."""
+        if number in self._wanted:
+            raise ProtocolError(f"file {number} is wanted already", op="receive")
+        offered = self._find(number)
+        self._wanted[number] = offered
+        self._attempts[number] = 0
+        if len(self._wanted) > WANTED_MAX:
+            raise ProtocolError("too many files wanted at once", op="receive")
         return offered
 
     def wanted(self, number: int) -> Offered:

@@ -10,6 +10,7 @@ now is read a moment later: then the next write shows. Runs in worker threads, o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -26,6 +27,7 @@ from netsync.delta.signature import Signature
 from netsync.errors import reason
 from netsync.model import Problem, wire_time
 from netsync.transfer.backing import backing_directories
+from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.offers import Offered
 from netsync.tree.native import read_file
 from netsync.tree.read import open_regular, read_fully
@@ -35,6 +37,7 @@ from netsync.wire.codec import Buffer
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import (
     UNSENT_MAX,
+    Digests,
     FileEnd,
     FileHead,
     Files,
@@ -51,6 +54,8 @@ READ_BYTES: Final = 1024 * 1024
 RACY_NS: Final = 10_000_000
 """Nanoseconds in which two writes may leave the same time: file systems' clocks tick every 1 to
 10 ms."""
+_STEP_BYTES: Final = 64 * 1024 * 1024
+"""Bytes hashed in one hop when only a digest is wanted: some 20 ms."""
 _PIECE_OPS: Final = 8192
 """Operations in one frame; two numbers of at most nine bytes each keep it below its limit."""
 
@@ -82,6 +87,16 @@ class DeltaRequest(NamedTuple):
 
     signature: Signature
     forward_only: bool
+
+
+class RestRequest(NamedTuple):
+    """Where a target wants a file from, whose beginning it believes to have."""
+
+    offset: int
+
+
+Request = DeltaRequest | RestRequest
+"""What a large file may be sent against."""
 
 
 class ReadError(Exception):
@@ -145,10 +160,51 @@ class Reader:
             raise OSError(errno.ESTALE, "is no longer a regular file")
         return count == len(room) == size and mtime_ns == offered.entry.mtime_ns
 
+    def digests(self, wanted: Sequence[Offered]) -> Iterator[Sequence[Outgoing]]:
+        """Yield the frame with the digests of ``wanted``, after a step for each 64 MiB read."""
+        digests: list[bytes] = []
+        done = 0
+        for offered in wanted:
+            hasher = blake3()
+            position = 0
+            with contextlib.suppress(ReadError):
+                for data in self._as_listed(offered):
+                    hasher.update(data)
+                    position += len(data)
+                    done += len(data)
+                    if done >= _STEP_BYTES:
+                        done = 0
+                        yield ()
+            whole = position == offered.entry.size
+            digests.append(hasher.digest() if whole else b"")
+        yield [Outgoing(Digests([offered.number for offered in wanted], digests))]
+
+    def _as_listed(self, offered: Offered) -> Iterator[bytes]:
+        """Yield the content of a file, as far as it is as it was listed."""
+        root, directory, name = offered.located
+        try:
+            fd = open_regular(self._directories[root].fd(directory), name)
+        except OSError as error:
+            raise ReadError(_problem(offered, error)) from error
+        listed = (offered.entry.size, offered.entry.mtime_ns)
+        try:
+            position = 0
+            while position < offered.entry.size:
+                data = read_fully(fd, READ_BYTES, position)
+                status = os.fstat(fd)
+                if not data or (status.st_size, wire_time(status.st_mtime_ns)) != listed:
+                    return
+                position += len(data)
+                yield data
+        except OSError as error:
+            raise ReadError(_problem(offered, error)) from error
+        finally:
+            os.close(fd)
+
     def large_file(
-        self, offered: Offered, signature: DeltaRequest | None, *, take_changed: bool = False
+        self, offered: Offered, request: Request | None, *, take_changed: bool = False
     ) -> LargeFile:
-        """Open a file to be sent in pieces, against a signature or whole.
+        """Open a file to be sent in pieces, against a signature, from an offset, or whole.
 
         With ``take_changed`` it is sent as it was read, whatever happens to it meanwhile.
         """
@@ -158,7 +214,7 @@ class Reader:
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
         let_settle(os.fstat(fd).st_mtime_ns)
-        return LargeFile(offered, fd, signature, take_changed=take_changed)
+        return LargeFile(offered, fd, request, take_changed=take_changed)
 
 
 class LargeFile:
@@ -169,7 +225,7 @@ class LargeFile:
     """
 
     def __init__(
-        self, offered: Offered, fd: int, request: DeltaRequest | None, *, take_changed: bool
+        self, offered: Offered, fd: int, request: Request | None, *, take_changed: bool
     ) -> None:
         self._offered = offered
         self._take_changed = take_changed
@@ -177,9 +233,13 @@ class LargeFile:
         self._before = os.fstat(fd)
         self.offset = 0
         self._hasher: Hasher = blake3() if request else xxh3_128()
-        self._matcher = (
-            Matcher(request.signature, forward_only=request.forward_only) if request else None
-        )
+        self._matcher: Matcher | None = None
+        self._catching_up: CatchingUp | None = None
+        if isinstance(request, DeltaRequest):
+            self._matcher = Matcher(request.signature, forward_only=request.forward_only)
+        elif request is not None:
+            self.offset = request.offset
+            self._catching_up = CatchingUp(fd)
 
     def close(self) -> None:
         """Let go of the descriptor."""
@@ -188,6 +248,9 @@ class LargeFile:
     def frames(self) -> Iterator[Outgoing]:
         """Yield the frames of this file; each step reads at most 1 MiB."""
         size = self._before.st_size
+        if self.offset > size:
+            yield self._void(CHANGED, retry=True)
+            return
         while self.offset < size:
             try:
                 data = read_fully(self._fd, min(READ_BYTES, size - self.offset), self.offset)
@@ -199,15 +262,27 @@ class LargeFile:
                     break
                 yield self._void(CHANGED, retry=True)
                 return
+            self._hash(data)
             self.offset += len(data)
-            self._hasher.update(data)
             if self._matcher is None:
                 yield Outgoing(Piece(self._offered.number, [-1, len(data)]), [data])
             else:
                 yield from self._pieces(self._matcher.feed(data))
         if self._matcher is not None:
             yield from self._pieces(self._matcher.finish())
+        try:
+            while self._catching_up is not None and not self._catching_up.step(size):
+                yield Outgoing(Piece(self._offered.number, []))
+        except OSError as error:
+            yield self._void(reason(error))
+            return
         yield self._last()
+
+    def _hash(self, data: bytes) -> None:
+        if self._catching_up is not None:
+            self._catching_up.passed(data, self.offset)
+        else:
+            self._hasher.update(data)
 
     def _pieces(self, ops: Sequence[Op]) -> Iterator[Outgoing]:
         """Pack operations into frames that keep the limits."""
@@ -234,7 +309,8 @@ class LargeFile:
         good = self._take_changed or after.st_size > before.st_size
         if not good and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             return self._void(CHANGED, retry=True)
-        digest = self._hasher.digest()
+        hasher = self._hasher
+        digest = self._catching_up.digest(self.offset) if self._catching_up else hasher.digest()
         return Outgoing(
             FileEnd(self._offered.number, self.offset, wire_time(before.st_mtime_ns), digest)
         )

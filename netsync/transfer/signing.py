@@ -6,17 +6,16 @@ blocks that pass for each other. Runs in worker threads, one frame a hop.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from typing import Final
 
 from netsync.delta.signature import SIGNATURE_MAX, block_size_for, entries_size, sign
 from netsync.model import Options
+from netsync.transfer.basis import open_basis
 from netsync.transfer.reading import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.read import open_regular, read_fully
 from netsync.wire.messages import Signature, WantDelta
 
 READ_BYTES: Final = 4 * 1024 * 1024
@@ -30,10 +29,10 @@ def signature_frames(
 
     Sets ``wanted.basis_size`` before the first frame.
     """
-    fd = open_regular(directories.fd(wanted.directory), wanted.name)
+    basis = open_basis(directories, wanted)
     try:
-        size = os.fstat(fd).st_size
-        block_size = options.block_size or block_size_for(size)
+        size = basis.size
+        block_size = options.block_size or basis.block_size or block_size_for(size)
         if entries_size(size, block_size) > SIGNATURE_MAX:
             block_size = block_size_for(size)
         seed = secrets.randbits(63)  # what fits a signed integer on the wire
@@ -42,8 +41,8 @@ def signature_frames(
         step = max(block_size, READ_BYTES // block_size * block_size)
         for offset in range(0, size, step):
             count = min(step, size - offset)
-            data = read_fully(fd, count, offset)
+            data = basis.read(count, offset)
             data += bytes(count - len(data))  # it shrank: zeros that the digest will refuse
             yield Outgoing(Signature(wanted.number), [sign(data, block_size, seed)])
     finally:
-        os.close(fd)
+        basis.close()

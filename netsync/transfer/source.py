@@ -13,7 +13,7 @@ import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import trio
@@ -32,6 +32,7 @@ from netsync.transfer.reading import (
     Outgoing,
     Reader,
     ReadError,
+    RestRequest,
     next_frame,
 )
 from netsync.transfer.tally import Observer
@@ -47,6 +48,15 @@ CREDIT_MAX: Final = 64 * 1024
 SIGNATURES_MAX: Final = 160 * 1024 * 1024
 """Bytes of signatures a target may have sent ahead: two of the largest and some."""
 _READY_FRAMES: Final = 3
+
+
+class _DigestRequest(NamedTuple):
+    """Files of which only the digests are wanted yet."""
+
+    offered: list[Offered]
+
+
+_Request: TypeAlias = Offered | tuple[Offered, DeltaRequest | RestRequest] | _DigestRequest
 
 
 @dataclass
@@ -79,7 +89,7 @@ class Source:
         self._offers = Offers(options)
         self._credit = 0
         self._credit_came = trio.Event()
-        self._queue: deque[Offered | tuple[Offered, DeltaRequest]] = deque()
+        self._queue: deque[_Request] = deque()
         self._queue_came = trio.Event()
         self._wants_ended = False
         self._listed = False
@@ -163,6 +173,11 @@ class Source:
                     self._offers.decided(decided)
                 case m.WantDelta():
                     self._begin_delta(message)
+                case m.WantDigests(numbers=numbers):
+                    asked = [self._offers.ask(number) for number in numbers]
+                    self._enqueue([_DigestRequest(asked)])
+                case m.WantRest(number=number, offset=offset):
+                    self._enqueue([(self._awaited_file(number), RestRequest(offset))])
                 case m.Signature(number=number):
                     self._add_signature(number, tail)
                 case m.Applied():
@@ -200,15 +215,19 @@ class Source:
         if message.items:
             self._observer.items(message.items)
 
-    def _enqueue(self, wanted: Sequence[Offered | tuple[Offered, DeltaRequest]]) -> None:
+    def _enqueue(self, wanted: Sequence[_Request]) -> None:
         self._queue.extend(wanted)
         self._queue_came.set()
 
-    def _begin_delta(self, want: m.WantDelta) -> None:
-        if want.number not in self._awaited:
+    def _awaited_file(self, number: int) -> Offered:
+        """Return a file of which it was said that more will be said about it."""
+        if number not in self._awaited:
             raise ProtocolError("a signature for a file not wanted as a delta", op="receive")
-        self._awaited.remove(want.number)
-        offered = self._offers.wanted(want.number)
+        self._awaited.remove(number)
+        return self._offers.wanted(number)
+
+    def _begin_delta(self, want: m.WantDelta) -> None:
+        offered = self._awaited_file(want.number)
         self._deltas[want.number] = _Delta(want, offered)
         self._finish_delta(want.number)
 
@@ -264,6 +283,12 @@ class Source:
                 await self._serve_large(reader, offered, None, send)
             return
         first = self._queue.popleft()
+        if isinstance(first, _DigestRequest):
+            steps = reader.digests(first.offered)
+            while (frames := await trio.to_thread.run_sync(next, steps, None)) is not None:
+                for frame in frames:
+                    await send.send(frame)
+            return
         offered, request = (first, None) if isinstance(first, Offered) else first
         await self._serve_large(reader, offered, request, send)
 
@@ -271,7 +296,7 @@ class Source:
         self,
         reader: Reader,
         offered: Offered,
-        request: DeltaRequest | None,
+        request: DeltaRequest | RestRequest | None,
         send: trio.MemorySendChannel[Outgoing],
     ) -> None:
         try:
@@ -290,7 +315,7 @@ class Source:
         except ReadError as error:
             await send.send(Outgoing(m.Unsent([offered.number], [error.problem])))
         finally:
-            if request is not None:
+            if isinstance(request, DeltaRequest):
                 self._signature_bytes -= len(request.signature.entries)
 
     def _take_small(self) -> list[Offered]:

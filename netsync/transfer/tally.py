@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from netsync.errors import reason
 from netsync.model import Bytes, Change, Files, Item, Problem
+from netsync.transfer.ledger import Ledger
 from netsync.tree.xattrs import Refusal
 
 PROBLEMS_MAX: Final = 1000
@@ -26,11 +27,16 @@ _COUNTER_OF: Final = {
     Change.DELETED: "deleted",
     Change.FAILED: "failed",
 }
+LASTING: Final = frozenset({Change.CREATED, Change.UPDATED, Change.METADATA})
+"""Changes that a later attempt of the same run finds made."""
 
 
 @dataclass
 class Tally:
-    """Counters of one worker. ``itemize`` keeps the itemized lines until they are taken."""
+    """Counters of one worker. ``itemize`` keeps the itemized lines until they are taken.
+
+    ``ledger`` knows what earlier attempts of the same run did, where there may be some.
+    """
 
     itemize: bool = False
     considered: int = 0
@@ -48,13 +54,46 @@ class Tally:
     problems_omitted: int = 0
     notices: dict[str, None] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
+    ledger: Ledger | None = None
+    noted: list[tuple[Change, bytes]] = field(default_factory=list)
+    noted_bytes: tuple[int, int] = (0, 0)
+
+    def begin_with(self, ledger: Ledger) -> None:
+        """Count what earlier attempts of this run did that this one does not meet again."""
+        self.deleted = ledger.deleted
+        self.literal, self.matched = self.noted_bytes = ledger.literal, ledger.matched
 
     def change(self, change: Change, path: bytes, *, directory: bool = False) -> None:
         """Count one changed path, and itemize it."""
+        if self.ledger is not None:
+            change = self._as_first(change, path)
         counter = _COUNTER_OF[change]
         setattr(self, counter, getattr(self, counter) + 1)
         if self.itemize:
             self.items.append(Item(change, path, directory))
+
+    def _as_first(self, change: Change, path: bytes) -> Change:
+        """Return what the run did to ``path``: what its first attempt did that got so far."""
+        assert self.ledger is not None
+        earlier = self.ledger.earlier(path) if change in LASTING else None
+        if earlier is None:
+            self.noted.append((change, path))
+        return earlier or change
+
+    def same(self, path: bytes, *, directory: bool = False) -> None:
+        """Count one path that is as it should be: since before this run, or by its work."""
+        if self.ledger is not None and (earlier := self.ledger.earlier(path)) is not None:
+            self.change(earlier, path, directory=directory)
+        else:
+            self.unchanged += 1
+
+    def note(self) -> None:
+        """Write down for later attempts of this run what was counted since the last time."""
+        if self.ledger is None or not self.ledger.is_kept:
+            return
+        changes, self.noted = self.noted, []
+        before, self.noted_bytes = self.noted_bytes, (self.literal, self.matched)
+        self.ledger.note(changes, self.literal - before[0], self.matched - before[1])
 
     def fail(self, path: bytes, op: str, error: OSError | str, *, directory: bool = False) -> None:
         """Count a listed entry that could not be brought about, with its problem."""

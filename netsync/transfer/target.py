@@ -12,21 +12,25 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 import trio
 
-from netsync.errors import ProtocolError
+from netsync.errors import NetsyncError, ProtocolError, is_cut
 from netsync.model import Item, Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
+from netsync.transfer.arriving import Arrivals
 from netsync.transfer.comparing import Compared, Comparer
 from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
 from netsync.transfer.landing import Lander
+from netsync.transfer.moving import Mover
 from netsync.transfer.reading import next_frame
+from netsync.transfer.renames import Renames
+from netsync.transfer.resumption import Resumption
 from netsync.transfer.signing import signature_frames
 from netsync.transfer.tally import Observer, Tally
 from netsync.transfer.wanted import Wanted
@@ -63,6 +67,7 @@ class Target:
         policy: Policy,
         observer: Observer,
         guards: Guards,
+        run: bytes,
     ) -> None:
         options = policy.options
         self._channel = channel
@@ -71,10 +76,18 @@ class Target:
         self._root = root
         self._outstanding: dict[int, Wanted] = {}
         self._progress = trio.Condition()
-        self._comparer = Comparer(root.fd, policy, Tally(options.itemize), root_exists=root.exists)
-        self._lander = Lander(root.fd, options, self._outstanding, Tally(options.itemize))
+        self._resumption = Resumption(root.fd, run, options)
+        stage = self._resumption.stage
+        self._renames = Renames(root.fd, options)
+        tallies = Tally(options.itemize), Tally(options.itemize)
+        self._comparer = Comparer(
+            stage, self._renames, root.fd, policy, tallies[0], root_exists=root.exists
+        )
+        self._lander = Lander(stage, root.fd, options, self._outstanding, tallies[1])
+        self._mover = Mover(root.fd, self._lander, self._renames)
+        self._arrivals = Arrivals(self._lander, self._mover)
         self._guards = guards
-        self._finisher = Finisher(root.fd, options, self._comparer, self._lander, guards)
+        self._finisher = Finisher(stage, root.fd, options, self._comparer, self._lander, guards)
         self._deferral = Deferral()
         self._signing = Directories(root.fd)
         self._listings: deque[m.List | None] = deque()
@@ -90,9 +103,15 @@ class Target:
     def close(self) -> None:
         """Drop what is staged and let go of descriptors."""
         for owner in (
-            self._lander, self._comparer, self._finisher, self._signing, self._deferral
+            self._mover, self._lander, self._comparer, self._renames, self._finisher,
+            self._signing, self._deferral, self._resumption,
         ):  # fmt: skip
             owner.close()
+
+    async def salvage(self) -> None:
+        """Publish what arrived whole, or one cut more often than we flush would never get on."""
+        with trio.CancelScope(shield=True), contextlib.suppress(NetsyncError):
+            await trio.to_thread.run_sync(self._arrivals.take, [])
 
     @property
     def _tallies(self) -> tuple[Tally, Tally, Tally]:
@@ -117,12 +136,15 @@ class Target:
         return final
 
     def _begin(self, offer: m.Offer) -> None:
+        """Take the root's metadata, and what earlier runs and attempts left."""
         if self._options.backup_dir:
             check_backup_directory(self._root.fd, self._options.backup_dir)
         self._comparer.begin(offer)
+        self._resumption.begin(self._tallies)
 
     def _delete(self) -> None:
         self._finisher.delete(complete=self._complete)
+        self._finisher.tally.note()
 
     def _finish(self) -> None:
         if self._unsafe_links:
@@ -182,6 +204,7 @@ class Target:
         self._observe(complete=True)
         if self._options.delete_before:
             await self._delete_before()
+        await self._want_waiting()
         while True:
             async with self._progress:
                 while self._untold:
@@ -198,6 +221,7 @@ class Target:
     def _compare_one(self, listing: m.List) -> Compared:
         """Compare one message; with ``--delete-before`` its wants wait."""
         compared = self._comparer.compare(listing)
+        self._comparer.tally.note()
         if not self._options.delete_before:
             return compared
         for wanted in compared.whole:
@@ -216,11 +240,17 @@ class Target:
                 self._comparer.tally.fail(wanted.path, "replace", IN_THE_WAY)
                 self._comparer.tally.settled += wanted.entry.size
                 self._lander.failed_groups.update({wanted.entry.link} - {0})
-            async with self._progress:
-                while len(self._outstanding) >= WANTED_FILES:
-                    await self._progress.wait()
-            await self._ask(part.whole, part.deltas, self._comparer.decided)
+            await self._room()
+            whole, deltas = await trio.to_thread.run_sync(
+                self._resumption.equip, part.whole, part.deltas
+            )
+            await self._ask(whole, deltas, self._comparer.decided)
             await self._notify()
+
+    async def _room(self) -> None:
+        async with self._progress:
+            while len(self._outstanding) >= WANTED_FILES:
+                await self._progress.wait()
 
     async def _want(self, compared: Compared, entries: int) -> None:
         """Ask for what the comparison found, return its credit, tell what it changed."""
@@ -231,10 +261,26 @@ class Target:
         self._observe(complete=False)
         await self._tell([], self._comparer.tally)
 
-    async def _ask(self, whole: list[Wanted], deltas: list[Wanted], decided: int) -> None:
-        for wanted in (*whole, *deltas):
+    async def _want_waiting(self) -> None:
+        """Ask for the new files that had to wait until it was known which names go."""
+        await trio.to_thread.run_sync(self._renames.look, self._comparer.dooming.doomed)
+        while (batch := await trio.to_thread.run_sync(self._renames.next_batch)) is not None:
+            await self._room()
+            whole, asked = batch
+            await self._ask(whole, [], self._comparer.decided)
+            if asked:
+                self._expect(asked)
+                self._mover.expect(asked)
+                await self._channel.send(m.WantDigests([wanted.number for wanted in asked]))
+            await self._notify()
+
+    def _expect(self, files: Iterable[Wanted]) -> None:
+        for wanted in files:
             self._outstanding[wanted.number] = wanted
             self._untold += 1
+
+    async def _ask(self, whole: list[Wanted], deltas: list[Wanted], decided: int) -> None:
+        self._expect((*whole, *deltas))
         numbers = [wanted.number for wanted in whole]
         await self._channel.send(m.Wants(numbers, [wanted.number for wanted in deltas], decided))
         self._to_sign.extend(deltas)
@@ -253,6 +299,9 @@ class Target:
                     await self._progress.wait()
             wanted = self._to_sign.popleft()
             self._signed[wanted.number] = 0
+            if wanted.rest:
+                await self._channel.send(m.WantRest(wanted.number, wanted.rest))
+                continue
             frames = signature_frames(self._signing, wanted, self._options)
             try:
                 while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
@@ -267,9 +316,12 @@ class Target:
         """Stage file data as it comes; flush and publish it in batches."""
         with contextlib.suppress(trio.EndOfChannel):
             while True:
-                await trio.to_thread.run_sync(self._take_all, await self._next_data(data))
+                await trio.to_thread.run_sync(self._arrivals.take, await self._next_data(data))
                 self._observer.under_way(self._lander.under_way)
                 await self._settle()
+                while self._mover.is_busy:
+                    await trio.to_thread.run_sync(self._mover.work)
+                    await self._settle()
 
     async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> list[Received]:
         """Return what file data has come; nothing means that the batch should be flushed now."""
@@ -286,29 +338,14 @@ class Target:
                 return [await data.receive()]
         return []
 
-    def _take_all(self, received: list[Received]) -> None:
-        for each in received:
-            self._take(each)
-            if self._lander.is_full:
-                self._lander.flush()
-        if not received:
-            self._lander.flush()
-
-    def _take(self, received: Received) -> None:
-        message, tail = received
-        match message:
-            case m.Files():
-                self._lander.small_files(message, tail)
-            case m.Piece():
-                self._lander.piece(message, tail)
-            case m.FileEnd():
-                self._lander.file_end(message)
-            case m.Unsent():
-                self._lander.unsent(message)
-
     async def _settle(self) -> None:
         """Tell the source what has landed, and ask again for what did not verify."""
         again, self._lander.again = self._lander.again, []
+        signed, self._lander.to_sign = self._lander.to_sign, []
+        if signed:
+            await self._channel.send(m.Wants([], [wanted.number for wanted in signed], 0))
+            self._to_sign.extend(signed)
+            await self._notify()
         if again:
             await self._channel.send(m.Wants([wanted.number for wanted in again], [], 0))
         settled, self._lander.settled = self._lander.settled, []
@@ -344,12 +381,14 @@ async def receive_tree(
     policy: Policy,
     observer: Observer,
     guarding: Guarding = UNGUARDED,
+    run: bytes = b"",
 ) -> Report:
     """Be the target of one transfer and return the report that was committed.
 
     ``open_root`` opens the destination once it is known whether a single file comes; the
     descriptor it returns is closed here. ``guarding`` is what holds deletes back beside the
-    options. Raises ``NetsyncError`` when the session ends early.
+    options. ``run`` is the token of a run that may be repeated if it is cut: the report is about
+    all of its attempts. Raises ``NetsyncError`` when the session ends early.
     """
     channel.order.begin(State.SOURCE_OFFERS)
     offer = (await channel.receive()).message
@@ -357,9 +396,13 @@ async def receive_tree(
     root = await trio.to_thread.run_sync(open_root, offer.single_file)
     try:
         guards = Guards(guarding, policy.options, offer.origins)
-        target = Target(channel, root, policy, observer, guards)
+        target = Target(channel, root, policy, observer, guards, run)
         try:
             return await target.run(offer)
+        except BaseException as error:
+            if is_cut(error):
+                await target.salvage()
+            raise
         finally:
             target.close()
     finally:

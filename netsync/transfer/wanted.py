@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from netsync.model import Change, Entry, Kind
 from netsync.names import join
+from netsync.tree.partials import Partial
 from netsync.tree.place import Attributes
 
 
@@ -15,12 +16,13 @@ class Wanted:
     ``present`` is the file it replaces, if any; ``in_the_way`` says that a non-empty directory
     must be deleted first; ``basis_size`` is the size of the basis a signature was made of (0 for
     none); ``attempts`` counts how often it was asked
-    for; ``arrived`` says that it waits for a flush.
+    for; ``arrived`` says that it waits for a flush; ``partial`` is what an earlier run left of it;
+    ``rest`` is where to go on if that is its beginning (0: nobody knows).
     """
 
     __slots__ = (
         "arrived", "attempts", "attributes", "basis_size", "change", "directory", "entry",
-        "in_the_way", "number", "present",
+        "in_the_way", "number", "partial", "present", "rest",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +38,8 @@ class Wanted:
         self.basis_size = 0
         self.attempts = 1
         self.arrived = False
+        self.partial: Partial | None = None
+        self.rest = 0
 
     @property
     def name(self) -> bytes:
@@ -46,6 +50,13 @@ class Wanted:
     def path(self) -> bytes:
         """The path relative to the transfer's root."""
         return join(self.directory, self.entry.name)
+
+    def forget_partial(self) -> None:
+        """Remove what an earlier run left: it is of no use any more."""
+        if self.partial is not None:
+            self.partial.remove()
+            self.partial = None
+        self.rest = 0
 
 
 class Doomed(Struct, frozen=True, array_like=True):

@@ -7,9 +7,10 @@ written, which is what ``--inplace`` means, and why it is not the default.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol
 
 from netsync.tree.native import Buffer, stage_file
+from netsync.tree.partials import Partial
 from netsync.tree.place import OWNER_REFUSED, Attributes, Refusals, set_on_descriptor
 from netsync.tree.read import open_regular
 from netsync.tree.stage import NO_UNNAMED_FILES, Staged
@@ -18,14 +19,30 @@ from netsync.tree.xattrs import settle
 _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class StagedFile(Protocol):
+    """A file out of sight: unnamed beside its place (``Staged``), or in the stage."""
+
+    fd: int
+
+    def publish(self, directory: int, name: bytes, *, replace: bool) -> None: ...
+    def discard(self, directory: int) -> None: ...
+    def keep(self, directory: int) -> None: ...
+    def as_partial(self) -> Partial | None: ...
+    def close(self) -> None: ...
+
+
 class Output:
-    """A file being written; ``inplace`` tells which way."""
+    """A file being written; ``inplace`` tells which way.
 
-    __slots__ = ("_staged", "fd", "inplace", "refused")
+    ``holds`` counts the bytes at its start that are there already, from a run that was cut.
+    """
 
-    def __init__(self, fd: int, staged: Staged | None) -> None:
+    __slots__ = ("_staged", "fd", "holds", "inplace", "refused")
+
+    def __init__(self, fd: int, staged: StagedFile | None, holds: int = 0) -> None:
         self.fd = fd
         self._staged = staged
+        self.holds = holds
         self.inplace = staged is None
         self.refused: Refusals = ()
 
@@ -80,8 +97,8 @@ class Output:
             written += os.pwrite(self.fd, memoryview(data)[written:], position + written)
 
     def truncate(self, size: int) -> None:
-        """Cut what was there behind the new end; a staged file has nothing there."""
-        if self.inplace:
+        """Cut what was there behind the new end; a new file has nothing there."""
+        if self.inplace or self.holds:
             os.ftruncate(self.fd, size)
 
     def publish(self, directory: int, name: bytes, *, replace: bool) -> None:
@@ -94,6 +111,18 @@ class Output:
         """Drop staged content."""
         if self._staged is not None:
             self._staged.discard(directory)
+            self.fd = -1
+        else:
+            self.close()
+
+    def as_partial(self) -> Partial | None:
+        """Return what there is as a basis for another attempt, if it can be one."""
+        return self._staged.as_partial() if self._staged is not None else None
+
+    def keep(self, directory: int) -> None:
+        """Leave staged content for the next run where that can find it, else drop it."""
+        if self._staged is not None:
+            self._staged.keep(directory)
             self.fd = -1
         else:
             self.close()

@@ -79,6 +79,19 @@ class Staged:
             raise
         self.temporary = None
 
+    def move(self, directory: int, elsewhere: int, name: bytes) -> None:
+        """Give the file the ``name`` in ``elsewhere``, by which its caller knows it from now on.
+
+        Raises ``OSError``: ``EXDEV`` where a mount point lies between, ``EEXIST``.
+        """
+        if self.temporary is None:
+            link_staged(self.fd, elsewhere, name)
+            return
+        os.link(
+            self.temporary, name, src_dir_fd=directory, dst_dir_fd=elsewhere, follow_symlinks=False
+        )
+        self._unlink(directory)
+
     def _unlink(self, directory: int) -> None:
         if self.temporary is not None:
             with contextlib.suppress(OSError):
@@ -89,6 +102,13 @@ class Staged:
         """Drop the file; nothing of it stays."""
         self._unlink(directory)
         self.close()
+
+    def as_partial(self) -> None:
+        """Nothing: beside its place a file is no partial."""
+
+    def keep(self, directory: int) -> None:
+        """Drop the file: beside its place nobody would find it again."""
+        self.discard(directory)
 
     def close(self) -> None:
         """Let go of the descriptor. Raises ``OSError`` where the file system reports late."""

@@ -19,6 +19,7 @@ from netsync.wire.messages import (
     Bye,
     Committed,
     Credit,
+    Digests,
     End,
     Fault,
     FileEnd,
@@ -37,6 +38,8 @@ from netsync.wire.messages import (
     Start,
     Unsent,
     WantDelta,
+    WantDigests,
+    WantRest,
     Wants,
     WantsEnd,
     Welcome,
@@ -64,6 +67,9 @@ class State(enum.Enum):
 
 S = State
 _SENDING: Final[tuple[type[Message], ...]] = (Files, Piece, FileEnd, Unsent)
+_WANTING: Final[tuple[type[Message], ...]] = (
+    Credit, Wants, WantDelta, WantRest, WantDigests, Signature, Applied
+)  # fmt: skip
 
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_GREETS: {Hello: S.CLIENT_ASKS},
@@ -80,11 +86,14 @@ TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
         ListEnd: S.SOURCE_SENDS,
         **dict.fromkeys(_SENDING, S.SOURCE_LISTS),
     },
-    S.SOURCE_SENDS: {**dict.fromkeys(_SENDING, S.SOURCE_SENDS), End: S.SOURCE_DONE},
+    S.SOURCE_SENDS: {
+        **dict.fromkeys((*_SENDING, Digests), S.SOURCE_SENDS),
+        End: S.SOURCE_DONE,
+    },
     S.SOURCE_DONE: {},
     S.TARGET_STARTS: {Start: S.TARGET_WANTS},
     S.TARGET_WANTS: {
-        **dict.fromkeys((Credit, Wants, WantDelta, Signature, Applied), S.TARGET_WANTS),
+        **dict.fromkeys(_WANTING, S.TARGET_WANTS),
         WantsEnd: S.TARGET_SETTLES,
     },
     S.TARGET_SETTLES: {Applied: S.TARGET_SETTLES, Committed: S.TARGET_DONE},

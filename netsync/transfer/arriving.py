@@ -1,0 +1,42 @@
+"""What arrives of file data, handed to whom it concerns, in the landing worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netsync.net.channel import Received
+from netsync.transfer.landing import Lander
+from netsync.transfer.moving import Mover
+from netsync.wire import messages as m
+
+
+class Arrivals:
+    """Hands messages to ``lander`` and ``mover``, flushes, and notes what was done."""
+
+    def __init__(self, lander: Lander, mover: Mover) -> None:
+        self._lander = lander
+        self._mover = mover
+
+    def take(self, received: Sequence[Received]) -> None:
+        """Take what has come, in order; nothing means that the batch should be flushed."""
+        for each in received:
+            self._take_one(each)
+            if self._lander.is_full:
+                self._lander.flush()
+        if not received:
+            self._lander.flush()
+        self._lander.tally.note()
+
+    def _take_one(self, received: Received) -> None:
+        message, tail = received
+        match message:
+            case m.Files():
+                self._lander.small_files(message, tail)
+            case m.Piece():
+                self._lander.piece(message, tail)
+            case m.FileEnd():
+                self._lander.file_end(message)
+            case m.Unsent():
+                self._lander.unsent(message)
+            case m.Digests():
+                self._mover.take(message)

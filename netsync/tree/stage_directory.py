@@ -1,0 +1,128 @@
+"""The stage: ``.netsync/`` at a destination's root, where large files are written.
+
+A large file that is cut off is worth keeping, so it is written under a name that the next run
+finds. That name is no place for others: the directory is ours, mode 0700, and neither listed nor
+taken from a peer. Each session works in a subdirectory of its own and holds a lock on it, which
+the kernel releases however the session ends. So whoever can take a lock has found the work of a
+dead session, and may use or remove it; what is locked is left alone. Two things can be removed
+under our hands, the stage and a subdirectory that is not locked yet, by a session that tidies up
+at the same moment: both are then simply made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from netsync.names import RESERVED_PREFIX
+from netsync.tree.directories import OPEN_DIRECTORY
+
+STAGE_NAME: Final = RESERVED_PREFIX
+"""One component, below the destination's root."""
+_PRIVATE: Final = 0o700
+_SESSION_PREFIX: Final = b"session-"
+_ATTEMPTS: Final = 8
+"""Times that a directory is made anew which a session tidying up has just removed."""
+
+
+class StageRefusedError(Exception):
+    """What is called ``.netsync`` is not ours alone: nothing in it is read or written."""
+
+
+class SessionDirectory:
+    """A subdirectory of the stage that we hold the lock on."""
+
+    __slots__ = ("fd", "name")
+
+    def __init__(self, fd: int, name: bytes) -> None:
+        self.fd = fd
+        self.name = name
+
+    def release(self, stage: int) -> None:
+        """Remove it if nothing is left in it, and let go of the lock."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self.name, dir_fd=stage)
+        os.close(self.fd)
+
+
+def open_stage(root: int) -> int | None:
+    """Open the stage in the directory ``root`` if there is one. Raises ``StageRefusedError``."""
+    try:
+        fd = os.open(STAGE_NAME, OPEN_DIRECTORY, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StageRefusedError("is no directory of ours") from error
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o777 != _PRIVATE:
+        os.close(fd)
+        raise StageRefusedError("is not a directory of ours alone (mode 0700)")
+    return fd
+
+
+def make_stage(root: int) -> int:
+    """Open the stage in ``root``, made if need be. Raises ``OSError``, ``StageRefusedError``.
+
+    What making it did to the root's times is for ``Stage`` to undo.
+    """
+    for _ in range(_ATTEMPTS):
+        fd = open_stage(root)
+        if fd is not None:
+            return fd
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(STAGE_NAME, _PRIVATE, dir_fd=root)
+    raise OSError(errno.EAGAIN, "the stage vanishes as soon as it is made")
+
+
+def make_session(stage: int) -> SessionDirectory:
+    """Make and lock a subdirectory of the stage. Raises ``OSError`` (``ENOENT``: it is gone)."""
+    for _ in range(_ATTEMPTS):
+        name = _SESSION_PREFIX + secrets.token_hex(8).encode()
+        os.mkdir(name, _PRIVATE, dir_fd=stage)
+        session = lock_session(stage, name)
+        if session is not None:
+            return session
+    raise OSError(errno.EAGAIN, "a directory of the stage vanishes as soon as it is made")
+
+
+def session_names(stage: int) -> list[bytes]:
+    """Return the names of all sessions' subdirectories, locked or not."""
+    return [
+        name for name in map(os.fsencode, os.listdir(stage)) if name.startswith(_SESSION_PREFIX)
+    ]
+
+
+def lock_session(stage: int, name: bytes) -> SessionDirectory | None:
+    """Lock the subdirectory ``name``; None if its session lives or it is gone."""
+    try:
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=stage)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there, held = os.stat(name, dir_fd=stage, follow_symlinks=False), os.fstat(fd)
+        if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+            return SessionDirectory(fd, name)
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+@contextlib.contextmanager
+def root_time_kept(root: int) -> Iterator[None]:
+    """Undo what the body does to the directory's modification time.
+
+    The stage is none of the tree's business: making and removing it must not look like a change.
+    """
+    before = os.fstat(root)
+    yield
+    if os.fstat(root).st_mtime_ns != before.st_mtime_ns:
+        with contextlib.suppress(OSError):  # a directory of others: its time is not ours to set
+            os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
