@@ -108,8 +108,10 @@ class Target:
         ):  # fmt: skip
             owner.close()
 
-    async def salvage(self) -> None:
-        """Publish what arrived whole, or one cut more often than we flush would never get on."""
+    async def salvage(self, error: BaseException) -> None:
+        """Publish what arrived whole, or who is cut more often than we flush would never get on."""
+        if not is_cut(error):
+            return
         with trio.CancelScope(shield=True), contextlib.suppress(NetsyncError):
             await trio.to_thread.run_sync(self._arrivals.take, [])
 
@@ -266,13 +268,11 @@ class Target:
         await trio.to_thread.run_sync(self._renames.look, self._comparer.dooming.doomed)
         while (batch := await trio.to_thread.run_sync(self._renames.next_batch)) is not None:
             await self._room()
-            whole, asked = batch
-            await self._ask(whole, [], self._comparer.decided)
-            if asked:
+            await self._ask(batch[0], [], self._comparer.decided)
+            if asked := batch[1]:
                 self._expect(asked)
                 self._mover.expect(asked)
                 await self._channel.send(m.WantDigests([wanted.number for wanted in asked]))
-            await self._notify()
 
     def _expect(self, files: Iterable[Wanted]) -> None:
         for wanted in files:
@@ -400,8 +400,7 @@ async def receive_tree(
         try:
             return await target.run(offer)
         except BaseException as error:
-            if is_cut(error):
-                await target.salvage()
+            await target.salvage(error)
             raise
         finally:
             target.close()
