@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
+import trio
+
+from netsync.errors import NetsyncError, is_cut
 from netsync.net.channel import Received
 from netsync.transfer.landing import Lander
 from netsync.transfer.moving import Mover
 from netsync.wire import messages as m
+from netsync.wire import reuse
 
 
 class Arrivals:
@@ -27,6 +32,15 @@ class Arrivals:
             self._lander.flush()
         self._lander.tally.note()
 
+    async def salvage(self, error: BaseException) -> None:
+        """Publish what arrived whole, if ``error`` says that the connection was cut.
+
+        Else who is cut more often than a batch is flushed would never get on.
+        """
+        if is_cut(error):
+            with trio.CancelScope(shield=True), contextlib.suppress(NetsyncError):
+                await trio.to_thread.run_sync(self._lander.flush)
+
     def _take_one(self, received: Received) -> None:
         message, tail = received
         match message:
@@ -38,5 +52,5 @@ class Arrivals:
                 self._lander.file_end(message)
             case m.Unsent():
                 self._lander.unsent(message)
-            case m.Digests():
+            case reuse.Digests():
                 self._mover.take(message)

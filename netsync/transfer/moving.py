@@ -21,7 +21,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.output import Output
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.reflink import reflink
-from netsync.wire.messages import Digests
+from netsync.wire.reuse import Digests
 
 STEP_BYTES: Final = 64 * 1024 * 1024
 """Bytes read, hashed and perhaps written in one hop: some 50 ms."""

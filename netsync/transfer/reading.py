@@ -37,7 +37,6 @@ from netsync.wire.codec import Buffer
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import (
     UNSENT_MAX,
-    Digests,
     FileEnd,
     FileHead,
     Files,
@@ -45,6 +44,7 @@ from netsync.wire.messages import (
     Piece,
     Unsent,
 )
+from netsync.wire.reuse import Digests
 
 SMALL_MAX: Final = 256 * 1024
 """Bytes up to which a file is sent whole in one frame with others."""

@@ -30,7 +30,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.native import stat_entries
 from netsync.tree.place import Attributes
 from netsync.tree.scan import entry_from, names_in
-from netsync.wire.messages import DIGESTS_MAX
+from netsync.wire.reuse import DIGESTS_MAX
 
 PATHS_MAX: Final = 16 * 1024 * 1024
 """Bytes of candidates' paths held, and 100 bytes more for each: some 80,000 files."""

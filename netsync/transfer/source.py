@@ -40,6 +40,7 @@ from netsync.tree.origin import origin_of
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.order import State
 
@@ -173,10 +174,10 @@ class Source:
                     self._offers.decided(decided)
                 case m.WantDelta():
                     self._begin_delta(message)
-                case m.WantDigests(numbers=numbers):
+                case reuse.WantDigests(numbers=numbers):
                     asked = [self._offers.ask(number) for number in numbers]
                     self._enqueue([_DigestRequest(asked)])
-                case m.WantRest(number=number, offset=offset):
+                case reuse.WantRest(number=number, offset=offset):
                     self._enqueue([(self._awaited_file(number), RestRequest(offset))])
                 case m.Signature(number=number):
                     self._add_signature(number, tail)

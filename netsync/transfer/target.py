@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from netsync.errors import NetsyncError, ProtocolError, is_cut
+from netsync.errors import ProtocolError
 from netsync.model import Item, Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
@@ -38,6 +38,7 @@ from netsync.tree.backup import check_backup_directory
 from netsync.tree.directories import Directories
 from netsync.tree.roots import TargetRoot
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.batches import batches
 from netsync.wire.order import State
 
@@ -85,7 +86,7 @@ class Target:
         )
         self._lander = Lander(stage, root.fd, options, self._outstanding, tallies[1])
         self._mover = Mover(root.fd, self._lander, self._renames)
-        self._arrivals = Arrivals(self._lander, self._mover)
+        self.arrivals = Arrivals(self._lander, self._mover)
         self._guards = guards
         self._finisher = Finisher(stage, root.fd, options, self._comparer, self._lander, guards)
         self._deferral = Deferral()
@@ -107,13 +108,6 @@ class Target:
             self._signing, self._deferral, self._resumption,
         ):  # fmt: skip
             owner.close()
-
-    async def salvage(self, error: BaseException) -> None:
-        """Publish what arrived whole, or who is cut more often than we flush would never get on."""
-        if not is_cut(error):
-            return
-        with trio.CancelScope(shield=True), contextlib.suppress(NetsyncError):
-            await trio.to_thread.run_sync(self._arrivals.take, [])
 
     @property
     def _tallies(self) -> tuple[Tally, Tally, Tally]:
@@ -272,7 +266,7 @@ class Target:
             if asked := batch[1]:
                 self._expect(asked)
                 self._mover.expect(asked)
-                await self._channel.send(m.WantDigests([wanted.number for wanted in asked]))
+                await self._channel.send(reuse.WantDigests([wanted.number for wanted in asked]))
 
     def _expect(self, files: Iterable[Wanted]) -> None:
         for wanted in files:
@@ -286,8 +280,8 @@ class Target:
         self._to_sign.extend(deltas)
 
     def _observe(self, *, complete: bool) -> None:
-        tally = self._comparer.tally
-        self._observer.listed(tally.considered, tally.total, complete=complete)
+        counted = self._comparer.tally
+        self._observer.listed(counted.considered, counted.total, complete=complete)
 
     async def _sign(self) -> None:
         """Send signatures of the files wanted as deltas, one file at a time."""
@@ -300,7 +294,7 @@ class Target:
             wanted = self._to_sign.popleft()
             self._signed[wanted.number] = 0
             if wanted.rest:
-                await self._channel.send(m.WantRest(wanted.number, wanted.rest))
+                await self._channel.send(reuse.WantRest(wanted.number, wanted.rest))
                 continue
             frames = signature_frames(self._signing, wanted, self._options)
             try:
@@ -316,7 +310,7 @@ class Target:
         """Stage file data as it comes; flush and publish it in batches."""
         with contextlib.suppress(trio.EndOfChannel):
             while True:
-                await trio.to_thread.run_sync(self._arrivals.take, await self._next_data(data))
+                await trio.to_thread.run_sync(self.arrivals.take, await self._next_data(data))
                 self._observer.under_way(self._lander.under_way)
                 await self._settle()
                 while self._mover.is_busy:
@@ -363,8 +357,6 @@ class Target:
         size, self._told = settled - self._told, settled
         self._observer.items(items)
         self._observer.settled(size)
-        if not (numbers or items or size):
-            return
         if numbers or size:
             await self._channel.send(m.Applied(numbers, [], size))
         for part in batches(items, _item_cost, ITEMS_MAX):
@@ -400,7 +392,7 @@ async def receive_tree(
         try:
             return await target.run(offer)
         except BaseException as error:
-            await target.salvage(error)
+            await target.arrivals.salvage(error)
             raise
         finally:
             target.close()

@@ -41,8 +41,6 @@ FILES_MAX: int = 256
 """Small files in one frame: they share a thread hop, and cost the target a descriptor each."""
 ORIGINS_MAX: int = 128
 """Origins in an ``Offer``, at most 300 bytes each."""
-DIGESTS_MAX: int = 256
-"""Files asked for their digest, or answered about, in one message."""
 UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
 SELECTIONS_MAX: int = 4096
@@ -52,7 +50,6 @@ IGNORE_RULES_MAX: int = 1024
 
 Names = Annotated[list[Path], Meta(max_length=65536)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
-MaybeDigest = Annotated[bytes, Meta(max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
 XattrSet = Annotated[tuple[Xattr, ...], Meta(max_length=4096)]
 
@@ -313,14 +310,6 @@ class Unsent(Message, frozen=True):
     retry: bool = False
 
 
-class Digests(Message, frozen=True):
-    """The answer to ``WantDigests``: BLAKE3 of each, empty where it is not as listed any more."""
-
-    type = 40
-    numbers: Annotated[list[U63], Meta(min_length=1, max_length=DIGESTS_MAX)]
-    digests: Annotated[list[MaybeDigest], Meta(min_length=1, max_length=DIGESTS_MAX)]
-
-
 class End(Message, frozen=True):
     """Nothing more will be sent for this transfer."""
 
@@ -379,21 +368,6 @@ class Signature(Message, frozen=True):
     type = 52
     limits = Limits(CONTROL_MAX, TAIL_MAX)
     number: U63
-
-
-class WantRest(Message, frozen=True):
-    """In place of ``WantDelta``: what lies before ``offset`` we believe to have; send the rest."""
-
-    type = 57
-    number: U63
-    offset: Annotated[int, Meta(ge=1, le=2**63 - 1)]
-
-
-class WantDigests(Message, frozen=True):
-    """Files wanted, of which the target may have the content under another name."""
-
-    type = 56
-    numbers: Annotated[list[U63], Meta(min_length=1, max_length=DIGESTS_MAX)]
 
 
 class WantsEnd(Message, frozen=True):

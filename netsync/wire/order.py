@@ -19,7 +19,6 @@ from netsync.wire.messages import (
     Bye,
     Committed,
     Credit,
-    Digests,
     End,
     Fault,
     FileEnd,
@@ -38,12 +37,11 @@ from netsync.wire.messages import (
     Start,
     Unsent,
     WantDelta,
-    WantDigests,
-    WantRest,
     Wants,
     WantsEnd,
     Welcome,
 )
+from netsync.wire.reuse import Digests, WantDigests, WantRest
 
 
 class State(enum.Enum):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from netsync import model
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.codec import MESSAGES, encode
 from netsync.wire.messages import Message
 
@@ -66,7 +67,7 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "bye": (m.Bye(), b""),
     "browse": (m.Browse("web", b"dir/\xff"), b""),
     "browsed": (m.Browsed([m.ModuleInfo("web", ["pull", "push"])], [FILE, LINK], True), b""),
-    "open push": (m.Open(m.Direction.PUSH, [m.Place("web", b"a/")], OPTIONS, LONG_DIGEST), b""),
+    "open push": (m.Open(m.Direction.PUSH, [m.Place("web", b"a/")], OPTIONS, run=LONG_DIGEST), b""),
     "open pull": (
         m.Open(m.Direction.PULL, [m.Place("a", b""), m.Place("b", b"c")], model.Options()),
         b"",
@@ -123,15 +124,15 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "piece": (m.Piece(7, [-1, 4, 0, 2**62, 4096, 512]), b"\0\1\2\xff"),
     "file end": (m.FileEnd(7, 2**62, 1_700_000_000_123_456_789, LONG_DIGEST), b""),
     "unsent": (m.Unsent([7, 9], [PROBLEM, VANISHED]), b""),
-    "digests": (m.Digests([9, 7], [LONG_DIGEST, b""]), b""),
+    "digests": (reuse.Digests([9, 7], [LONG_DIGEST, b""]), b""),
     "end": (m.End(), b""),
     "start": (m.Start(16384, b"new\xffname"), b""),
     "credit": (m.Credit(1 << 20), b""),
     "wants": (m.Wants([1, 2, 2**63 - 1], [4], 5), b""),
     "want delta": (m.WantDelta(4, 2**62, 8192, 2**63 - 1, True), b""),
     "signature": (m.Signature(4), bytes(24)),
-    "want rest": (m.WantRest(4, 2**62), b""),
-    "want digests": (m.WantDigests([9, 7]), b""),
+    "want rest": (reuse.WantRest(4, 2**62), b""),
+    "want digests": (reuse.WantDigests([9, 7]), b""),
     "wants end": (m.WantsEnd(), b""),
     "applied": (
         m.Applied([1, 4], [model.Item(model.Change.CREATED, b"a\xff", True)], 1 << 40),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,8 +62,9 @@ class Repeated:
         self.options = options
         self.lines: list[Item] = []
 
-        async def receive(*given: object) -> Report:
-            return await receive_tree(*given, RUN)  # type: ignore[arg-type, call-arg]
+        async def receive(*given: Any, **more: Any) -> Report:
+            more["run"] = RUN
+            return await receive_tree(*given, **more)
 
         monkeypatch.setattr("tests.support.transfers.receive_tree", receive)
 

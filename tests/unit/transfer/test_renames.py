@@ -13,6 +13,7 @@ from netsync.model import Options, Report
 from netsync.transfer import renames
 from netsync.transfer.offers import RENAME_MIN
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.messages import Message
 from tests.support.transfers import Sent, Transfer
 from tests.support.trees import make_tree, read_tree, temporaries
@@ -46,7 +47,7 @@ class Trees:
         return [
             number
             for message in self.last.sent_by_target
-            if isinstance(message, m.WantDigests)
+            if isinstance(message, reuse.WantDigests)
             for number in message.numbers
         ]
 
@@ -174,7 +175,7 @@ async def test_a_wanted_file_that_changed_meanwhile_is_sent_as_it_is(trees: Tree
     make_tree(trees.source, {"new": content(1)})
 
     def change(message: Message, tail: bytes) -> Sequence[Sent]:
-        if isinstance(message, m.WantDigests):
+        if isinstance(message, reuse.WantDigests):
             (trees.source / "new").write_bytes(content(7, LARGE + 5))
         return [(message, tail)]
 
@@ -187,7 +188,7 @@ async def test_a_candidate_that_vanishes_is_none(trees: Trees) -> None:
     make_tree(trees.source, {"new": content(1)})
 
     def vanish(message: Message, tail: bytes) -> Sequence[Sent]:
-        if isinstance(message, m.WantDigests):
+        if isinstance(message, reuse.WantDigests):
             (trees.target / "old").unlink()
         return [(message, tail)]
 

@@ -13,6 +13,7 @@ from netsync.model import Options
 from netsync.tree.large_files import STAGE_MIN, Stage
 from netsync.tree.partials import ALIGNMENT, Resumable, version_of
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.messages import Message
 from tests.support.transfers import Sent, Transfer
 from tests.support.trees import make_tree, opened, temporaries
@@ -55,7 +56,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def kinds(messages: Sequence[Message]) -> set[type[Message]]:
-    return {type(message) for message in messages} & {m.WantRest, m.WantDelta, m.Signature}
+    return {type(message) for message in messages} & {reuse.WantRest, m.WantDelta, m.Signature}
 
 
 async def arrives(place: Place, run: Transfer) -> tuple[int, int]:
@@ -74,7 +75,7 @@ async def test_the_beginning_of_the_same_version_is_gone_on_with_at_once(
     run = place.transfer()
     kept = length // ALIGNMENT * ALIGNMENT
     assert await arrives(place, run) == (SIZE - kept, kept)
-    assert kinds(run.sent_by_target) == {m.WantRest}
+    assert kinds(run.sent_by_target) == {reuse.WantRest}
 
 
 async def test_a_beginning_that_is_not_what_was_believed_is_signed(place: Place) -> None:
@@ -82,7 +83,7 @@ async def test_a_beginning_that_is_not_what_was_believed_is_signed(place: Place)
     place.leave(CONTENT[:ALIGNMENT] + bytes(ALIGNMENT) + CONTENT[2 * ALIGNMENT : PART])
     run = place.transfer()
     literal, matched = await arrives(place, run)
-    assert kinds(run.sent_by_target) == {m.WantRest, m.WantDelta, m.Signature}
+    assert kinds(run.sent_by_target) == {reuse.WantRest, m.WantDelta, m.Signature}
     assert literal <= 2 * ALIGNMENT
     assert matched >= SIZE - 2 * ALIGNMENT
 
@@ -157,7 +158,7 @@ async def test_a_source_that_no_longer_reaches_so_far_is_asked_again(place: Plac
     place.leave(CONTENT[:PART])
 
     def shrink(message: Message, tail: bytes) -> Sequence[Sent]:
-        if isinstance(message, m.WantRest):
+        if isinstance(message, reuse.WantRest):
             os.truncate(place.source / "f", ALIGNMENT)
         return [(message, tail)]
 

@@ -6,6 +6,7 @@ import pytest
 
 from netsync.errors import ProtocolError
 from netsync.wire import messages as m
+from netsync.wire import reuse
 from netsync.wire.codec import MESSAGES
 from netsync.wire.messages import Message
 from netsync.wire.order import TRANSITIONS, Order, State
@@ -85,15 +86,15 @@ LEGAL: dict[State, set[type[Message]]] = {
     State.SERVER_ANSWERS: {m.Browsed, m.Opened},
     State.SOURCE_OFFERS: {m.Offer},
     State.SOURCE_LISTS: {m.List, m.ListEnd, m.Files, m.Piece, m.FileEnd, m.Unsent},
-    State.SOURCE_SENDS: {m.Files, m.Piece, m.FileEnd, m.Unsent, m.Digests, m.End},
+    State.SOURCE_SENDS: {m.Files, m.Piece, m.FileEnd, m.Unsent, reuse.Digests, m.End},
     State.SOURCE_DONE: set(),
     State.TARGET_STARTS: {m.Start},
     State.TARGET_WANTS: {
         m.Credit,
         m.Wants,
         m.WantDelta,
-        m.WantDigests,
-        m.WantRest,
+        reuse.WantDigests,
+        reuse.WantRest,
         m.Signature,
         m.Applied,
         m.WantsEnd,
