@@ -16,7 +16,7 @@ from netsync.wire import reuse
 
 
 class Arrivals:
-    """Hands messages to ``lander`` and ``mover``, flushes, and notes what was done."""
+    """Hands messages to ``lander`` and ``mover``, and flushes what is enough for a batch."""
 
     def __init__(self, lander: Lander, mover: Mover) -> None:
         self._lander = lander
@@ -30,7 +30,6 @@ class Arrivals:
                 self._lander.flush()
         if not received:
             self._lander.flush()
-        self._lander.tally.note()
 
     async def salvage(self, error: BaseException) -> None:
         """Publish what arrived whole, if ``error`` says that the connection was cut.

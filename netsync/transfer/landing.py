@@ -306,6 +306,7 @@ class Lander:
         finally:
             for wanted, output in batch:
                 self._discard(wanted, output)
+        self.tally.note()  # now nothing is counted that may still be dropped
 
     def _make_durable(self, fds: list[int]) -> None:
         try:

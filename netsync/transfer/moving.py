@@ -83,7 +83,6 @@ class Mover:
                 self._work = None
             if self._lander.is_full:
                 self._lander.flush()
-        self._lander.tally.note()
 
     def _move(self, wanted: Wanted, digest: bytes) -> Work:
         """Bring about one file from a candidate, or ask for its data."""
