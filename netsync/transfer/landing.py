@@ -12,16 +12,16 @@ unless it dooms all others too (no space, quota, read-only).
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Container
 from typing import Final
-
-from xxhash import xxh3_128_digest
 
 from netsync.delta.ops import unpack
 from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
+from netsync.transfer.runs import Arrival, Batched, name_last, runs, to_flush
 from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
@@ -31,7 +31,7 @@ from netsync.tree.durable import flush
 from netsync.tree.large_files import Stage
 from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
-from netsync.wire.messages import FileEnd, FileHead, Files, Piece, Unsent
+from netsync.wire.messages import FileEnd, Files, Piece, Unsent
 
 BATCH_FILES: Final = 256
 """Files staged before a flush; each holds one descriptor."""
@@ -68,7 +68,7 @@ class Lander:
         self._backup = Backup(root, options)
         self._staging = Staging(stage, self._directories, options)
         self._keeps_partials = True
-        self._batch: list[tuple[Wanted, Output]] = []
+        self._batch: list[Batched] = []
         self._batch_bytes = 0
         self._tight = False
         self._incoming: Incoming | None = None
@@ -106,34 +106,44 @@ class Lander:
         return len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES
 
     def small_files(self, message: Files, tail: memoryview) -> None:
-        """Stage whole small files."""
-        position = 0
-        for head in message.files:
-            data = tail[position : position + head.size]
-            if len(data) != head.size:
-                raise ProtocolError("files do not fit their frame", op="receive")
-            position += head.size
-            wanted = self._expect(head.number)
-            if xxh3_128_digest(data) != head.digest:
-                self._retry(wanted, "the data did not arrive as it was sent")
-                continue
-            try:
-                self._stage_small(wanted, head, data)
-            except OSError as error:
-                self._fail(wanted, error)
-        if position != len(tail):
-            raise ProtocolError("files do not fit their frame", op="receive")
+        """Stage whole small files, neighbours together."""
+        for run in runs(message.files, tail, self._arriving, self._damaged):
+            alone = run.arrivals
+            if not self._options.inplace:
+                outputs = run.stage(self._directories)
+                for arrival, output in zip(run.arrivals, outputs, strict=True):
+                    if output is not None:
+                        self._arrived(arrival.wanted, output, arrival.head.size)
+                        self.tally.literal += arrival.head.size
+                alone = [each for each, output in zip(alone, outputs, strict=True) if not output]
+            for arrival in alone:
+                self._stage_alone(arrival, run.content(arrival))
 
-    def _stage_small(self, wanted: Wanted, head: FileHead, data: memoryview) -> None:
-        output = Output.complete(
-            self._place(wanted),
-            wanted.name,
-            data,
-            at_time(wanted.attributes, head.mtime_ns),
-            inplace=self._inplace(wanted),
-        )
-        self._arrived(wanted, output, head.size)
-        self.tally.literal += head.size
+    def _arriving(self, number: int) -> Wanted:
+        wanted = self._expect(number)
+        wanted.arrived = True
+        return wanted
+
+    def _damaged(self, wanted: Wanted) -> None:
+        wanted.arrived = False
+        self._retry(wanted, "the data did not arrive as it was sent")
+
+    def _stage_alone(self, arrival: Arrival, data: memoryview) -> None:
+        wanted, head, _ = arrival
+        try:
+            output = Output.complete(
+                self._place(wanted),
+                wanted.name,
+                data,
+                at_time(wanted.attributes, head.mtime_ns),
+                inplace=self._inplace(wanted),
+            )
+        except OSError as error:
+            wanted.arrived = False
+            self._fail(wanted, error)
+        else:
+            self._arrived(wanted, output, head.size)
+            self.tally.literal += head.size
 
     def _complete(self, wanted: Wanted, output: Output, size: int, mtime_ns: int) -> None:
         """Set the metadata of a written file and put it into the batch."""
@@ -144,7 +154,8 @@ class Lander:
     def _arrived(self, wanted: Wanted, output: Output, size: int) -> None:
         """Put a complete file into the batch."""
         wanted.arrived = True
-        self.tally.refused(wanted.path, output.refused)
+        if output.refused:
+            self.tally.refused(wanted.path, output.refused)
         self._batch.append((wanted, output))
         self._batch_bytes += size
 
@@ -299,20 +310,35 @@ class Lander:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         try:
             if self._options.fsync:
-                self._make_durable([output.fd for _, output in batch])
+                self._make_durable(batch)
             while batch:
-                wanted, output = batch.pop()
-                self._publish(wanted, output)
+                named = name_last(batch, self._directories)
+                for result in reversed(named or [errno.EINVAL]):
+                    self._publish_last(batch, result)
         finally:
             for wanted, output in batch:
                 self._discard(wanted, output)
         self.tally.note()  # now nothing is counted that may still be dropped
 
-    def _make_durable(self, fds: list[int]) -> None:
+    def _make_durable(self, batch: list[Batched]) -> None:
         try:
-            flush(fds)
+            flush(to_flush(batch))
         except OSError as error:
             raise root_error(error, op="flush", where=b".") from error
+
+    def _publish_last(self, batch: list[Batched], named: int) -> None:
+        """Settle the last file of ``batch``, of which ``name_last`` said ``named``."""
+        wanted, output = batch.pop()
+        if named > 0:
+            self._publish(wanted, output)
+        elif named == 0:
+            self._published(wanted)
+        else:
+            self._fail(wanted, OSError(-named, os.strerror(-named)))
+
+    def _published(self, wanted: Wanted) -> None:
+        self.tally.landed(wanted.change, wanted.directory, wanted.name)
+        self._settle(wanted)
 
     def _publish(self, wanted: Wanted, output: Output) -> None:
         if wanted.in_the_way:
@@ -327,8 +353,7 @@ class Lander:
             self._discard(wanted, output)
             self._fail(wanted, error)
             return
-        self.tally.change(wanted.change, wanted.path)
-        self._settle(wanted)
+        self._published(wanted)
 
     def publish_swaps(self, cleared: Container[bytes], otherwise: str) -> None:
         """Publish the files whose paths are ``cleared`` of directories; else say why not."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from netsync.errors import reason
 from netsync.model import Bytes, Change, Files, Item, Problem
+from netsync.names import join
 from netsync.transfer.ledger import Ledger
 from netsync.tree.xattrs import Refusal
 
@@ -94,6 +95,11 @@ class Tally:
         changes, self.noted = self.noted, []
         before, self.noted_bytes = self.noted_bytes, (self.literal, self.matched)
         self.ledger.note(changes, self.literal - before[0], self.matched - before[1])
+
+    def landed(self, change: Change, directory: bytes, name: bytes) -> None:
+        """Count a published file like ``change``; most transfers have no use for its path."""
+        told = self.itemize or self.ledger is not None
+        self.change(change, join(directory, name) if told else b"")
 
     def fail(self, path: bytes, op: str, error: OSError | str, *, directory: bool = False) -> None:
         """Count a listed entry that could not be brought about, with its problem."""

@@ -42,6 +42,11 @@ class Wanted:
         self.rest = 0
 
     @property
+    def is_new(self) -> bool:
+        """Tell whether its name is free as far as we know."""
+        return self.present is None and not self.in_the_way
+
+    @property
     def name(self) -> bytes:
         """The final name in its directory."""
         return self.entry.name

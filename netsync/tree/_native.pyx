@@ -12,7 +12,7 @@ names and buffers are held by the caller meanwhile.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport (
-    EINTR, EIO, ENAMETOOLONG, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, errno
+    EINTR, EIO, ENAMETOOLONG, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESTALE, errno
 )
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
@@ -88,6 +88,9 @@ cdef enum:
     XATTR_NAMES = 256  # bytes of attribute names taken along for one entry
     LISTXATTRAT = 465  # Linux 6.13 and later; the number is the same everywhere but on alpha
     SECOND = 1000000000  # nanoseconds
+    MODE_BITS = 0o7777
+    PERMISSIONS = 0o777
+    PRIVATE = 0o600
 
 cdef long long SECONDS_MAX = 9000000000  # their nanoseconds fit 64 bits; until the year 2255
 cdef long long ID_MAX = 0xFFFFFFFF
@@ -144,6 +147,63 @@ cdef int filled(int fd, char* into, Py_ssize_t room, Py_ssize_t* count) noexcept
     return 0
 
 
+def read_listed(int directory, names, sizes, times, room):
+    cdef tuple held = tuple(names)  # nobody else can drop a name meanwhile
+    cdef const char* paths[RUN]
+    cdef Py_ssize_t lengths[RUN]
+    cdef long long listed[RUN]
+    cdef int results[RUN]
+    cdef Py_buffer view
+    cdef Py_ssize_t start, i, count, used = 0, at
+    cdef list told = []
+    if not len(held) == len(sizes) == len(times):
+        raise ValueError("as many names, sizes and times")
+    PyObject_GetBuffer(room, &view, PyBUF_WRITABLE)
+    try:
+        for start in range(0, len(held), RUN):
+            count = min(<Py_ssize_t>RUN, len(held) - start)
+            at = used
+            for i in range(count):
+                paths[i] = c_name(held[start + i])
+                lengths[i], listed[i] = sizes[start + i], times[start + i]
+                if lengths[i] < 0 or lengths[i] > view.len - used:
+                    raise ValueError("the room is too small")
+                used += lengths[i]
+            with nogil:
+                for i in range(count):
+                    results[i] = read_as_listed(
+                        directory, paths[i], <char*>view.buf + at, lengths[i], listed[i]
+                    )
+                    at += lengths[i]
+            for i in range(count):
+                told.append(results[i])
+    finally:
+        PyBuffer_Release(&view)
+    return told
+
+
+cdef int read_as_listed(
+    int directory, const char* path, char* into, Py_ssize_t size, long long listed
+) noexcept nogil:
+    """Return 0, -1 for a file that is not as it was listed, or an errno."""
+    cdef status after
+    cdef Py_ssize_t count = 0
+    cdef int error = read_named(directory, path, into, size, &count, &after)
+    if error:
+        return error
+    if not S_ISREG(after.st_mode):
+        return ESTALE
+    return 0 if count == size == after.st_size and is_time(&after, listed) else -1
+
+
+cdef bint is_time(const status* found, long long listed) noexcept nogil:
+    """Tell whether the time is the listed one; none is that 64 bits of nanoseconds do not hold."""
+    cdef time_t seconds = found.st_mtim.tv_sec
+    if not (-SECONDS_MAX < seconds < SECONDS_MAX):
+        return False
+    return <long long>seconds * SECOND + found.st_mtim.tv_nsec == listed
+
+
 def stage_file(int directory, data, int mode, long long uid, long long gid, mtime_ns):
     cdef Py_buffer view
     cdef timespec times[2]
@@ -158,7 +218,7 @@ def stage_file(int directory, data, int mode, long long uid, long long gid, mtim
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         with nogil:
-            fd = opened(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC)
+            fd = unnamed(directory, mode)
             error = errno if fd < 0 else completed(
                 fd, <const char*>view.buf, view.len, mode, uid, gid, times if timed else NULL
             )
@@ -171,12 +231,86 @@ def stage_file(int directory, data, int mode, long long uid, long long gid, mtim
     return fd
 
 
+cdef struct Staging:
+    Py_ssize_t size
+    int mode
+    long long uid
+    long long gid
+    bint timed
+    timespec times[2]
+
+
+def stage_files(int directory, data, files):
+    cdef tuple held = tuple(files)
+    cdef Staging plans[RUN]
+    cdef int results[RUN]
+    cdef Py_buffer view
+    cdef Py_ssize_t start, i, count, used = 0, at
+    cdef list told = []
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        for start in range(0, len(held), RUN):
+            count = min(<Py_ssize_t>RUN, len(held) - start)
+            at = used
+            for i in range(count):
+                planned(&plans[i], held[start + i])
+                if plans[i].size > view.len - used:
+                    raise ValueError("the files are larger than the data")
+                used += plans[i].size
+            with nogil:
+                for i in range(count):
+                    results[i] = staged(directory, <const char*>view.buf + at, &plans[i])
+                    at += plans[i].size
+            for i in range(count):
+                told.append(results[i])
+    except BaseException:
+        for fd in told:
+            if fd >= 0:
+                close(fd)
+        raise
+    finally:
+        PyBuffer_Release(&view)
+    return told
+
+
+cdef int planned(Staging* plan, tuple file) except -1:
+    plan.size, plan.mode, plan.uid, plan.gid = file[0], file[1], file[2], file[3]
+    plan.timed = file[4] is not None
+    if plan.size < 0:
+        raise ValueError("a size is negative")
+    if not (-1 <= plan.uid <= ID_MAX and -1 <= plan.gid <= ID_MAX):
+        raise OverflowError("an owner's number is out of range")
+    if plan.timed:
+        seconds, rest = divmod(file[4], SECOND)
+        plan.times[0].tv_sec = plan.times[1].tv_sec = seconds
+        plan.times[0].tv_nsec = plan.times[1].tv_nsec = rest
+    return 0
+
+
+cdef int staged(int directory, const char* data, Staging* plan) noexcept nogil:
+    """Return a descriptor, or an errno below zero."""
+    cdef int fd = unnamed(directory, plan.mode), error
+    if fd < 0:
+        return -errno
+    error = completed(
+        fd, data, plan.size, plan.mode, plan.uid, plan.gid, plan.times if plan.timed else NULL
+    )
+    if error:
+        close(fd)
+        return -error
+    return fd
+
+
 cdef int completed(
     int fd, const char* data, Py_ssize_t size, int mode, long long uid, long long gid,
     const timespec* times
 ) noexcept nogil:
-    """Write the content, then set owner, mode and times, in this order."""
-    cdef status made
+    """Write the content, then set owner, mode and times, in this order.
+
+    What the file has already is not set again: a change of owner cuts set-id bits only, and a
+    file that is to get those never has its mode already.
+    """
+    cdef status found
     cdef Py_ssize_t done = 0, put
     while done < size:
         put = pwrite(fd, data + done, size - done, done)
@@ -186,17 +320,17 @@ cdef int completed(
             return EIO
         elif errno != EINTR:
             return errno
-    if uid != -1 or gid != -1:
-        if fstat(fd, &made):
+    if uid != -1 or gid != -1 or mode != -1:
+        if fstat(fd, &found):
             return errno
-        if uid == made.st_uid:
+        if uid == found.st_uid:
             uid = -1
-        if gid == made.st_gid:
+        if gid == found.st_gid:
             gid = -1
         if (uid != -1 or gid != -1) and owner_set(fd, <uid_t>uid, <gid_t>gid):
             return errno
-    if mode != -1 and mode_set(fd, mode):
-        return errno
+        if mode != -1 and mode != <int>(found.st_mode & MODE_BITS) and mode_set(fd, mode):
+            return errno
     if times != NULL and futimens(fd, times):
         return errno
     return 0
@@ -223,6 +357,29 @@ def link_staged(int fd, int directory, bytes name not None):
         error = linked(fd, directory, path)
     if error:
         raise failure(error, name)
+
+
+def link_files(int directory, fds, names):
+    cdef tuple held = tuple(names)
+    cdef const char* paths[RUN]
+    cdef int staged_fds[RUN]
+    cdef int results[RUN]
+    cdef Py_ssize_t start, i, count
+    cdef list told = []
+    if len(held) != len(fds):
+        raise ValueError("as many names as files")
+    for start in range(0, len(held), RUN):
+        count = min(<Py_ssize_t>RUN, len(held) - start)
+        for i in range(count):
+            paths[i], staged_fds[i] = c_name(held[start + i]), fds[start + i]
+        with nogil:
+            for i in range(count):
+                results[i] = linked(staged_fds[i], directory, paths[i])
+                if not results[i] and close(staged_fds[i]):
+                    results[i] = -errno
+        for i in range(count):
+            told.append(results[i])
+    return told
 
 
 cdef int linked(int fd, int directory, const char* path) noexcept nogil:
@@ -372,10 +529,19 @@ cdef object nanoseconds(const status* found):
     return <object>seconds * SECOND + found.st_mtim.tv_nsec
 
 
+cdef int unnamed(int directory, int mode) noexcept nogil:
+    """Open an unnamed file, with ``mode`` as far as the umask and ACLs let a new file have it."""
+    return made(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, PRIVATE if mode == -1 else mode)
+
+
 cdef int opened(int directory, const char* path, int flags) noexcept nogil:
-    cdef int fd = openat(directory, path, flags, <mode_t>0o600)
+    return made(directory, path, flags, PRIVATE)
+
+
+cdef int made(int directory, const char* path, int flags, int mode) noexcept nogil:
+    cdef int fd = openat(directory, path, flags, <mode_t>(mode & PERMISSIONS))
     while fd < 0 and errno == EINTR:
-        fd = openat(directory, path, flags, <mode_t>0o600)
+        fd = openat(directory, path, flags, <mode_t>(mode & PERMISSIONS))
     return fd
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from netsync.tree.read import OPEN_FILE
 
 if TYPE_CHECKING:
-    from netsync.tree.native import Buffer, Status
+    from netsync.tree.native import Buffer, Staging, Status
 
 NAME: Final = "pure"
 
@@ -46,6 +46,41 @@ def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, 
     finally:
         os.close(fd)
     return count, status.st_size, status.st_mtime_ns, status.st_mode
+
+
+def read_listed(
+    directory: int,
+    names: Sequence[bytes],
+    sizes: Sequence[int],
+    times: Sequence[int],
+    room: memoryview,
+) -> list[int]:
+    """Read files that were listed with these sizes and times, one behind the other.
+
+    Each has its place in ``room``, whether or not it could be read. Return for each 0, -1 where
+    the file is not as it was listed, or the errno that stands against it: ``ESTALE`` for what is
+    no regular file any more.
+    """
+    told: list[int] = []
+    used = 0
+    if not len(names) == len(sizes) == len(times):
+        raise ValueError("as many names, sizes and times")
+    for name, size, time in zip(names, sizes, times, strict=True):
+        if not 0 <= size <= len(room) - used:
+            raise ValueError("the room is too small")
+        told.append(_read_as_listed(directory, name, room[used : used + size], time))
+        used += size
+    return told
+
+
+def _read_as_listed(directory: int, name: bytes, room: memoryview, time: int) -> int:
+    try:
+        count, size, mtime_ns, mode = read_file(directory, name, room)
+    except OSError as error:
+        return error.errno or errno.EIO
+    if not stat.S_ISREG(mode):
+        return errno.ESTALE
+    return 0 if count == len(room) == size and mtime_ns == time else -1
 
 
 def stage_file(
@@ -77,6 +112,38 @@ def stage_file(
     return fd
 
 
+def stage_files(directory: int, data: Buffer, files: Sequence[Staging]) -> list[int]:
+    """Stage files whose contents lie one behind the other in ``data``, each like ``stage_file``.
+
+    Return for each its descriptor, or below zero the errno that stands against it.
+    """
+    told: list[int] = []
+    whole = memoryview(data).cast("B")
+    used = 0
+    try:
+        for size, mode, uid, gid, mtime_ns in files:
+            if not 0 <= size <= len(whole) - used:
+                raise ValueError("the files are larger than the data")
+            content = whole[used : used + size]
+            told.append(_staged_or_errno(directory, content, mode, uid, gid, mtime_ns))
+            used += size
+    except BaseException:
+        for fd in told:
+            if fd >= 0:
+                os.close(fd)
+        raise
+    return told
+
+
+def _staged_or_errno(
+    directory: int, data: Buffer, mode: int, uid: int, gid: int, mtime_ns: int | None
+) -> int:
+    try:
+        return stage_file(directory, data, mode, uid, gid, mtime_ns)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
 def _write_all(fd: int, data: Buffer) -> None:
     whole = memoryview(data).cast("B")
     position = 0
@@ -90,6 +157,29 @@ def _write_all(fd: int, data: Buffer) -> None:
 def link_staged(fd: int, directory: int, name: bytes) -> None:
     """Give the unnamed file ``fd`` the name ``name``. Raises ``FileExistsError`` if it is taken."""
     os.link(b"/proc/self/fd/%d" % fd, name, dst_dir_fd=directory, follow_symlinks=True)
+
+
+def link_files(directory: int, fds: Sequence[int], names: Sequence[bytes]) -> list[int]:
+    """Give unnamed files their names, and close those that have got one.
+
+    Return for each 0, or the errno of the linking, its descriptor still open, or below zero that
+    of the closing, where the file system reports late.
+    """
+    if len(fds) != len(names):
+        raise ValueError("as many names as files")
+    return [_link_and_close(fd, directory, name) for fd, name in zip(fds, names, strict=True)]
+
+
+def _link_and_close(fd: int, directory: int, name: bytes) -> int:
+    try:
+        link_staged(fd, directory, name)
+    except OSError as error:
+        return error.errno or errno.EIO
+    try:
+        os.close(fd)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    return 0
 
 
 def list_names(directory: int) -> list[bytes]:

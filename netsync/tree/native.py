@@ -22,6 +22,9 @@ DEVICE: Final = 7
 XATTR_NAMES: Final = 10
 """Where a ``Status`` has the file system's number and the names of extended attributes."""
 
+Staging = tuple[int, int, int, int, int | None]
+"""A file to stage: its size, mode, uid, gid and time; what stays as it is, as in ``stage_file``."""
+
 
 class Native(Protocol):
     """What both modules offer; see ``netsync.tree._plain`` for the meaning."""
@@ -33,11 +36,26 @@ class Native(Protocol):
         self, directory: int, name: bytes, room: memoryview
     ) -> tuple[int, int, int, int]: ...
 
+    def read_listed(
+        self,
+        directory: int,
+        names: Sequence[bytes],
+        sizes: Sequence[int],
+        times: Sequence[int],
+        room: memoryview,
+    ) -> list[int]: ...
+
     def stage_file(
         self, directory: int, data: Buffer, mode: int, uid: int, gid: int, mtime_ns: int | None
     ) -> int: ...
 
+    def stage_files(self, directory: int, data: Buffer, files: Sequence[Staging]) -> list[int]: ...
+
     def link_staged(self, fd: int, directory: int, name: bytes) -> None: ...
+
+    def link_files(
+        self, directory: int, fds: Sequence[int], names: Sequence[bytes]
+    ) -> list[int]: ...
 
     def list_names(self, directory: int) -> list[bytes]: ...
 
@@ -55,7 +73,10 @@ _chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 read_file: Final = _chosen.read_file
+read_listed: Final = _chosen.read_listed
 stage_file: Final = _chosen.stage_file
+stage_files: Final = _chosen.stage_files
 link_staged: Final = _chosen.link_staged
+link_files: Final = _chosen.link_files
 list_names: Final = _chosen.list_names
 stat_entries: Final = _chosen.stat_entries

@@ -62,6 +62,25 @@ class Output:
         return cls(staged.fd, staged)
 
     @classmethod
+    def unnamed(cls, fd: int, wanted: Attributes) -> Output:
+        """Take over an unnamed file from ``stage_file``, and give it what that does not set."""
+        output = cls(fd, Staged(fd, None))
+        if wanted.xattrs is not None:
+            output.refused = settle(fd, wanted.xattrs)
+        return output
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Tell whether the file has no name at all yet."""
+        return isinstance(self._staged, Staged) and self._staged.temporary is None
+
+    def let_go(self) -> None:
+        """Forget the descriptor: it was closed."""
+        self.fd = -1
+        if self._staged is not None:
+            self._staged.fd = -1
+
+    @classmethod
     def complete(
         cls, directory: int, name: bytes, data: Buffer, wanted: Attributes, *, inplace: bool
     ) -> Output:
@@ -76,10 +95,7 @@ class Output:
                 if error.errno not in NO_UNNAMED_FILES | OWNER_REFUSED:
                     raise
             else:
-                output = cls(fd, Staged(fd, None))
-                if wanted.xattrs is not None:
-                    output.refused = settle(fd, wanted.xattrs)
-                return output
+                return cls.unnamed(fd, wanted)
         output = cls.create(directory, name, inplace=inplace)
         try:
             output.write(data, 0)

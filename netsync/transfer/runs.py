@@ -1,0 +1,141 @@
+"""Runs: small files of one directory, staged together and later named together.
+
+A listing goes directory by directory, so the files of a frame, and of a batch, mostly come as
+neighbours. What is done for a run is one call into the system's layer, with one release of the
+GIL: for a file of some kilobytes that costs as much as half of the system's own work. Only the
+ordinary case is a run's, a new file on a file system with unnamed files. A file for which that
+fails is left to the caller, to be tried alone and with every fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from netsync.errors import ProtocolError
+from netsync.transfer.wanted import Wanted
+from netsync.tree.directories import Directories
+from netsync.tree.durable import EACH_MAX
+from netsync.tree.native import Staging, link_files, stage_files
+from netsync.tree.output import Output
+from netsync.wire.messages import FileHead
+
+Batched = tuple[Wanted, Output]
+"""A file with its content and metadata, and where that is."""
+
+_AS_IT_IS: Final = -1
+
+
+class Arrival(NamedTuple):
+    """A file that came, and where in its frame's tail its content begins."""
+
+    wanted: Wanted
+    head: FileHead
+    start: int
+
+
+class Run:
+    """Files of one directory; their contents lie one behind the other in ``tail``."""
+
+    def __init__(self, tail: memoryview, arrivals: list[Arrival]) -> None:
+        self.arrivals = arrivals
+        self._tail = tail
+
+    def content(self, arrival: Arrival) -> memoryview:
+        """Return what one of the files holds."""
+        return self._tail[arrival.start : arrival.start + arrival.head.size]
+
+    def stage(self, directories: Directories) -> list[Output | None]:
+        """Stage the files; None stands for each that must be tried alone."""
+        first = self.arrivals[0]
+        try:
+            fd = directories.fd(first.wanted.directory)
+        except OSError:
+            return [None] * len(self.arrivals)
+        plans = [_plan(wanted, head) for wanted, head, _ in self.arrivals]
+        fds = stage_files(fd, self._tail[first.start :], plans)
+        return [
+            Output.unnamed(staged, arrival.wanted.attributes) if staged >= 0 else None
+            for staged, arrival in zip(fds, self.arrivals, strict=True)
+        ]
+
+
+def _plan(wanted: Wanted, head: FileHead) -> Staging:
+    """Return what a file becomes: the listed metadata, but the time of what was read."""
+    attributes = wanted.attributes
+    mode, uid, gid = attributes.mode, attributes.uid, attributes.gid
+    return (
+        head.size,
+        _AS_IT_IS if mode is None else mode,
+        _AS_IT_IS if uid is None else uid,
+        _AS_IT_IS if gid is None else gid,
+        None if attributes.mtime_ns is None else head.mtime_ns,
+    )
+
+
+def runs(
+    files: Sequence[FileHead],
+    tail: memoryview,
+    expect: Callable[[int], Wanted],
+    damaged: Callable[[Wanted], None],
+) -> Iterator[Run]:
+    """Cut a frame of files into runs.
+
+    ``expect`` returns a file by its number and refuses one that may not come; ``damaged`` gets
+    each whose digest does not fit, and no run holds that. Raises ``ProtocolError``.
+    """
+    run: list[Arrival] = []
+    position = 0
+    for head in files:
+        start, position = position, position + head.size
+        if position > len(tail):
+            raise ProtocolError("files do not fit their frame", op="receive")
+        wanted = expect(head.number)
+        whole = xxh3_128_digest(tail[start:position]) == head.digest
+        if run and not (whole and wanted.directory == run[0].wanted.directory):
+            yield Run(tail, run)
+            run = []
+        if whole:
+            run.append(Arrival(wanted, head, start))
+        else:
+            damaged(wanted)
+    if position != len(tail):
+        raise ProtocolError("files do not fit their frame", op="receive")
+    if run:
+        yield Run(tail, run)
+
+
+def to_flush(batch: Sequence[Batched]) -> list[int]:
+    """Return the descriptors to flush: of many staged in one directory, one file system's, one."""
+    if len(batch) <= EACH_MAX:
+        return [output.fd for _, output in batch]
+    one_of = {wanted.directory: output.fd for wanted, output in batch if not output.inplace}
+    return [*one_of.values(), *(output.fd for _, output in batch if output.inplace)]
+
+
+def name_last(batch: Sequence[Batched], directories: Directories) -> list[int]:
+    """Give the last files of ``batch`` their names, as far as they are a run.
+
+    Returns what ``link_files`` does, for as many of the last files of the batch; none where the
+    last one is no ordinary case. Those that have their names are let go of.
+    """
+    directory = batch[-1][0].directory
+    run: list[Batched] = []
+    for wanted, output in reversed(batch):
+        if wanted.directory != directory or not wanted.is_new or not output.is_unnamed:
+            break
+        run.append((wanted, output))
+    if not run:
+        return []
+    run.reverse()
+    try:
+        fd = directories.fd(directory)
+    except OSError:
+        return []
+    told = link_files(fd, [output.fd for _, output in run], [wanted.name for wanted, _ in run])
+    for (_, output), result in zip(run, told, strict=True):
+        if result <= 0:
+            output.let_go()
+    return told
