@@ -8,7 +8,8 @@ or the file system's root), from which a resolved path is walked without followi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from netsync.names import join
@@ -66,10 +67,15 @@ class Run(NamedTuple):
 
 
 class Places(Protocol):
-    """Where the names of one listed directory really are, the place that counts first."""
+    """Where the names of one listed directory really are, the place that counts first.
+
+    ``locate`` is ``first`` for those who outlive this, and holds as little as it can.
+    """
 
     def runs(self) -> Iterator[Run]: ...
     def first(self, name: bytes) -> Located: ...
+    @property
+    def locate(self) -> Callable[[bytes], Located]: ...
     def others(self, name: bytes) -> Sequence[Located]: ...
     def move(self, name: bytes, located: Located) -> None: ...
 
@@ -91,6 +97,10 @@ class OnePlace(NamedTuple):
     def first(self, name: bytes) -> Located:
         """Return where ``name`` is."""
         return self.moved.get(name) or Located(self.root, self.directory, name)
+
+    @property
+    def locate(self) -> Callable[[bytes], Located]:
+        return functools.partial(Located, self.root, self.directory)
 
     def others(self, name: bytes) -> Sequence[Located]:
         """Return nothing: there is one place."""
@@ -116,6 +126,10 @@ class MergedPlaces(NamedTuple):
     def first(self, name: bytes) -> Located:
         """Return where ``name`` is in the first source that has it."""
         return self.places[name][0]
+
+    @property
+    def locate(self) -> Callable[[bytes], Located]:
+        return self.first
 
     def others(self, name: bytes) -> Sequence[Located]:
         """Return where else ``name`` is."""

@@ -33,17 +33,33 @@ class Located(NamedTuple):
     name: bytes
 
 
-class Offered(NamedTuple):
-    """A regular file that was listed: its path in the transfer, its entry, its real place."""
+class Offered(Struct, frozen=True, gc=False):
+    """A regular file that was listed: its entry, and where its name leads.
+
+    What its path is matters only where it fails, so that is not worked out before.
+    """
 
     number: int
-    path: bytes
     entry: Entry
-    located: Located
+    path_of: Callable[[bytes], bytes]
+    locate: Callable[[bytes], Located]
+
+    @property
+    def path(self) -> bytes:
+        """Its path in the transfer."""
+        return self.path_of(self.entry.name)
+
+    @property
+    def located(self) -> Located:
+        """Its real place."""
+        return self.locate(self.entry.name)
 
 
 class Chunk(NamedTuple):
-    """Consecutive entries of one directory; ``first`` is the number of the first."""
+    """Consecutive entries of one directory; ``first`` is the number of the first.
+
+    The functions outlive the chunk with what is wanted of it: they hold no names.
+    """
 
     first: int
     entries: list[Entry]
@@ -88,6 +104,9 @@ def is_deferrable(entry: Entry, options: Options) -> bool:
     )
 
 
+_NOWHERE: Final = Chunk(0, [], bytes, lambda name: Located(0, b"", name))
+
+
 class Offers:
     """The window of what is listed and not decided, and what is wanted and not settled."""
 
@@ -97,7 +116,8 @@ class Offers:
         self._chunks: list[Chunk] = []
         self._firsts: list[int] = []
         self._wanted: dict[int, Offered] = {}
-        self._attempts: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}  # of those wanted more than once
+        self._near = _NOWHERE  # numbers mostly come as neighbours
 
     def add(self, chunk: Chunk) -> None:
         """Remember a listed chunk; numbers only grow."""
@@ -113,7 +133,8 @@ class Offers:
             self._wanted[number] = offered
             if len(self._wanted) > WANTED_MAX:
                 raise ProtocolError("too many files wanted at once", op="receive")
-        attempts = self._attempts.get(number, 0) + 1
+            return offered
+        attempts = self._attempts.get(number, 1) + 1
         if attempts > ATTEMPTS_MAX:
             raise ProtocolError(f"file {number} was wanted too often", op="receive")
         self._attempts[number] = attempts
@@ -146,17 +167,19 @@ class Offers:
         self._kept.close()
 
     def _find(self, number: int) -> Offered:
-        position = bisect_right(self._firsts, number) - 1
-        if position >= 0:
-            chunk = self._chunks[position]
-            index = number - chunk.first
-            if index < len(chunk.entries) and chunk.entries[index].kind is Kind.FILE:
-                entry = chunk.entries[index]
-                return Offered(number, chunk.path_of(entry.name), entry, chunk.locate(entry.name))
+        first, entries, path_of, locate = self._near
+        if not 0 <= number - first < len(entries):
+            position = bisect_right(self._firsts, number) - 1
+            self._near = self._chunks[position] if position >= 0 else _NOWHERE
+            first, entries, path_of, locate = self._near
+        if 0 <= number - first < len(entries):
+            entry = entries[number - first]
+            if entry.kind is Kind.FILE:
+                return Offered(number, entry, path_of, locate)
         kept = self._kept.get(number)
         if kept is not None:
             located = Located(kept.root, kept.directory, kept.name)
-            return Offered(number, kept.path, kept.entry, located)
+            return Offered(number, kept.entry, lambda _: kept.path, lambda _: located)
         raise ProtocolError(f"entry {number} was not offered as a file", op="receive")
 
     def decided(self, below: int) -> None:
@@ -167,6 +190,7 @@ class Offers:
         for chunk in self._chunks[:count]:
             self._keep_deferrable(chunk)
         del self._chunks[:count], self._firsts[:count]
+        self._near = _NOWHERE
 
     def _keep_deferrable(self, chunk: Chunk) -> None:
         for number, entry in enumerate(chunk.entries, chunk.first):
@@ -183,4 +207,4 @@ class Offers:
         """Forget a wanted file: the target has it or has given it up."""
         if self._wanted.pop(number, None) is None:
             raise ProtocolError(f"file {number} was settled but not wanted", op="receive")
-        del self._attempts[number]
+        self._attempts.pop(number, None)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
 
 from blake3 import blake3
@@ -29,7 +30,7 @@ from netsync.model import Problem, wire_time
 from netsync.transfer.backing import backing_directories
 from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.offers import Offered
-from netsync.tree.native import read_file
+from netsync.tree.native import AS_NOT_LISTED, read_listed
 from netsync.tree.read import open_regular, read_fully
 from netsync.tree.roots import SourceRoot
 from netsync.wire.batches import batches
@@ -132,33 +133,43 @@ class Reader:
         heads: list[FileHead] = []
         changed: list[Offered] = []
         failed: list[tuple[int, Problem]] = []
-        buffer = memoryview(bytearray(sum(offered.entry.size for offered in wanted)))
-        used = 0
-        for offered in wanted:
+        parts: list[memoryview] = []
+        room = memoryview(bytearray(sum(offered.entry.size for offered in wanted)))
+        used = start = 0  # what lies between them is as listed, and not among the parts yet
+        for offered, result in self._read(wanted, room):
             entry = offered.entry
-            room = buffer[used : used + entry.size]
-            try:
-                as_listed = self._read_as_listed(offered, room)
-            except OSError as error:
-                failed.append((offered.number, _problem(offered, error)))
+            position, used = used, used + entry.size
+            if result == 0:
+                digest = xxh3_128_digest(room[position:used])
+                heads.append(FileHead(offered.number, entry.size, entry.mtime_ns, digest))
                 continue
-            if not as_listed:
+            parts.append(room[start:position])
+            start = used
+            if result == AS_NOT_LISTED:
                 changed.append(offered)
-                continue
-            used += entry.size
-            digest = xxh3_128_digest(room)
-            heads.append(FileHead(offered.number, entry.size, entry.mtime_ns, digest))
-        frames = [Outgoing(Files(heads), [buffer[:used]])] if heads else []
+            else:
+                failed.append((offered.number, _problem(offered, _error(result))))
+        parts.append(room[start:used])
+        frames = [Outgoing(Files(heads), [part for part in parts if part])] if heads else []
         return SmallFiles([*frames, *_unsent(failed)], changed)
 
-    def _read_as_listed(self, offered: Offered, room: memoryview) -> bool:
-        """Fill ``room`` with a file's content; False if it is not what was listed any more."""
-        root, directory, name = offered.located
-        fd = self._directories[root].fd(directory)
-        count, size, mtime_ns, mode = read_file(fd, name, room)
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.ESTALE, "is no longer a regular file")
-        return count == len(room) == size and mtime_ns == offered.entry.mtime_ns
+    def _read(self, wanted: Sequence[Offered], room: memoryview) -> Iterator[tuple[Offered, int]]:
+        """Read files one behind the other, neighbours in one directory with one call."""
+        places = [offered.located for offered in wanted]
+        start = 0
+        for (root, directory), group in itertools.groupby(places, itemgetter(0, 1)):
+            names = [place.name for place in group]
+            files = wanted[start : start + len(names)]
+            start += len(names)
+            sizes = [offered.entry.size for offered in files]
+            times = [offered.entry.mtime_ns for offered in files]
+            try:
+                fd = self._directories[root].fd(directory)
+                results = read_listed(fd, names, sizes, times, room)
+            except OSError as error:
+                results = [error.errno or errno.EIO] * len(files)
+            room = room[sum(sizes) :]
+            yield from zip(files, results, strict=True)
 
     def digests(self, wanted: Sequence[Offered]) -> Iterator[Sequence[Outgoing]]:
         """Yield the frame with the digests of ``wanted``, after a step for each 64 MiB read."""
@@ -330,6 +341,11 @@ def let_settle(mtime_ns: int) -> None:
 def _unsent(failed: Sequence[tuple[int, Problem]]) -> Iterator[Outgoing]:
     for part in batches(failed, lambda each: len(each[1].path) + _PROBLEM_BYTES, UNSENT_MAX):
         yield Outgoing(Unsent([number for number, _ in part], [problem for _, problem in part]))
+
+
+def _error(number: int) -> OSError:
+    words = "is no longer a regular file" if number == errno.ESTALE else os.strerror(number)
+    return OSError(number, words)
 
 
 def _problem(offered: Offered, error: OSError) -> Problem:

@@ -25,6 +25,9 @@ XATTR_NAMES: Final = 10
 Staging = tuple[int, int, int, int, int | None]
 """A file to stage: its size, mode, uid, gid and time; what stays as it is, as in ``stage_file``."""
 
+AS_NOT_LISTED: Final = -1
+"""What ``read_listed`` says of a file that changed."""
+
 
 class Native(Protocol):
     """What both modules offer; see ``netsync.tree._plain`` for the meaning."""
