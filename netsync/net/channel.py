@@ -44,8 +44,8 @@ FAULT_TEXT: Final = 2048
 _SEND_SLICE: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 """How long a closing side waits for the peer to take its last words."""
-MEMORY_QUEUE: Final = 8
-"""Frames in flight each way on a memory channel; times 1 MiB bounds its memory."""
+MEMORY_QUEUE: Final = 4
+"""Frames in flight each way on a memory channel; times 2 MiB bounds its memory."""
 
 
 class Received(NamedTuple):

@@ -51,7 +51,7 @@ SMALL_MAX: Final = 256 * 1024
 """Bytes up to which a file is sent whole in one frame with others."""
 _PROBLEM_BYTES: Final = 64
 """Estimated bytes of a problem beside its path."""
-READ_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 2 * 1024 * 1024
 RACY_NS: Final = 10_000_000
 """Nanoseconds in which two writes may leave the same time: file systems' clocks tick every 1 to
 10 ms."""
@@ -257,7 +257,7 @@ class LargeFile:
         os.close(self._fd)
 
     def frames(self) -> Iterator[Outgoing]:
-        """Yield the frames of this file; each step reads at most 1 MiB."""
+        """Yield the frames of this file; each step reads at most 2 MiB."""
         size = self._before.st_size
         if self.offset > size:
             yield self._void(CHANGED, retry=True)

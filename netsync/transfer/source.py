@@ -4,7 +4,7 @@ Four tasks share a channel. One receives and only enqueues, so it never waits fo
 the peer. One lists within the credit the target grants. One reads wanted files in a worker
 thread, and a sender beside it keeps the network busy meanwhile. Bounds: undecided entries by
 the credit, wanted files by ``offers.WANTED_MAX``, signatures by ``SIGNATURES_MAX``, frames ready
-to be sent by ``_READY_FRAMES`` of at most 1 MiB each.
+to be sent by ``_READY_FRAMES`` of at most 2 MiB each.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CREDIT_MAX: Final = 64 * 1024
 """Entries listed ahead, whatever the target grants."""
 SIGNATURES_MAX: Final = 160 * 1024 * 1024
 """Bytes of signatures a target may have sent ahead: two of the largest and some."""
-_READY_FRAMES: Final = 3
+_READY_FRAMES: Final = 2
 
 
 class _DigestRequest(NamedTuple):

@@ -1,7 +1,7 @@
 """The target's role: compare, want, land, finish; the same for push, pull and local copies.
 
 Four tasks share a channel. One receives and sorts what comes into two queues: listings, bounded
-by the credit granted, and file data, bounded at ``_DATA_FRAMES`` of at most 1 MiB. One compares
+by the credit granted, and file data, bounded at ``_DATA_FRAMES`` of at most 2 MiB. One compares
 listings in a worker thread and asks for files, at most ``WANTED_FILES`` at once. One signs the
 bases of deltas. One lands file data in a worker thread of its own. Only the receiver may wait
 for the landing, and the source's receiver never waits at all, so neither end can block the other.
@@ -48,7 +48,7 @@ WANTED_FILES: Final = 16 * 1024
 """Files wanted and not settled."""
 WANTED_SIGNATURES: Final = 64 * 1024 * 1024
 """Bytes of basis signatures in flight; one larger one goes alone."""
-_DATA_FRAMES: Final = 8
+_DATA_FRAMES: Final = 4
 _IDLE_FLUSH_SECONDS: Final = 1.0
 """A batch that waits longer than this for company is flushed as it is."""
 ITEMS_MAX: Final = 4096
