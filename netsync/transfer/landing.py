@@ -21,13 +21,12 @@ from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
-from netsync.transfer.runs import Arrival, Batched, name_last, runs, to_flush
+from netsync.transfer.runs import Arrival, Batched, make_durable, name_last, runs
 from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
-from netsync.tree.durable import flush
 from netsync.tree.large_files import Stage
 from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
@@ -108,15 +107,11 @@ class Lander:
     def small_files(self, message: Files, tail: memoryview) -> None:
         """Stage whole small files, neighbours together."""
         for run in runs(message.files, tail, self._arriving, self._damaged):
-            alone = run.arrivals
-            if not self._options.inplace:
-                outputs = run.stage(self._directories)
-                for arrival, output in zip(run.arrivals, outputs, strict=True):
-                    if output is not None:
-                        self._arrived(arrival.wanted, output, arrival.head.size)
-                        self.tally.literal += arrival.head.size
-                alone = [each for each, output in zip(alone, outputs, strict=True) if not output]
-            for arrival in alone:
+            staged = [] if self._options.inplace else run.stage(self._directories)
+            for arrival, output in staged:
+                self._arrived(arrival.wanted, output, arrival.head.size)
+                self.tally.literal += arrival.head.size
+            for arrival in run.left_over:
                 self._stage_alone(arrival, run.content(arrival))
 
     def _arriving(self, number: int) -> Wanted:
@@ -310,7 +305,7 @@ class Lander:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         try:
             if self._options.fsync:
-                self._make_durable(batch)
+                make_durable(batch)
             while batch:
                 named = name_last(batch, self._directories)
                 for result in reversed(named or [errno.EINVAL]):
@@ -319,12 +314,6 @@ class Lander:
             for wanted, output in batch:
                 self._discard(wanted, output)
         self.tally.note()  # now nothing is counted that may still be dropped
-
-    def _make_durable(self, batch: list[Batched]) -> None:
-        try:
-            flush(to_flush(batch))
-        except OSError as error:
-            raise root_error(error, op="flush", where=b".") from error
 
     def _publish_last(self, batch: list[Batched], named: int) -> None:
         """Settle the last file of ``batch``, of which ``name_last`` said ``named``."""

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
-from netsync.errors import ProtocolError
+from netsync.errors import ProtocolError, root_error
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.durable import EACH_MAX
+from netsync.tree.durable import EACH_MAX, flush, flush_file_systems
 from netsync.tree.native import Staging, link_files, stage_files
 from netsync.tree.output import Output
 from netsync.wire.messages import FileHead
@@ -37,28 +37,34 @@ class Arrival(NamedTuple):
 
 
 class Run:
-    """Files of one directory; their contents lie one behind the other in ``tail``."""
+    """Files of one directory; their contents lie one behind the other in ``tail``.
+
+    ``left_over`` are those that are not staged: all of them, until ``stage`` is called.
+    """
 
     def __init__(self, tail: memoryview, arrivals: list[Arrival]) -> None:
-        self.arrivals = arrivals
+        self.left_over = arrivals
         self._tail = tail
 
     def content(self, arrival: Arrival) -> memoryview:
         """Return what one of the files holds."""
         return self._tail[arrival.start : arrival.start + arrival.head.size]
 
-    def stage(self, directories: Directories) -> list[Output | None]:
-        """Stage the files; None stands for each that must be tried alone."""
-        first = self.arrivals[0]
+    def stage(self, directories: Directories) -> list[tuple[Arrival, Output]]:
+        """Stage the files; return those of which that came about."""
+        arrivals = self.left_over
+        first = arrivals[0]
         try:
             fd = directories.fd(first.wanted.directory)
         except OSError:
-            return [None] * len(self.arrivals)
-        plans = [_plan(wanted, head) for wanted, head, _ in self.arrivals]
+            return []
+        plans = [_plan(wanted, head) for wanted, head, _ in arrivals]
         fds = stage_files(fd, self._tail[first.start :], plans)
+        self.left_over = [each for each, staged in zip(arrivals, fds, strict=True) if staged < 0]
         return [
-            Output.unnamed(staged, arrival.wanted.attributes) if staged >= 0 else None
-            for staged, arrival in zip(fds, self.arrivals, strict=True)
+            (each, Output.unnamed(staged, each.wanted.attributes))
+            for each, staged in zip(arrivals, fds, strict=True)
+            if staged >= 0
         ]
 
 
@@ -107,12 +113,25 @@ def runs(
         yield Run(tail, run)
 
 
-def to_flush(batch: Sequence[Batched]) -> list[int]:
-    """Return the descriptors to flush: of many staged in one directory, one file system's, one."""
-    if len(batch) <= EACH_MAX:
-        return [output.fd for _, output in batch]
-    one_of = {wanted.directory: output.fd for wanted, output in batch if not output.inplace}
-    return [*one_of.values(), *(output.fd for _, output in batch if output.inplace)]
+def make_durable(batch: Sequence[Batched]) -> None:
+    """Flush what is staged. Raises ``RootError``.
+
+    Of so many that whole file systems are flushed, one file speaks for all in its directory.
+    """
+    one_of: dict[bytes, int] = {}
+    others: list[int] = []
+    for wanted, output in batch:
+        if output.inplace:  # a file may be mounted in its place
+            others.append(output.fd)
+        else:
+            one_of.setdefault(wanted.directory, output.fd)
+    try:
+        if len(batch) > EACH_MAX:
+            flush_file_systems([*one_of.values(), *others])
+        else:
+            flush([output.fd for _, output in batch])
+    except OSError as error:
+        raise root_error(error, op="flush", where=b".") from error
 
 
 def name_last(batch: Sequence[Batched], directories: Directories) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 EACH_MAX: Final = 64
@@ -34,10 +34,15 @@ def flush(fds: Sequence[int]) -> None:
 
     Each was opened before it was written, so the first on a file system vouches for the others.
     """
-    if len(fds) <= EACH_MAX:
-        for fd in fds:
-            os.fsync(fd)
+    if len(fds) > EACH_MAX:
+        flush_file_systems(fds)
         return
+    for fd in fds:
+        os.fsync(fd)
+
+
+def flush_file_systems(fds: Iterable[int]) -> None:
+    """Flush every file system that one of ``fds`` is on, once."""
     first_on: dict[int, int] = {}
     for fd in fds:
         first_on.setdefault(os.fstat(fd).st_dev, fd)
