@@ -96,11 +96,14 @@ class OnePlace(NamedTuple):
 
     def first(self, name: bytes) -> Located:
         """Return where ``name`` is."""
-        return self.moved.get(name) or Located(self.root, self.directory, name)
+        return self.locate(name)
 
     @property
     def locate(self) -> Callable[[bytes], Located]:
-        return functools.partial(Located, self.root, self.directory)
+        """Return ``first`` without the names, for the entries listed so far."""
+        here = functools.partial(Located, self.root, self.directory)
+        moved = self.moved
+        return (lambda name: moved.get(name) or here(name)) if moved else here
 
     def others(self, name: bytes) -> Sequence[Located]:
         """Return nothing: there is one place."""
@@ -129,6 +132,7 @@ class MergedPlaces(NamedTuple):
 
     @property
     def locate(self) -> Callable[[bytes], Located]:
+        """Return ``first``."""
         return self.first
 
     def others(self, name: bytes) -> Sequence[Located]:
