@@ -8,12 +8,14 @@ copy of the part that agreed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from blake3 import blake3
 from xxhash import xxh3_128
 
+from netsync.delta.ops import unpack
+from netsync.errors import ProtocolError
 from netsync.transfer.basis import Basis
 from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.ledger import Ledger
@@ -22,6 +24,7 @@ from netsync.tree.output import Output
 from netsync.tree.partials import copy_start
 
 COPY_BYTES: Final = 1024 * 1024
+_FILE_MAX: Final = 2**63 - 1
 
 
 class Incoming:
@@ -81,6 +84,14 @@ class Incoming:
         if self._basis is not None:
             self._basis.close()
             self._basis = None
+
+    def checked(self, numbers: Sequence[int], tail: memoryview) -> list[tuple[int, int]]:
+        """Return a piece's operations as ``apply`` takes them. Raises ``ProtocolError``."""
+        room = _FILE_MAX - self.position
+        try:
+            return unpack(numbers, len(tail), basis_size=self.basis_size, room=room)
+        except ValueError as error:
+            raise ProtocolError(f"a piece is malformed: {error}", op="receive") from error
 
     def apply(self, ops: list[tuple[int, int]], tail: memoryview) -> None:
         """Carry out operations that were checked. Raises ``OSError``."""

@@ -16,7 +16,6 @@ import os
 from collections.abc import Container
 from typing import Final
 
-from netsync.delta.ops import unpack
 from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change, Options
 from netsync.transfer.incoming import Incoming
@@ -36,7 +35,6 @@ BATCH_FILES: Final = 256
 """Files staged before a flush; each holds one descriptor."""
 BATCH_BYTES: Final = 256 * 1024 * 1024
 """Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
-FILE_MAX: Final = 2**63 - 1
 
 
 class Lander:
@@ -100,9 +98,8 @@ class Lander:
     @property
     def is_full(self) -> bool:
         """Tell whether the batch should be flushed before more is taken."""
-        if self._tight and self._batch:
-            return True
-        return len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES
+        most_files = 1 if self._tight else BATCH_FILES
+        return len(self._batch) >= most_files or self._batch_bytes >= BATCH_BYTES
 
     def small_files(self, message: Files, tail: memoryview) -> None:
         """Stage whole small files, neighbours together."""
@@ -173,24 +170,17 @@ class Lander:
 
     def piece(self, message: Piece, tail: memoryview) -> None:
         """Write the next part of a large file."""
-        if message.number in self._ignored:
-            return
-        incoming = self._current(message.number)
+        ignored = message.number in self._ignored
+        incoming = None if ignored else self._current(message.number)
         if incoming is None:
             return
-        try:
-            ops = unpack(
-                message.ops,
-                len(tail),
-                basis_size=incoming.basis_size,
-                room=FILE_MAX - incoming.position,
-            )
-        except ValueError as error:
-            raise ProtocolError(f"a piece is malformed: {error}", op="receive") from error
+        ops = incoming.checked(message.ops, tail)
         try:
             incoming.apply(ops, tail)
         except OSError as error:
-            self._give_up(incoming, error)
+            self._drop(incoming)
+            self._ignored.add(message.number)
+            self._fail(incoming.wanted, error)
 
     def _current(self, number: int) -> Incoming | None:
         """Return the file under way, opened with its first piece; None if it cannot be."""
@@ -334,15 +324,22 @@ class Lander:
             self.swaps.append((wanted, output))
             self._settle(wanted)
             return
+        error = self._name(wanted, output, replace=wanted.present is not None)
+        if error is None:
+            self._published(wanted)
+        else:
+            self._fail(wanted, error)
+
+    def _name(self, wanted: Wanted, output: Output, *, replace: bool) -> OSError | None:
+        """Give a file its name; return what was in the way, in which case it is dropped."""
         try:
             fd = self._directories.fd(wanted.directory)
             self._backup.keep(fd, wanted.path)
-            output.publish(fd, wanted.name, replace=wanted.present is not None)
+            output.publish(fd, wanted.name, replace=replace)
         except OSError as error:
             self._discard(wanted, output)
-            self._fail(wanted, error)
-            return
-        self._published(wanted)
+            return error
+        return None
 
     def publish_swaps(self, cleared: Container[bytes], otherwise: str) -> None:
         """Publish the files whose paths are ``cleared`` of directories; else say why not."""
@@ -351,12 +348,7 @@ class Lander:
             if wanted.path not in cleared:
                 self._discard(wanted, output)
                 self.tally.fail(wanted.path, "replace", otherwise)
-                continue
-            try:
-                fd = self._directories.fd(wanted.directory)
-                output.publish(fd, wanted.name, replace=True)
-            except OSError as error:
-                self._discard(wanted, output)
+            elif (error := self._name(wanted, output, replace=True)) is not None:
                 self.tally.fail(wanted.path, "replace", error)
             else:
                 self.tally.change(wanted.change, wanted.path)
@@ -375,11 +367,6 @@ class Lander:
         wanted.attempts += 1
         wanted.basis_size = 0
         self.again.append(wanted)
-
-    def _give_up(self, incoming: Incoming, error: OSError) -> None:
-        self._drop(incoming)
-        self._ignored.add(incoming.wanted.number)
-        self._fail(incoming.wanted, error)
 
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):

@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from netsync.tree.partials import ALIGNMENT
+from netsync.wire.frames import TAIL_MAX
 from tests.support.cutting import cutting
 from tests.support.processes import Process, netsync, running, serving, wait_until
 from tests.support.samples import MIB, random_bytes
@@ -17,7 +18,7 @@ from tests.support.trees import make_tree, needs_mount, small_disk, temporaries
 
 SIZE: Final = 16 * MIB
 SLOW: Final = ("--bwlimit", "8M", "--no-fsync", "--json")
-FRAME: Final = MIB
+FRAME: Final = TAIL_MAX
 """What may be lost of a connection that is cut: the frame that was on its way."""
 
 
