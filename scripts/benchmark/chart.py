@@ -1,52 +1,98 @@
 """A bar chart of the ratios, as SVG written by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from benchmark.model import YARDSTICK, Result, ratios
+from benchmark.model import YARDSTICK, Result, Storage, ratios
 
-WIDTH, LEFT, RIGHT = 760, 250, 60
-TOP, ROW, BAR = 56, 34, 20
+WIDTH, LEFT, RIGHT = 780, 270, 60
+TOP, BAR, BETWEEN, BELOW = 78, 18, 14, 36
+COLOURS = {Storage.MEMORY: "memory", Storage.DISK: "disk"}
+LEGEND = {Storage.MEMORY: "in memory, nobody flushes", Storage.DISK: "on disk, both flush"}
+
+# The card has a background of its own, so that text and ground always change together: a page
+# may be dark where the reader's system is light, and the other way round.
 STYLE = (
-    "text{font:13px sans-serif;fill:#333}.title{font-size:15px;font-weight:bold}"
-    ".bar{fill:#2a7ab0}.slow{fill:#b0532a}.one{stroke:#888;stroke-dasharray:4 3}"
+    "text{font:13px sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:bold}"
+    ".small{font-size:11px}.card{fill:#fff;stroke:#8c959f}"
+    ".memory{fill:#1f6fb2}.disk{fill:#2b8a5b}.one{stroke:#57606a;stroke-dasharray:4 3}"
+    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.card{fill:#0d1117;stroke:#6e7681}"
+    ".memory{fill:#4f9fe0}.disk{fill:#4fb586}.one{stroke:#b1bac4}}"
 )
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A ratio, and the storage it was measured on."""
+
+    storage: Storage
+    ratio: float
+
+
 def write_svg(path: Path, results: Sequence[Result], note: str) -> None:
-    """One bar a workload: rsync's time through stunnel over netsync's."""
-    ratio = ratios(list(results))
+    """Bars for each workload: rsync's time through stunnel over netsync's."""
+    path.write_text(draw(_groups(results), note))
+
+
+def _groups(results: Sequence[Result]) -> dict[str, list[Bar]]:
+    ratio = ratios(results)
     titles = {result.workload.name: result.workload.title for result in results}
-    bars = [
-        (title, ratio[name, YARDSTICK])
+    groups = {
+        title: [
+            Bar(storage, ratio[name, storage, YARDSTICK])
+            for storage in Storage
+            if (name, storage, YARDSTICK) in ratio
+        ]
         for name, title in titles.items()
-        if (name, YARDSTICK) in ratio
-    ]
-    height = TOP + ROW * len(bars) + 40
-    scale = (WIDTH - LEFT - RIGHT) / max([1.0, *(value for _, value in bars)])
-    one = LEFT + scale
+    }
+    return {title: bars for title, bars in groups.items() if bars}
+
+
+def draw(groups: dict[str, list[Bar]], note: str) -> str:
+    """The SVG: a group of bars for each title, a line at 1 where both take the same time."""
+    bars = [bar for group in groups.values() for bar in group]
+    height = TOP + sum(BAR * len(group) + BETWEEN for group in groups.values()) + BELOW
+    scale = (WIDTH - LEFT - RIGHT) / max([1.25, *(bar.ratio for bar in bars)])
+    one, end = LEFT + scale, height - BELOW
+    storages = [storage for storage in Storage if any(bar.storage is storage for bar in bars)]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
-        f' width="{WIDTH}" height="{height}" role="img">',
+        f' width="{WIDTH}" height="{height}" role="img" aria-labelledby="title">',
         f"<style>{STYLE}</style>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        '<text class="title" x="12" y="24">How many times as fast as rsync over TLS</text>',
-        f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{TOP - 8}" y2="{height - 36}"/>',
-        f'<text x="{one:.1f}" y="{TOP - 12}" text-anchor="middle">rsync = 1</text>',
+        f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
+        '<text id="title" class="title" x="14" y="26">'
+        "rsync's time through stunnel, divided by netsync's</text>",
+        *_legend(storages),
+        *_labelled(groups, scale),
+        f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{TOP - 8}" y2="{end}"/>',
+        f'<text class="small" x="{one:.1f}" y="{TOP - 13}" text-anchor="middle">as fast: 1</text>',
+        f'<text class="small" x="14" y="{height - 14}">{escape(note)}</text>',
+        "</svg>",
     ]
-    for number, (title, value) in enumerate(bars):
-        parts.append(_bar(TOP + number * ROW, title, value, scale))
-    parts.append(f'<text x="12" y="{height - 14}">{escape(note)}</text>')
-    path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+    return "\n".join(parts) + "\n"
 
 
-def _bar(top: int, title: str, value: float, scale: float) -> str:
-    kind = "bar" if value >= 1 else "slow"
-    width = value * scale
-    text = top + BAR - 5
-    return (
-        f'<text x="{LEFT - 8}" y="{text}" text-anchor="end">{escape(title)}</text>'
-        f'<rect class="{kind}" x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}"/>'
-        f'<text x="{LEFT + width + 6:.1f}" y="{text}">{value:.2f}</text>'
-    )
+def _legend(storages: Sequence[Storage]) -> Iterator[str]:
+    x = 14
+    for storage in storages:
+        yield f'<rect class="{COLOURS[storage]}" x="{x}" y="38" width="12" height="12"/>'
+        yield f'<text class="small" x="{x + 17}" y="48">{LEGEND[storage]}</text>'
+        x += 190
+
+
+def _labelled(groups: dict[str, list[Bar]], scale: float) -> Iterator[str]:
+    top = TOP
+    for title, bars in groups.items():
+        middle = top + BAR * len(bars) / 2 + 5
+        yield f'<text x="{LEFT - 10}" y="{middle:.1f}" text-anchor="end">{escape(title)}</text>'
+        for bar in bars:
+            width = bar.ratio * scale
+            yield (
+                f'<rect class="{COLOURS[bar.storage]}" x="{LEFT}" y="{top}"'
+                f' width="{width:.1f}" height="{BAR - 2}"/>'
+                f'<text x="{LEFT + width + 6:.1f}" y="{top + BAR - 5}">{bar.ratio:.2f}</text>'
+            )
+            top += BAR
+        top += BETWEEN

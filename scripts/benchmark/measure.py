@@ -7,24 +7,30 @@ from pathlib import Path
 
 from prepare.processes import Process, StepError, run, say
 
-from benchmark.model import REFERENCE, Job, Result, Run
+from benchmark.model import Job, Result, Run
 from benchmark.program import Program
+from benchmark.rsync import KEEP
 from benchmark.space import reset, warm_memory
 from benchmark.watch import MemoryWatch, busy_seconds, cpu_seconds, settle
 
+Case = tuple[Program, Job]
 
-def alternate(
-    programs: Sequence[Program], job: Job, runs: int, place: Path, compare: Sequence[str]
-) -> list[Result]:
-    """A B C, A B C, ...: whatever else the machine does meets all of them."""
-    results = [Result(job.workload, program.name) for program in programs]
+
+def alternate(cases: Sequence[Case], runs: int, place: Path) -> list[Result]:
+    """A B C, A B C, ...: whatever else the machine does meets all of them.
+
+    Raises StepError when a program fails or its copy differs from the source.
+    """
+    results = [Result(job.workload, program.name, job.storage) for program, job in cases]
     for number in range(runs):
         line = [f"  run {number + 1} of {runs}:"]
-        for program, result in zip(programs, results, strict=True):
+        for (program, job), result in zip(cases, results, strict=True):
             reset(job)
             result.runs.append(once(program, job, place))
-            check(job, compare, program.name, contents=number == 0)
-            line.append(f"{program.name} {result.runs[-1].seconds:.2f} s")
+            check(job, program.name, contents=number == 0)
+            label = program.name if len({job.workload for _, job in cases}) == 1 else ""
+            label = label or f"{job.workload.name} ({program.name})"
+            line.append(f"{label} {result.runs[-1].seconds:.2f} s")
         say("  ".join(line))
     return results
 
@@ -35,7 +41,7 @@ def once(program: Program, job: Job, place: Path) -> Run:
     with program.start(job.module) as peers:
         server = [process.pid for process in peers.server]
         helpers = [process.pid for process in peers.client]
-        warm_memory(job)
+        warm_memory(job.size)
         busy = busy_seconds()
         before = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
         with MemoryWatch(server, helpers) as memory:
@@ -63,12 +69,12 @@ def once(program: Program, job: Job, place: Path) -> Run:
     )
 
 
-def check(job: Job, compare: Sequence[str], program: str, *, contents: bool) -> None:
+def check(job: Job, program: str, *, contents: bool) -> None:
     """Source and target must be equal; of a tree, contents are read only when asked."""
     if job.source.is_dir():
-        how = [*compare, "-ni", "--delete", *(["-c"] if contents else [])]
+        how = [KEEP[job.workload.kept], "-ni", "--delete", *(["-c"] if contents else [])]
         lines = run(["rsync", *how, f"{job.source}/", f"{job.target}/"]).splitlines()
-        if os.geteuid() != 0 and program != REFERENCE:
+        if os.geteuid() != 0 and program.startswith("rsync"):
             # An rsync daemon that may not chroot rewrites links such as ../../././x.
             lines = [line for line in lines if not line.startswith("cLc")]
         differences = "\n".join(lines)

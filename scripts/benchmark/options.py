@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.model import REFERENCE, WORKLOADS, YARDSTICK
+from benchmark.model import REFERENCE, WORKLOADS, YARDSTICK, Storage
+from benchmark.studies import CLIFF, STUDIES
 
 PROGRAMS = (REFERENCE, YARDSTICK, "rsync-clear", "rsync-ssh")
+GROUPS: dict[str, tuple[str, ...]] = {"cliff": CLIFF, "studies": tuple(STUDIES)}
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 @dataclass(frozen=True)
 class Options:
     only: tuple[str, ...]
+    studies: tuple[str, ...]
+    storages: tuple[Storage, ...]
     programs: tuple[str, ...]
     runs: int
     quick: bool
@@ -28,20 +32,22 @@ class Options:
     netsync: list[str]
     json: Path | None
     svg: Path | None
+    markdown: bool
+    earlier: Path | None
 
 
 def parse(words: list[str] | None = None) -> Options:
     given = _parser().parse_args(words)
-    default = PROGRAMS[:2] if given.quick else PROGRAMS[:3]
-    programs = given.programs or default
-    if given.ssh and "rsync-ssh" not in programs:
-        programs = (*programs, "rsync-ssh")
+    names = [name for word in given.only or () for name in GROUPS.get(word, (word,))]
+    workloads = tuple(workload.name for workload in WORKLOADS)
     return Options(
-        only=given.only or tuple(workload.name for workload in WORKLOADS),
-        programs=programs,
+        only=tuple(name for name in names if name in workloads) if names else workloads,
+        studies=tuple(dict.fromkeys(name for name in names if name in STUDIES)),
+        storages=tuple(map(Storage, given.storage or tuple(Storage))),
+        programs=given.programs or (PROGRAMS[:2] if given.quick else PROGRAMS),
         runs=given.runs or (3 if given.quick else 5),
         quick=given.quick,
-        cache=given.cache,
+        cache=given.cache.resolve(),
         tree=given.tree.resolve() if given.tree else None,
         size=given.size or (128 << 20 if given.quick else 2 << 30),
         rsync_flags=shlex.split(given.rsync_flags),
@@ -49,6 +55,8 @@ def parse(words: list[str] | None = None) -> Options:
         netsync=shlex.split(given.netsync),
         json=given.json,
         svg=given.svg,
+        markdown=given.markdown,
+        earlier=given.earlier,
     )
 
 
@@ -58,23 +66,33 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="netsync beside rsync on loopback: the same workloads, alternating runs, "
         "medians. The ratio is a program's time over netsync's.",
-        epilog="Workloads: " + "; ".join(f"{w.name}: {w.title}" for w in WORKLOADS) + ".",
+        epilog="Workloads: " + "; ".join(f"{w.name}: {w.title}" for w in WORKLOADS) + ". "
+        "Studies, of netsync alone and only when named: " + ", ".join(STUDIES) + "; "
+        "cliff: " + ", ".join(CLIFF) + "; studies: all of them.",
     )
-    names = [workload.name for workload in WORKLOADS]
+    names = [*(workload.name for workload in WORKLOADS), *STUDIES, *GROUPS]
     add = parser.add_argument
-    add("--only", type=_some_of(names), metavar="W,W", help="these workloads")
-    add("--programs", type=_some_of(PROGRAMS), metavar="P,P", help=", ".join(PROGRAMS))
-    add("--ssh", action="store_true", help="rsync over ssh as well, if sshd is installed")
-    add("--runs", type=_count, help="timed runs of each (default 5, 3 with --quick)")
     add("--quick", action="store_true", help="small sizes, ends within two minutes")
+    add("--only", type=_some_of(names), metavar="W,W", help="these workloads and studies")
+    add("--storage", type=_some_of(Storage), metavar="S,S", help="memory, disk (default both)")
+    add("--programs", type=_some_of(PROGRAMS), metavar="P,P", help=", ".join(PROGRAMS))
+    add("--runs", type=_count, help="timed runs of each (default 5, 3 with --quick)")
     add("--cache", type=Path, default=_cache(), metavar="DIR", help="source data are kept here")
     add("--tree", type=_directory, metavar="DIR", help="copy this tree, not Linux's source")
     add("--size", type=_size, help="size of the large file (default 2G, 128M with --quick)")
-    add("--rsync-flags", default="-aHAX", metavar="FLAGS", help="e.g. --rsync-flags=-a")
+    add("--rsync-flags", default="", metavar="FLAGS", help="further options for rsync")
     add("--netsync-flags", default="", metavar="FLAGS", help="further options for netsync push")
     add("--netsync", default="", metavar="COMMAND", help="use this one, install nothing")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
+    add("--markdown", action="store_true", help="print the README's performance section too")
+    add(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: tables and chart from an earlier --json",
+    )
     return parser
 
 

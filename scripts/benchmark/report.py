@@ -1,33 +1,48 @@
-"""The table, the JSON file and the note of the machine."""
+"""The tables as the terminal shows them."""
 
-import datetime
-import json
 import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from prepare.processes import run
-
-from benchmark.model import Result, ratios
-from benchmark.options import Options
+from benchmark.model import MIB, Finding, Result, Storage, amount, ratios
+from benchmark.verdicts import verdicts
 
 HEAD = ("workload", "program", "seconds", "ratio", "wire", "RSS MiB", "CPU s")
 DISTURBED = 0.1
-NOTES = "RSS and CPU: client's side / server's side. Ratio: this program's time over netsync's."
+NOTES = (
+    "RSS: the largest process of the client's / the server's side. CPU: both sides together.\n"
+    "Ratio: this program's time over netsync's."
+)
+TITLES = {
+    Storage.MEMORY: "In memory (tmpfs), nobody flushes",
+    Storage.DISK: "On disk (ext4 on a loop device), everybody flushes (rsync --fsync)",
+}
 
 
-def table(results: Sequence[Result]) -> str:
-    rows = [HEAD, *_rows(results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+def tables(results: Sequence[Result]) -> str:
+    """One table for each kind of storage, the wishes, and a warning if the machine was busy."""
+    parts: list[str] = []
+    for storage, title in TITLES.items():
+        chosen = [result for result in results if result.storage is storage]
+        if chosen:
+            parts += [title, "", columns([HEAD, *_rows(chosen)], 2), ""]
+    parts += [NOTES, *_disturbed(results)]
+    if wishes := verdicts(results):
+        head = ("workload", "what", "measured", "wanted", "stretch", "")
+        parts += ["", columns([head, *(wish.cells() for wish in wishes)], 2)]
+    return "\n".join(parts)
+
+
+def columns(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Cells in columns: the first `left` of them flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        first = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths[:2], strict=True)]
-        rest = [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join([*first, *rest]).rstrip())
-    return "\n".join([*lines, "", NOTES, *_disturbed(results)])
+        cells = [
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def _disturbed(results: Sequence[Result]) -> list[str]:
@@ -41,12 +56,12 @@ def _disturbed(results: Sequence[Result]) -> list[str]:
 
 
 def _rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    ratio = ratios(list(results))
+    ratio = ratios(results)
     rows: list[tuple[str, ...]] = []
     last = ""
     for result in results:
         name, middle = result.workload.name, result.median()
-        share = ratio.get((name, result.program))
+        share = ratio.get((name, result.storage, result.program))
         rows.append(
             (
                 name if name != last else "",
@@ -54,69 +69,22 @@ def _rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
                 f"{middle.seconds:.2f}",
                 f"{share:.2f}" if share else "-",
                 amount(middle.wire_bytes),
-                f"{middle.client_rss / 2**20:.0f} / {middle.server_rss / 2**20:.0f}",
-                f"{middle.client_cpu:.2f} / {middle.server_cpu:.2f}",
+                f"{middle.client_rss / MIB:.0f} / {middle.server_rss / MIB:.0f}",
+                f"{middle.cpu:.2f}",
             )
         )
         last = name
     return rows
 
 
-def amount(count: float) -> str:
-    if count < 10_000_000:
-        return f"{count / 1000:,.0f} KB"
-    return f"{count / 1_000_000:,.0f} MB"
+def found(findings: Sequence[Finding]) -> str:
+    """The table of what the studies found."""
+    rows: list[Sequence[str]] = [("study", "what", "figure", "unit", "at most", "")]
+    for each in findings:
+        limit = "" if each.limit is None else f"{each.limit:g}"
+        rows.append((each.study, each.what, shown(each), each.unit, limit, each.verdict))
+    return columns(rows, 2)
 
 
-def machine(netsync: Sequence[str]) -> dict[str, Any]:
-    """What the figures depend on; netsync's own --version names its Python and OpenSSL."""
-    cpus = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_mib": memory >> 20,
-        "kernel": platform.release(),
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
-        "python": platform.python_version(),
-        "openssl": run(["openssl", "version"]).partition("(")[0].strip(),
-        "rsync": " ".join(run(["rsync", "--version"]).split()[:3]),
-        "netsync": run([*netsync, "--version"]).strip() if netsync else None,
-    }
-
-
-def write_json(
-    path: Path,
-    options: Options,
-    about: Mapping[str, Any],
-    sizes: Mapping[str, tuple[int, int]],
-    results: Sequence[Result],
-) -> None:
-    ratio = ratios(list(results))
-    document = {
-        "schema": "netsync.bench/1",
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": about,
-        "settings": {
-            "quick": options.quick,
-            "runs": options.runs,
-            "rsync_flags": options.rsync_flags,
-            "netsync_flags": options.netsync_flags,
-            "target": "tmpfs",
-        },
-        "sources": {name: {"entries": n, "bytes": size} for name, (n, size) in sizes.items()},
-        "results": [
-            {
-                "workload": result.workload.name,
-                "title": result.workload.title,
-                "flags": result.workload.flags,
-                "program": result.program,
-                "ratio": ratio.get((result.workload.name, result.program)),
-                "median": asdict(result.median()),
-                "runs": [asdict(run) for run in result.runs],
-            }
-            for result in results
-        ],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+def shown(finding: Finding) -> str:
+    return f"{finding.value:,.0f}" if finding.value >= 100 else f"{finding.value:.2f}"

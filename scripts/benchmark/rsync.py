@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prepare.processes import Process, StepError
 
-from benchmark.model import Job
+from benchmark.model import Job, Kept
 from benchmark.program import Peers, free_port, wait_until_listening
 from benchmark.tunnels import ssh_daemon, ssh_keys, stunnel, tunnel_certificate
 
@@ -22,6 +22,7 @@ log file = {log}
 path = {module}
 read only = no
 """
+KEEP = {Kept.ALL: "-aHAX", Kept.PLAIN: "-a"}
 COUNT = re.compile(r"^Total bytes (?:sent|received): ([\d,.]+)$", re.MULTILINE)
 
 
@@ -58,7 +59,9 @@ class Rsync:
 
     def command(self, job: Job, peers: Peers) -> list[str]:
         source, path = job.operands
-        shared = [*self.flags, *job.workload.flags]
+        shared = [KEEP[job.workload.kept], *job.workload.flags, *self.flags]
+        if job.flushed:
+            shared.append("--fsync")
         return ["rsync", *shared, "--stats", "--no-h", source, peers.address + path]
 
     def wire_bytes(self, output: str) -> int:

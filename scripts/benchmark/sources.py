@@ -3,16 +3,19 @@
 import os
 import random
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from prepare.debian import ensure
-from prepare.processes import StepError, run, step
+from prepare.processes import run, step
 
 PACKAGE = "linux-source-6.1"
 TARBALL = Path(f"/usr/src/{PACKAGE}.tar.xz")
 BLOCK = 4096
 PIECE = 1 << 20
 INSERTED = b"seventeen bytes!\n"
+FILES, FILES_QUICK = 78_579, 3_000
+IN_DIRECTORY = 15
 OLD, NEW = 1_700_000_000, 1_700_003_600
 
 
@@ -26,13 +29,27 @@ class Sources:
         self._small = small
 
     def path(self, name: str) -> Path:
+        """The source of this name, made first if need be."""
         if name == "tree":
             return self._tree or self._kept(*self._tree_recipe())
         makers = {"big": self._random, "big-edit": self._edited, "big-insert": self._inserted}
         return self._kept(f"{name}-{self._size}", makers[name])
 
+    def origin(self, name: str) -> str:
+        """Where its data come from, for the report."""
+        if name != "tree":
+            return "random bytes"
+        if self._tree:
+            return "a tree of the user's"
+        kept, _ = self._tree_recipe()
+        return PACKAGE if kept == PACKAGE else "a made-up tree"
+
     def _tree_recipe(self) -> tuple[str, Callable[[Path], None]]:
-        return ("small-tree", small_tree) if self._small else (PACKAGE, linux_tree)
+        if self._small:
+            return f"made-up-{FILES_QUICK}", partial(made_up_tree, files=FILES_QUICK)
+        if (self._cache / PACKAGE).exists() or linux_source_is_there():
+            return PACKAGE, linux_tree
+        return f"made-up-{FILES}", partial(made_up_tree, files=FILES)
 
     def _kept(self, name: str, make: Callable[[Path], None]) -> Path:
         place = self._cache / name
@@ -70,25 +87,34 @@ class Sources:
         os.utime(place, (NEW, NEW))
 
 
+@cache
+def linux_source_is_there() -> bool:
+    """Debian's package of it, installed now if need be; a warning where that cannot be."""
+    if not TARBALL.exists():
+        ensure([PACKAGE], "else a made-up tree is copied, not Linux's source", required=False)
+    return TARBALL.exists()
+
+
 def linux_tree(place: Path) -> None:
-    if not TARBALL.exists():
-        ensure([PACKAGE], "the tree that is copied (or name another: --tree DIR)", required=True)
-    if not TARBALL.exists():
-        raise StepError(f"{TARBALL} is not there; name a tree of your own: --tree DIR")
     place.mkdir()
     run(["tar", "-xJf", TARBALL, "-C", place, "--strip-components=1"])
 
 
-def small_tree(place: Path) -> None:
-    """4,000 files in 200 directories, sizes spread like source code, and some links."""
+def made_up_tree(place: Path, files: int) -> None:
+    """Like Linux's source: 15 files a directory, at four depths, sizes and links like there."""
     chance = random.Random(3)  # noqa: S311 - the same tree every time is wanted
-    for number in range(200):
-        folder = place / f"part-{number % 20}" / f"section-{number}"
+    bytes_ = chance.randbytes(2 * PIECE)
+    for number in range(files // IN_DIRECTORY):
+        parts = [f"part-{number % 20}", f"area-{number % 140}", f"section-{number}"]
+        folder = place.joinpath(*parts[number % 4 != 0 :])
         folder.mkdir(parents=True)
-        for name in range(20):
-            size = min(int(chance.lognormvariate(8.3, 1.3)), PIECE)
-            (folder / f"file-{name}.c").write_bytes(chance.randbytes(size))
-        (folder / "latest").symlink_to("file-0.c")
+        for name in range(IN_DIRECTORY):
+            # Half are below 4 KiB, some above 100 KiB, 14 KiB on average.
+            size = min(int(chance.lognormvariate(8.4, 1.5)), PIECE)
+            start = chance.randrange(PIECE)
+            (folder / f"file-{name}.c").write_bytes(bytes_[start : start + size])
+        if number % 10 == 0:
+            (folder / "latest").symlink_to("file-0.c")
 
 
 def read_through(source: Path) -> tuple[int, int]:

@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prepare.processes import Process, run
 
 from benchmark.program import free_port, wait_until_listening
 
+SEPARATION = Path("/run/sshd")
 STUNNEL = """\
 foreground = yes
 pid =
@@ -80,8 +81,23 @@ def ssh_daemon(place: Path) -> Iterator[tuple[Process, str]]:
     config = place / "sshd.conf"
     config.write_text(SSHD.format(port=port, place=place))
     program = sshd_path() or "sshd"
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with Process([program, "-D", "-e", "-f", config], place / "sshd.said") as process:
+    with (
+        _separation(),
+        Process([program, "-D", "-e", "-f", config], place / "sshd.said") as process,
+    ):
         wait_until_listening(port, process)
         yield process, SSH.format(port=port, place=place)
+
+
+@contextmanager
+def _separation() -> Iterator[None]:
+    """sshd of root wants the directory that Debian compiles in, even where no sshd ever ran."""
+    made = os.geteuid() == 0 and not SEPARATION.exists()
+    if made:
+        SEPARATION.mkdir(mode=0o755)
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):  # another sshd, started meanwhile, may use it
+                SEPARATION.rmdir()
