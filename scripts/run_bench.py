@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from prepare.processes import StepError, exit_on_signals, run, say
 
 TOOLS = {"rsync": "rsync", "openssl": "openssl", "cmp": "diffutils"}
 QUICK_ON_DISK = ("tree-first",)
+QUICK_SECONDS = 60.0
 RUNS_OF_STUDIES = 3
 """Their figures are quotients of two and more, far from the limit or far beyond it."""
 
@@ -48,7 +50,7 @@ def publish(options: Options, measured: document.Document) -> None:
     """Tables on the terminal, and whatever else was asked for but the JSON."""
     about, settings = measured.machine, measured.settings
     if measured.results:
-        say(f"\n{report.tables(measured.results)}")
+        say(f"\n{report.tables(measured.results, judged=not settings['quick'])}")
     if measured.findings:
         say(f"\n{report.found(measured.findings)}")
     say(
@@ -76,6 +78,7 @@ class Measurement:
         self.program = program
         self.work = work
         self.sources = Sources(options.cache, options.tree, options.size, small=options.quick)
+        self.begin = time.monotonic()
         self.described: dict[str, dict[str, object]] = {}
 
     def run(self) -> document.Document:
@@ -158,14 +161,20 @@ class Measurement:
         origin = self.sources.origin(workload.source)
         self.described[workload.source] = {"origin": origin, "entries": entries, "bytes": size}
         flags = " ".join(workload.flags)
-        what = f"{workload.title} {flags} ({entries:,} entries, {amount(size)})"
+        contents = f"{entries:,} entries, {amount(size)}" if source.is_dir() else amount(size)
+        what = f"{workload.title} {flags} ({contents})"
         say(f"\n{workload.name}, {storage}: {what}")
         job = Job(workload, source, size, module, basis, storage)
-        results = alternate([(program, job) for program in programs], self.options.runs, self.work)
+        results = alternate([(program, job) for program in programs], self.runs(), self.work)
         # The next workload starts without what this one left.
         for path in module.iterdir():
             run(["rm", "-rf", "--", path])
         return results
+
+    def runs(self) -> int:
+        """How often: once is enough where a slow machine has used up most of two minutes."""
+        late = self.options.quick and time.monotonic() - self.begin > QUICK_SECONDS
+        return 1 if late else self.options.runs
 
 
 if __name__ == "__main__":

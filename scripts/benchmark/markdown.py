@@ -35,7 +35,7 @@ def _preface(document: Document) -> str:
     dirty = str(about["commit"] or "").endswith("+")
     commit = str(about["commit"] or "unknown")[:12] + (" with changes" if dirty else "")
     sizes = "; ".join(
-        f"{name}: {each['origin']}, {each['entries']:,} entries, {amount(each['bytes'])}"
+        f"{name}: {each['origin']}, {_entries(each['entries'])}{amount(each['bytes'])}"
         for name, each in document.sources.items()
     )
     words = [
@@ -51,6 +51,10 @@ def _preface(document: Document) -> str:
     if settings["quick"]:
         words.append(" Quick sizes: they say whether all works, not how fast it is.")
     return "".join(words)
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} entries, " if count > 1 else ""
 
 
 def _rows(results: Sequence[Result]) -> list[Sequence[str]]:

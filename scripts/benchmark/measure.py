@@ -21,6 +21,7 @@ def alternate(cases: Sequence[Case], runs: int, place: Path) -> list[Result]:
 
     Raises StepError when a program fails or its copy differs from the source.
     """
+    one_job = len({job.workload for _, job in cases}) == 1
     results = [Result(job.workload, program.name, job.storage) for program, job in cases]
     for number in range(runs):
         line = [f"  run {number + 1} of {runs}:"]
@@ -28,8 +29,7 @@ def alternate(cases: Sequence[Case], runs: int, place: Path) -> list[Result]:
             reset(job)
             result.runs.append(once(program, job, place))
             check(job, program.name, contents=number == 0)
-            label = program.name if len({job.workload for _, job in cases}) == 1 else ""
-            label = label or f"{job.workload.name} ({program.name})"
+            label = program.name if one_job else job.workload.name
             line.append(f"{label} {result.runs[-1].seconds:.2f} s")
         say("  ".join(line))
     return results
@@ -42,7 +42,7 @@ def once(program: Program, job: Job, place: Path) -> Run:
         server = [process.pid for process in peers.server]
         helpers = [process.pid for process in peers.client]
         warm_memory(job.size)
-        busy = busy_seconds()
+        busy, from_ = busy_seconds(), time.monotonic()
         before = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
         with MemoryWatch(server, helpers) as memory:
             begin = time.monotonic()
@@ -52,7 +52,7 @@ def once(program: Program, job: Job, place: Path) -> Run:
             seconds = time.monotonic() - begin
             settle([*server, *helpers])
         after = [sum(map(cpu_seconds, pids)) for pids in (server, helpers)]
-        busy = busy_seconds() - busy
+        busy, watched = busy_seconds() - busy, time.monotonic() - from_
     if status:
         said = "\n".join([log.read_text(), *(process.said() for process in peers.server)])
         raise StepError(f"{program.name}: exit {status}\n{said.strip()}")
@@ -65,7 +65,7 @@ def once(program: Program, job: Job, place: Path) -> Run:
         server_cpu=server_cpu,
         client_rss=memory.peak_client,
         server_rss=memory.peak_server,
-        other_cpu=max(0.0, busy - client_cpu - server_cpu),
+        other_cpu=max(0.0, busy - client_cpu - server_cpu) * seconds / watched,
     )
 
 

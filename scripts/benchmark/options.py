@@ -49,7 +49,7 @@ def parse(words: list[str] | None = None) -> Options:
         quick=given.quick,
         cache=given.cache.resolve(),
         tree=given.tree.resolve() if given.tree else None,
-        size=given.size or (128 << 20 if given.quick else 2 << 30),
+        size=given.size or (64 << 20 if given.quick else 2 << 30),
         rsync_flags=shlex.split(given.rsync_flags),
         netsync_flags=shlex.split(given.netsync_flags),
         netsync=shlex.split(given.netsync),
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=_count, help="timed runs of each (default 5, 3 with --quick)")
     add("--cache", type=Path, default=_cache(), metavar="DIR", help="source data are kept here")
     add("--tree", type=_directory, metavar="DIR", help="copy this tree, not Linux's source")
-    add("--size", type=_size, help="size of the large file (default 2G, 128M with --quick)")
+    add("--size", type=_size, help="size of the large file (default 2G, 64M with --quick)")
     add("--rsync-flags", default="", metavar="FLAGS", help="further options for rsync")
     add("--netsync-flags", default="", metavar="FLAGS", help="further options for netsync push")
     add("--netsync", default="", metavar="COMMAND", help="use this one, install nothing")

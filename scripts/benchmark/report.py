@@ -18,27 +18,27 @@ TITLES = {
 }
 
 
-def tables(results: Sequence[Result]) -> str:
-    """One table for each kind of storage, the wishes, and a warning if the machine was busy."""
+def tables(results: Sequence[Result], *, judged: bool) -> str:
+    """One table for each kind of storage, a warning if the machine was busy, and the verdicts."""
     parts: list[str] = []
     for storage, title in TITLES.items():
         chosen = [result for result in results if result.storage is storage]
         if chosen:
-            parts += [title, "", columns([HEAD, *_rows(chosen)], 2), ""]
+            parts += [title, "", columns([HEAD, *_rows(chosen)]), ""]
     parts += [NOTES, *_disturbed(results)]
-    if wishes := verdicts(results):
+    if judged and (judgements := [verdict.cells() for verdict in verdicts(results)]):
         head = ("workload", "what", "measured", "wanted", "stretch", "")
-        parts += ["", columns([head, *(wish.cells() for wish in wishes)], 2)]
+        parts += ["", columns([head, *judgements])]
     return "\n".join(parts)
 
 
-def columns(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Cells in columns: the first `left` of them flush left, the others right."""
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Cells in columns: the first two are words and flush left, so is one without a heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if number < left else cell.rjust(width)
+            cell.ljust(width) if number < 2 or not rows[0][number] else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
@@ -83,7 +83,7 @@ def found(findings: Sequence[Finding]) -> str:
     for each in findings:
         limit = "" if each.limit is None else f"{each.limit:g}"
         rows.append((each.study, each.what, shown(each), each.unit, limit, each.verdict))
-    return columns(rows, 2)
+    return columns(rows)
 
 
 def shown(finding: Finding) -> str:

@@ -1,20 +1,21 @@
 """What each workload should reach, beside what it did; only said, nothing fails by it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.model import REFERENCE, YARDSTICK, Result, Storage, Wish, amount, ratios
+from benchmark.model import MIB, REFERENCE, YARDSTICK, Result, Storage, Wish, amount, ratios
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A ratio should be at least what is wanted, an amount of bytes at most."""
+    """A ratio should be at least what is wanted; bytes, of wire or memory, at most."""
 
     workload: str
     what: str
     measured: float
     wanted: float
     stretch: float | None = None
+    show: Callable[[float], str] = amount
     at_least: bool = False
 
     @property
@@ -27,13 +28,9 @@ class Verdict:
         return self.measured >= bound if self.at_least else self.measured <= bound
 
     def cells(self) -> tuple[str, ...]:
-        wanted, stretch = self._shown(self.wanted), self._shown(self.stretch)
-        return self.workload, self.what, self._shown(self.measured), wanted, stretch, self.word
-
-    def _shown(self, value: float | None) -> str:
-        if value is None:
-            return ""
-        return f"{value:.2f}" if self.at_least else amount(value)
+        stretch = "" if self.stretch is None else self.show(self.stretch)
+        bounds = self.show(self.measured), self.show(self.wanted), stretch
+        return self.workload, self.what, *bounds, self.word
 
 
 def verdicts(results: Sequence[Result]) -> list[Verdict]:
@@ -51,13 +48,29 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
 
 def _on_disk(result: Result, wish: Wish, share: float | None) -> Iterator[Verdict]:
     if share and wish.disk_ratio:
-        yield Verdict(result.workload.name, "ratio on disk", share, wish.disk_ratio, at_least=True)
+        yield Verdict(
+            result.workload.name,
+            "ratio on disk",
+            share,
+            wish.disk_ratio,
+            None,
+            _ratio,
+            at_least=True,
+        )
 
 
 def _in_memory(result: Result, wish: Wish, share: float | None) -> Iterator[Verdict]:
     name, middle = result.workload.name, result.median()
     if share:
-        yield Verdict(name, "ratio", share, wish.ratio, wish.stretch, at_least=True)
+        yield Verdict(name, "ratio", share, wish.ratio, wish.stretch, _ratio, at_least=True)
     if wish.wire:
         yield Verdict(name, "wire", middle.wire_bytes, wish.wire, wish.wire_stretch)
-    yield Verdict(name, "RSS", middle.rss, wish.memory)
+    yield Verdict(name, "RSS", middle.rss, wish.memory, None, _mebibytes)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _mebibytes(count: float) -> str:
+    return f"{count / MIB:.0f} MiB"
