@@ -90,7 +90,7 @@ class Measurement:
         for storage in options.storages:
             results += self.workloads(storage, programs)
         with memory_directory() as memory:
-            runs = min(options.runs, RUNS_OF_STUDIES)
+            runs = 1 if options.quick else min(options.runs, RUNS_OF_STUDIES)
             ground = Ground(self.program, memory, self.work, runs, options.quick)
             findings = investigate(ground, options.studies)
         ours = [program for program in programs if isinstance(program, netsync.Netsync)]
