@@ -16,10 +16,11 @@ LEGEND = {Storage.MEMORY: "in memory, nobody flushes", Storage.DISK: "on disk, b
 # may be dark where the reader's system is light, and the other way round.
 STYLE = (
     "text{font:13px sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:bold}"
+    ".ratio{paint-order:stroke;stroke:#fff;stroke-width:5px}"
     ".small{font-size:11px}.card{fill:#fff;stroke:#8c959f}"
     ".memory{fill:#1f6fb2}.disk{fill:#2b8a5b}.one{stroke:#57606a;stroke-dasharray:4 3}"
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.card{fill:#0d1117;stroke:#6e7681}"
-    ".memory{fill:#4f9fe0}.disk{fill:#4fb586}.one{stroke:#b1bac4}}"
+    ".ratio{stroke:#0d1117}.memory{fill:#4f9fe0}.disk{fill:#4fb586}.one{stroke:#b1bac4}}"
 )
 
 
@@ -65,8 +66,8 @@ def draw(groups: dict[str, list[Bar]], note: str) -> str:
         '<text id="title" class="title" x="14" y="26">'
         "rsync's time through stunnel, divided by netsync's</text>",
         *_legend(storages),
-        *_labelled(groups, scale),
         f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{TOP - 8}" y2="{end}"/>',
+        *_labelled(groups, scale),
         f'<text class="small" x="{one:.1f}" y="{TOP - 13}" text-anchor="middle">as fast: 1</text>',
         f'<text class="small" x="14" y="{height - 14}">{escape(note)}</text>',
         "</svg>",
@@ -92,7 +93,8 @@ def _labelled(groups: dict[str, list[Bar]], scale: float) -> Iterator[str]:
             yield (
                 f'<rect class="{COLOURS[bar.storage]}" x="{LEFT}" y="{top}"'
                 f' width="{width:.1f}" height="{BAR - 2}"/>'
-                f'<text x="{LEFT + width + 6:.1f}" y="{top + BAR - 5}">{bar.ratio:.2f}</text>'
+                f'<text class="ratio" x="{LEFT + width + 6:.1f}" y="{top + BAR - 5}">'
+                f"{bar.ratio:.2f}</text>"
             )
             top += BAR
         top += BETWEEN
