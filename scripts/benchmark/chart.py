@@ -10,7 +10,7 @@ from benchmark.model import YARDSTICK, Result, Storage, ratios
 WIDTH, LEFT, RIGHT = 780, 270, 60
 TOP, BAR, BETWEEN, BELOW = 78, 18, 14, 36
 COLOURS = {Storage.MEMORY: "memory", Storage.DISK: "disk"}
-LEGEND = {Storage.MEMORY: "in memory, nobody flushes", Storage.DISK: "on disk, both flush"}
+LEGEND = {Storage.MEMORY: "in memory (tmpfs)", Storage.DISK: "on disk, both flush"}
 
 # The card has a background of its own, so that text and ground always change together: a page
 # may be dark where the reader's system is light, and the other way round.
