@@ -104,19 +104,32 @@ class Measurement:
         return document.Document(about, settings, self.described, results, findings, document.now())
 
     def programs(self) -> list[Program]:
-        """Those asked for; ssh is left out with a word where there is no sshd."""
+        """Those asked for."""
         made: list[Program] = []
         options = self.options
-        kinds = (rsync.Rsync, rsync.RsyncOverTls, rsync.RsyncOverSsh)
+        kinds = (rsync.Rsync, rsync.RsyncOverTls)
         for name in options.programs:
-            if name == "rsync-ssh" and not sshd_path():
-                say("warning: no sshd here (package openssh-server), rsync-ssh is left out")
+            if name == rsync.RsyncOverSsh.name:
+                made += self.over_ssh()
             elif name == REFERENCE:
                 made.append(netsync.Netsync(self.program, self.work, options.netsync_flags))
             else:
                 kind = next(kind for kind in kinds if kind.name == name)
                 made.append(kind(self.work, options.rsync_flags))
         return made
+
+    def over_ssh(self) -> list[Program]:
+        """Left out with a word where there is no sshd, or this user may not log in."""
+        if not sshd_path():
+            say("warning: no sshd here (package openssh-server), rsync-ssh is left out")
+            return []
+        program = rsync.RsyncOverSsh(self.work, self.options.rsync_flags)
+        try:
+            program.probe()
+        except StepError as failure:
+            say(f"warning: rsync-ssh is left out: {failure}")
+            return []
+        return [program]
 
     def workloads(self, storage: Storage, programs: Sequence[Program]) -> list[Result]:
         """All that were asked for, on this storage; without a disk, none and a word."""

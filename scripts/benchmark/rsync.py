@@ -2,11 +2,12 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prepare.processes import Process, StepError
+from prepare.processes import Process, StepError, run
 
 from benchmark.model import Job, Kept
 from benchmark.program import Peers, free_port, wait_until_listening
@@ -98,6 +99,14 @@ class RsyncOverSsh(Rsync):
     def __init__(self, place: Path, flags: Sequence[str]) -> None:
         super().__init__(place, flags)
         ssh_keys(place)
+
+    def probe(self) -> None:
+        """Log in once; raises StepError where that is not allowed, as for a locked account."""
+        with ssh_daemon(self.place) as (server, shell):
+            try:
+                run([*shlex.split(shell), "127.0.0.1", "true"])
+            except StepError as failure:
+                raise StepError(f"{failure}\n{server.said().strip()}") from failure
 
     @contextmanager
     def start(self, module: Path) -> Iterator[Peers]:
