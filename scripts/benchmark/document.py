@@ -31,6 +31,14 @@ class Document:
     findings: Sequence[Finding] = ()
     when: str = ""
 
+    @property
+    def runs(self) -> str:
+        """How many a median is of, in words: a slow machine may have made fewer."""
+        least, most = self.settings["runs"], self.settings["runs"]
+        if counts := [len(result.runs) for result in self.results]:
+            least, most = min(counts), max(counts)
+        return f"{most} runs" if least == most else f"{least} to {most} runs"
+
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

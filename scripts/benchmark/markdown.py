@@ -39,7 +39,7 @@ def _preface(document: Document) -> str:
         for name, each in document.sources.items()
     )
     words = [
-        f"Medians of {settings['runs']} alternating runs over loopback, {document.when[:10]}, ",
+        f"Medians of {document.runs}, alternating, over loopback, {document.when[:10]}, ",
         f"commit {commit}: {about['cpu']}, {about['cores']} cores, {about['memory_mib']:,} MiB, ",
         f"Linux {about['kernel']}, Python {about['python']}, {about['openssl']}, ",
         f"{about['rsync']}, {about['stunnel']}.",

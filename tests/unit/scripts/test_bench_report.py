@@ -150,6 +150,11 @@ def test_markdown_tells_the_machine_the_commit_and_what_netsync_lacks() -> None:
     assert "tree: a tree, 7 entries, 4,200 KB" in preface
 
 
+def test_the_number_of_runs_is_what_was_run() -> None:
+    assert documented(sample()).runs == "1 to 3 runs"
+    assert documented(sample()[:2]).runs == "3 runs"
+
+
 def test_markdown_shows_findings_with_their_limits() -> None:
     finding = Finding("memory", "a million files", 123.4, "MiB", 250.0)
     text = markdown.section(documented([], [finding]))
