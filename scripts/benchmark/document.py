@@ -37,7 +37,8 @@ class Document:
         least, most = self.settings["runs"], self.settings["runs"]
         if counts := [len(result.runs) for result in self.results]:
             least, most = min(counts), max(counts)
-        return f"{most} runs" if least == most else f"{least} to {most} runs"
+        words = f"{least} to {most}" if least < most else str(most)
+        return f"{words} runs" if most > 1 else "1 run"
 
 
 def now() -> str:
