@@ -116,15 +116,16 @@ def runs(
 def make_durable(batch: Sequence[Batched]) -> None:
     """Flush what is staged. Raises ``RootError``.
 
-    Of so many that whole file systems are flushed, one file speaks for all in its directory.
+    Of so many that whole file systems are flushed, one unnamed file speaks for all in its
+    directory. What was written elsewhere, in the stage or in place, speaks for itself only.
     """
     one_of: dict[bytes, int] = {}
     others: list[int] = []
     for wanted, output in batch:
-        if output.inplace:  # a file may be mounted in its place
-            others.append(output.fd)
-        else:
+        if output.is_unnamed:
             one_of.setdefault(wanted.directory, output.fd)
+        else:
+            others.append(output.fd)
     try:
         if len(batch) > EACH_MAX:
             flush_file_systems([*one_of.values(), *others])

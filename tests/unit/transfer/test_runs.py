@@ -153,6 +153,21 @@ def test_every_file_is_flushed(
         assert bool(systems) == (count > EACH_MAX)
 
 
+def test_a_file_written_elsewhere_speaks_for_no_neighbour(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directories: Directories
+) -> None:
+    """The stage of large files may be on another file system than their directory."""
+    given: set[int] = set()
+    monkeypatch.setattr("netsync.transfer.runs.flush_file_systems", given.update)
+    fd = os.open(tmp_path / "elsewhere", os.O_RDWR | os.O_CREAT)
+    with staged(directories, [b"a/%d" % n for n in range(EACH_MAX)]) as batch:
+        large = Output(fd, None)
+        make_durable([(batch[0][0], large), *batch])
+        assert given & {output.fd for _, output in batch}
+        assert fd in given
+    large.close()
+
+
 def test_outputs_keep_what_the_wanted_attributes_say(directories: Directories) -> None:
     with staged(directories, [b"a/1"]) as ((_, output),):
         assert isinstance(output, Output)
