@@ -5,10 +5,9 @@ Commands are imported when they are named, so that a push does not pay for what 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
-import platform
-import ssl
 import sys
 from typing import Final
 
@@ -45,7 +44,10 @@ class _Commands(click.Group):
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from netsync.delta import kernel  # noqa: PLC0415 - only --version pays for it here
+    import platform  # noqa: PLC0415 - only --version pays for these
+    import ssl  # noqa: PLC0415
+
+    from netsync.delta import kernel  # noqa: PLC0415
     from netsync.wire.messages import PROTOCOL  # noqa: PLC0415
 
     click.echo(
@@ -69,8 +71,21 @@ def netsync() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with the contract's code."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line and exit with the contract's code.
+
+    A command that has nothing to do should take no time. The collector finds no garbage among
+    modules and types, so it rests while they are made; and taking them apart again at the end,
+    which the interpreter does with care, is of use to nobody.
+    """
+    gc.disable()
+    code = run(sys.argv[1:])
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # the interpreter says what is to be said of an output that is gone
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

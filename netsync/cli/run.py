@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -38,6 +39,8 @@ def run_until_signal(work: Callable[[], Awaitable[Result]]) -> Result:
             f"interrupted by {caught[0].name}", hint="finished files stay; run again to go on"
         )
 
+    gc.freeze()  # modules and types stay: the collector need not look at them again
+    gc.enable()
     with unwrapped():
         return trio.run(supervise)
     raise AssertionError("unreachable: the body returns or raises")

@@ -19,11 +19,7 @@ from netsync.modes.session import Connection, session
 from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.compare import Policy, policy_for
-from netsync.state.sources import RememberedSources
-from netsync.transfer.guarding import Guarding
-from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Observer, Unobserved
-from netsync.transfer.target import receive_tree
 from netsync.tree.capability import capability
 from netsync.tree.roots import (
     SourceRoot,
@@ -62,6 +58,7 @@ class Run:
 
 async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     """Send local sources to a server; this side is the source."""
+    from netsync.transfer.source import send_tree  # noqa: PLC0415 - each role costs 50 ms
 
     async def work(attempt: Attempt) -> Report:
         with _open_sources(sources, run.options) as (roots, problems):
@@ -130,12 +127,18 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
 async def _send_quietly(
     channel: Channel, roots: Sequence[SourceRoot], options: Options, problems: Sequence[Problem]
 ) -> None:
+    from netsync.transfer.source import send_tree  # noqa: PLC0415 - see push
+
     await send_tree(channel, roots, options, Unobserved(), problems)
 
 
 async def _receive_locally(
     channel: Channel, target: bytes, run: Run, observer: Observer, token: bytes = b""
 ) -> Report:
+    from netsync.state.sources import RememberedSources  # noqa: PLC0415 - see push
+    from netsync.transfer.guarding import Guarding  # noqa: PLC0415
+    from netsync.transfer.target import receive_tree  # noqa: PLC0415
+
     with local_anchor() as anchor:
         path = local_path(target)
 

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from pathspec.patterns.gitignore.basic import GitIgnoreBasicPattern
-
 from netsync.errors import UsageError
 from netsync.model import Rule
 from netsync.names import as_text
@@ -67,6 +65,10 @@ class Filter:
         self._learned[directory] = learned
         self.rules_known = True
         self._chain_of = None
+
+    def concerns(self, directory: bytes) -> bool:
+        """Tell whether an ignore file above or in ``directory`` has rules for what is in it."""
+        return bool(self._learned) and any(base in self._learned for base in _ancestors(directory))
 
     def excludes(self, path: bytes, *, directory: bool) -> bool:
         """Tell whether the entry at ``path`` (relative to the transfer's root) is left out.
@@ -132,6 +134,10 @@ def check_pattern(pattern: bytes) -> None:
 
 def _compile(pattern: bytes) -> re.Pattern[str]:
     """Compile one pattern; what ``!`` does in a file, ``--include`` does here."""
+    from pathspec.patterns.gitignore.basic import (  # noqa: PLC0415 - 15 ms few runs need
+        GitIgnoreBasicPattern,
+    )
+
     text = _trimmed(as_text(pattern))
     try:
         parsed = GitIgnoreBasicPattern(text)

@@ -47,7 +47,7 @@ class Attribution:
         self._unsupported: set[str] = set()
         self._told: set[str] = set()
         self._nothing: WantedXattrs | None = None
-        self._table: list[WantedXattrs] = []
+        self.table: list[WantedXattrs] = []
 
     def begin(self, offer: Offer) -> None:
         """Learn what the source sees of attributes; refer to those of its root from now on.
@@ -65,17 +65,27 @@ class Attribution:
         self._nothing = WantedXattrs(scope) if scope else None
         self._users.learn(offer.users)
         self._groups.learn(offer.groups)
-        self._table = [self._localised(offer.xattrs)] if offer.xattrs else []
+        self.inverses = (self._users.inverse(), self._groups.inverse())
+        self.table = [self._localised(offer.xattrs)] if offer.xattrs else []
+
+        self.inverses = (b"", b"")
+        """Which of the source's users and groups the local ones stand for."""
 
     def learn(self, message: List) -> None:
-        """Take the names of owners and the sets of attributes that came with a listing."""
-        self._users.learn(message.users)
-        self._groups.learn(message.groups)
-        self._table = [self._localised(items) for items in message.xattrs]
+        """Take the names of owners and the sets of attributes that came with a listing.
+
+        An entry means the sets of the message it came with: ``table`` is put back for one that
+        is compared later.
+        """
+        if message.users or message.groups:
+            self._users.learn(message.users)
+            self._groups.learn(message.groups)
+            self.inverses = (self._users.inverse(), self._groups.inverse())
+        self.table = [self._localised(items) for items in message.xattrs]
 
     def admit(self, entry: Entry) -> None:
         """Refuse an entry that refers to attributes which did not come with it."""
-        if len(self._table) < entry.xattrs != XATTRS_UNKNOWN:
+        if len(self.table) < entry.xattrs != XATTRS_UNKNOWN:
             raise ProtocolError("an entry refers to attributes that were not told", op="receive")
 
     def _localised(self, items: XattrSet) -> WantedXattrs:
@@ -140,7 +150,7 @@ class Attribution:
         """Return the attributes of an entry that was listed last; None leaves them as they are."""
         if not entry.xattrs:
             return self._nothing
-        return None if entry.xattrs == XATTRS_UNKNOWN else self._table[entry.xattrs - 1]
+        return None if entry.xattrs == XATTRS_UNKNOWN else self.table[entry.xattrs - 1]
 
     def kept(self, items: tuple[Xattr, ...]) -> WantedXattrs | None:
         """Return ``items``, read at the target, as what a file's replacement gets."""

@@ -12,39 +12,35 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from netsync.errors import ProtocolError, is_fatal, root_error
+from netsync.errors import is_fatal, root_error
 from netsync.model import XATTRS_UNKNOWN, Change, Entry, Kind
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.transfer.attributes import Attribution
+from netsync.transfer.digests import subdirectories
 from netsync.transfer.dooming import Dooming
+from netsync.transfer.equality import equality_for
 from netsync.transfer.inodes import names_of
-from netsync.transfer.linking import Linker, Restatement, Ruling, Share
+from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling, Share
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
 from netsync.transfer.spool import Spool
-from netsync.transfer.staging import partial_of
+from netsync.transfer.staging import forget_partials, partial_of
 from netsync.transfer.tally import Tally
+from netsync.transfer.unfolding import Unfolding
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.large_files import Stage
+from netsync.tree.native import Packed
 from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
 from netsync.tree.scan import root_entry
 from netsync.tree.xattrs import differ, of_name, read_set
-from netsync.wire.messages import List, Listing, Offer
+from netsync.wire.messages import List, Listing, Offer, Relisted, Terms
 
 DELTA_MIN: Final = 16 * 1024
 """Bytes: below this a signature and its round trip cost more than the file."""
 _NOTHING: Final = Attributes(None, None, None, None)
-_CHANGE_OF: Final = {
-    Verdict.CREATE: Change.CREATED,
-    Verdict.REPLACE: Change.CREATED,
-    Verdict.CONTENT: Change.UPDATED,
-    Verdict.METADATA: Change.METADATA,
-    Verdict.SAME: Change.METADATA,
-}
-"""What linking a name amounts to, by what the comparison said of it."""
 
 
 class Compared(NamedTuple):
@@ -80,8 +76,8 @@ class Comparer:
         self.dooming = Dooming(self._directories, policy.options, tally)
         self._attribution = Attribution(policy, root, tally)
         self._presence = Presence(self._directories, policy.options, tally)
-        self._open = {0: ListedDirectory(b"", _NOTHING, fresh=not root_exists)}
-        self._next_number = 1
+        root_directory = ListedDirectory(b"", _NOTHING, fresh=not root_exists)
+        self.unfolding = Unfolding(root_directory, self.linker.admit)
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
@@ -101,7 +97,7 @@ class Comparer:
         if offered is None:
             return
         self._attribution.admit(offered)
-        root, fd = self._open[0], self._directories.root
+        root, fd = self.unfolding.open[0], self._directories.root
         wanted = self._attribution.of(offered, present := root_entry(fd))
         differs = wanted.xattrs is not None and differ(fd, wanted.xattrs)
         owner = self._attribution.owner(offered)
@@ -109,43 +105,52 @@ class Comparer:
         root.wanted = wanted
         root.touched = root.touched or verdict is Verdict.METADATA
 
-    def compare(self, message: List) -> Compared:
+    def offer_digests(self) -> Terms | None:
+        """Return the terms on which the source may tell directories by digests, if any."""
+        if not self.unfolding.open[0].fresh:
+            self.unfolding.equal = equality_for(
+                self._policy, self._directories, self._attribution, self.tally.ledger
+            )
+        return None if self.unfolding.equal is None else self.unfolding.equal.terms
+
+    def compare(self, message: List | Relisted) -> Compared:
         """Act on one message of listings. Raises ``ProtocolError`` and ``RootError``."""
-        self._attribution.learn(message)
-        for problem in message.problems:
-            self.tally.problem(problem)
+        if isinstance(message, List):
+            self._attribution.learn(message)
+            for problem in message.problems:
+                self.tally.problem(problem)
+        else:
+            self._attribution.table = []
         self._whole, self._deltas = [], []
-        for listing in message.listings:
-            try:
-                self._listing(listing)
-            except OSError as error:
-                raise root_error(error, op="write", where=b".") from error
-        return Compared(self._whole, self._deltas, self.decided)
+        try:
+            for step in self.unfolding.steps(message, self._attribution.table):
+                self._attribution.table = step.table
+                if step.packed is None:
+                    self._listing(step.directory, step.listing, step.first)
+                else:
+                    self._equal(step.directory, step.packed, step.first)
+        except OSError as error:
+            raise root_error(error, op="write", where=b".") from error
+        return Compared(self._whole, self._deltas, self.unfolding.decided)
 
-    @property
-    def decided(self) -> int:
-        """The number of the next entry: all before it are decided about."""
-        return self._next_number
+    def _equal(self, directory: ListedDirectory, packed: Packed, first: int) -> None:
+        """Count what is in a directory that is as the source has it, and open those in it."""
+        self.tally.found_equal(*packed[1:3])
+        self.dooming.listed += packed[1]
+        forget_partials(self._stage, directory.path, packed[0])
+        for index, entry in subdirectories(packed):
+            self._open_directory(first + index, join(directory.path, entry.name), entry)
+        self._end(directory, partial=False)
 
-    @property
-    def all_ended(self) -> bool:
-        """Tell whether every listed directory was listed to its end."""
-        return not self._open
-
-    def _listing(self, listing: Listing) -> None:
-        directory = self._open.get(listing.directory)
-        if directory is None:
-            raise ProtocolError(f"directory {listing.directory} is not open", op="receive")
+    def _listing(self, directory: ListedDirectory, listing: Listing, first: int) -> None:
         if listing.rules:
             self.dooming.learn(directory.path, listing.rules)
         if not directory.lost and not directory.left:
             self._presence.read(directory)
         unlisted = len(directory.present)
-        for entry in listing.entries:
+        for number, entry in enumerate(listing.entries, first):
             directory.admit(entry)
-            number, self._next_number = self._next_number, self._next_number + 1
             self._attribution.admit(entry)
-            self.linker.admit(number, entry)
             self.tally.considered += 1
             if entry.kind is Kind.FILE:
                 self.tally.total += entry.size
@@ -155,7 +160,7 @@ class Comparer:
                 self.dooming.listed += unlisted - len(directory.present)
             directory.present.difference_update(listing.protected)
         if listing.final:
-            del self._open[listing.directory]
+            self.unfolding.open.pop(listing.directory, None)
             self._end(directory, partial=listing.partial)
 
     def _guarded_entry(self, directory: ListedDirectory, number: int, entry: Entry) -> None:
@@ -223,7 +228,7 @@ class Comparer:
             return True
         directory.touched = True
         if ruling is Ruling.LINK:
-            self._share(directory, number, entry, present, _CHANGE_OF[verdict])
+            self._share(directory, number, entry, present, CHANGE_OF[verdict])
         elif self._options.dry_run:
             self.tally.change(Change.METADATA, path)
         else:
@@ -256,10 +261,6 @@ class Comparer:
             self.linker.share(share)
         elif change is not None and not in_the_way:
             self.tally.change(change, path)
-
-    def promoted(self, failed: set[int]) -> list[Wanted]:
-        """Return the files to want in place of those whose link groups ``failed``."""
-        return [share.wanted() for share in self.linker.promote(failed)]
 
     def _directory(
         self,
@@ -294,7 +295,7 @@ class Comparer:
         directory = ListedDirectory(path, self._attribution.of(entry, new=fresh), fresh=fresh)
         directory.lost = lost
         if entry.kind is Kind.DIRECTORY:
-            self._open[number] = directory
+            self.unfolding.open[number] = directory
         return directory
 
     def _lose(self, path: bytes, entry: Entry, number: int) -> None:

@@ -17,7 +17,7 @@ from netsync.names import IGNORE_FILE
 from netsync.plan.filters import check_pattern
 from netsync.plan.ignore import IGNORE_FILE_MAX, parse_patterns
 from netsync.tree.read import open_regular, read_fully
-from netsync.wire.messages import IGNORE_RULES_MAX
+from netsync.wire.listing import IGNORE_RULES_MAX
 
 _GROUP = 1
 """The file's lines are one group; which number it has does not matter."""

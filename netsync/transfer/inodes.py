@@ -8,11 +8,13 @@ transfers never meet.
 
 from __future__ import annotations
 
-import sqlite3
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from netsync.model import Entry, Kind
 from netsync.tree.native import DEVICE, Status
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _SIGN: int = 2**63
 
@@ -49,6 +51,8 @@ class _Table:
     @property
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
+            import sqlite3  # noqa: PLC0415 - few trees need it
+
             # Workers take turns, so it is used from several threads and never from two at once.
             self._opened = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._opened.executescript(self.schema)

@@ -49,6 +49,11 @@ class Ledger:
         """Tell whether changes are to be noted."""
         return self._fd >= 0
 
+    @property
+    def has_earlier(self) -> bool:
+        """Tell whether an earlier attempt changed anything."""
+        return bool(self._changes)
+
     def _load(self, data: bytes) -> None:
         found: dict[Change, set[int]] = {change: set() for change in _REMEMBERED}
         partial = -1

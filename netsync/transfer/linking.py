@@ -38,6 +38,14 @@ from netsync.tree.native import Status, stat_entries
 from netsync.tree.place import Attributes, create_special, set_on_name
 from netsync.tree.scan import entry_from
 
+CHANGE_OF: Final = {
+    Verdict.CREATE: Change.CREATED,
+    Verdict.REPLACE: Change.CREATED,
+    Verdict.CONTENT: Change.UPDATED,
+    Verdict.METADATA: Change.METADATA,
+    Verdict.SAME: Change.METADATA,
+}
+"""What linking a name amounts to, by what the comparison said of it."""
 _NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
 """The other name is on another file system, has too many names, or may not be linked: a copy
 then has the right content, if not the right inode."""
@@ -188,6 +196,10 @@ class Linker:
             self._promoted.add(share.number)
             self._groups.set_carrier(share.group, Carrier(share.path, None))
             yield share
+
+    def promoted(self, failed: set[int]) -> list[Wanted]:
+        """Return the files to want in place of those whose link groups ``failed``."""
+        return [share.wanted() for share in self.promote(failed)]
 
     def finish(self) -> None:
         """Change what waited, then link. Raises ``OSError`` where the run cannot go on."""

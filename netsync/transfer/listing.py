@@ -22,16 +22,16 @@ from netsync.model import Entry, Kind, Name, Options, Problem, Rule
 from netsync.names import IGNORE_FILE, join
 from netsync.plan.filters import Filter
 from netsync.plan.restriction import Restriction
-from netsync.plan.xattrs import Items
 from netsync.transfer.backing import (
-    RUN_NAMES,
     MergedPlaces,
     Node,
     OnePlace,
     Places,
     backing_directories,
 )
+from netsync.transfer.cutting import CHUNK_ENTRIES, ENTRY_BYTES, Part
 from netsync.transfer.describing import NONE, XattrTable
+from netsync.transfer.digests import Digester, Gathered, Told, is_digestible
 from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
@@ -41,11 +41,8 @@ from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, names_in
 from netsync.wire.batches import batches
-from netsync.wire.messages import List, Listing
+from netsync.wire.messages import List, Listing, Terms
 
-CHUNK_ENTRIES: Final = RUN_NAMES
-"""Entries in one listing."""
-CHUNK_BYTES: Final = 32 * 1024
 BATCH_BYTES: Final = 64 * 1024
 """Estimated bytes of one listing and of one message: far below the frame's limit even when the
 last entry is the longest possible (a name of 255 bytes, a link of 4,095, attributes of 64 KiB)."""
@@ -59,8 +56,6 @@ PATH_SHOWN_MAX: Final = 4096
 """Bytes of a path that is told back because it cannot be one."""
 REFUSED_PATH: Final = "leads out of the source, or is no name for a file"
 _NAME_BYTES: Final = 10
-_ENTRY_BYTES: Final = 48
-"""Estimated bytes of an entry beside its name and link text."""
 
 
 class Batch(NamedTuple):
@@ -68,45 +63,9 @@ class Batch(NamedTuple):
 
     message: List
     chunks: list[Chunk]
+    told: list[Told]
     entries: int
     size: int
-
-
-class _Part:
-    """A listing in the making; ``first`` is the number of its first entry."""
-
-    def __init__(self, first: int, table: XattrTable, rules: Sequence[Rule] = ()) -> None:
-        self._first = first
-        self._table = table
-        self._entries: list[Entry] = []
-        self._protected: list[bytes] = []
-        self._rules = list(rules)
-        self._cost = sum(len(rule.pattern) for rule in rules)
-
-    def add(self, entry: Entry, xattrs: Items | None) -> None:
-        if xattrs != NONE:
-            before = self._table.size
-            entry = self._table.told(entry, xattrs)
-            self._cost += self._table.size - before
-        self._entries.append(entry)
-        self._cost += len(entry.name) + len(entry.target) + _ENTRY_BYTES
-
-    def protect(self, name: bytes) -> None:
-        self._protected.append(name)
-        self._cost += len(name)
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._entries) >= CHUNK_ENTRIES or self._cost >= CHUNK_BYTES
-
-    def cut(
-        self, node: Node, places: Places, *, final: bool, partial: bool
-    ) -> tuple[Listing, Chunk, int]:
-        """Return the listing, what it offers and its estimated bytes."""
-        protected, rules = self._protected, self._rules
-        listing = Listing(node.number, self._entries, final, partial, protected, rules)
-        chunk = Chunk(self._first, self._entries, node.path_of, places.locate)
-        return listing, chunk, self._cost + _ENTRY_BYTES
 
 
 class Lister:
@@ -118,6 +77,7 @@ class Lister:
         options: Options,
         single_name: bytes = b"",
         problems: Sequence[Problem] = (),
+        digests: Terms | None = None,
     ) -> None:
         self._roots = roots
         self._options = options
@@ -134,6 +94,10 @@ class Lister:
         self._stack: list[Node] = [Node(0, b"", [])]
         self._table = XattrTable()
         self._ready: deque[Batch] = deque()
+        self._digester: Digester | None = None
+        if digests is not None and is_digestible(options):
+            self._digester = Digester(digests, options)
+        self._gathered = Gathered()
         self._chunks = self._walk()
         for problem in problems:
             self._inspector.problem(problem)
@@ -171,8 +135,9 @@ class Lister:
         """Walk on by a message's worth, and make ready what must be told before it."""
         listings: list[Listing] = []
         chunks: list[Chunk] = []
-        self._table = XattrTable()
+        self._gathered = Gathered()
         entries = size = cost = 0
+        self._table = XattrTable()
         while cost < BATCH_BYTES:
             step = next(self._chunks, None)
             if step is None:
@@ -180,28 +145,30 @@ class Lister:
             listing, chunk, chunk_bytes = step
             listings.append(listing)
             chunks.append(chunk)
-            entries += max(1, len(listing.entries))
+            entries += max(1, listing.numbers)
             size += sum(entry.size for entry in listing.entries)
             cost += chunk_bytes
         users, groups = self._names([entry for each in listings for entry in each.entries])
         if self._inspector.problems:
-            self._ready.append(Batch(List([], problems=self._take_problems()), [], 0, 0))
+            self._ready.append(Batch(List([], problems=self._take_problems()), [], [], 0, 0))
         if listings:
             message = List(listings, users, groups, xattrs=self._table.sets)
-            self._ready.append(Batch(message, chunks, entries, size))
+            size += self._gathered.size
+            self._ready.append(Batch(message, chunks, self._gathered.told, entries, size))
 
     def _names(self, entries: list[Entry]) -> tuple[list[Name], list[Name]]:
         """Return the names of owners to be told with ``entries``, many in messages before it."""
         if self._options.numeric_ids:
             return [], []
-        users = self._users.new({entry.uid for entry in entries} | self._table.users)
-        groups = self._groups.new({entry.gid for entry in entries} | self._table.groups)
+        uids, gids = self._gathered.users, self._gathered.groups
+        users = self._users.new({entry.uid for entry in entries} | self._table.users | uids)
+        groups = self._groups.new({entry.gid for entry in entries} | self._table.groups | gids)
         if sum(map(_name_bytes, (*users, *groups))) <= NAMES_BYTES:
             return users, groups
         for part in batches(users, _name_bytes, CHUNK_ENTRIES):
-            self._ready.append(Batch(List([], users=part), [], 0, 0))
+            self._ready.append(Batch(List([], users=part), [], [], 0, 0))
         for part in batches(groups, _name_bytes, CHUNK_ENTRIES):
-            self._ready.append(Batch(List([], groups=part), [], 0, 0))
+            self._ready.append(Batch(List([], groups=part), [], [], 0, 0))
         return [], []
 
     def _take_problems(self) -> list[Problem]:
@@ -209,7 +176,7 @@ class Lister:
         problems = self._inspector.problems
         size = count = 0
         while count < len(problems) and size < BATCH_BYTES:
-            size += len(problems[count].path) + _ENTRY_BYTES
+            size += len(problems[count].path) + ENTRY_BYTES
             count += 1
         taken = problems[:count]
         del problems[:count]
@@ -221,10 +188,14 @@ class Lister:
 
     def _directory(self, node: Node) -> Iterator[tuple[Listing, Chunk, int]]:
         """Yield the listings of one directory and stack the directories in it."""
+        digested = self._digested(node)
+        if digested is not None:
+            yield digested
+            return
         places, whole, rules = self._open(node)
         children: list[Node] = []
         partial = not whole or (node.number == 0 and all(root.name for root in self._roots))
-        part = _Part(self._next_number, self._table, rules)
+        part = Part(self._next_number, self._table, rules)
         for name, seen, status, xattrs in self._entries(node, places):
             if seen is Skipped.PROTECTED:
                 part.protect(name)
@@ -236,9 +207,27 @@ class Lister:
                 self._next_number += 1
             if part.is_full:
                 yield part.cut(node, places, final=False, partial=partial)
-                part = _Part(self._next_number, self._table)
+                part = Part(self._next_number, self._table)
         yield part.cut(node, places, final=True, partial=partial)
         self._stack.extend(reversed(children))
+
+    def _digested(self, node: Node) -> tuple[Listing, Chunk, int] | None:
+        """Tell a directory by its digest, if it has one and is in one place; else None."""
+        if self._digester is None or self._filter.concerns(node.path):
+            return None
+        backings = node.backings
+        if node.number == 0 and len(self._roots) == 1 and not self._roots[0].name:
+            backings = [(0, b"")]
+        if len(backings) != 1 or len(node.path) > PATH_LISTED_MAX:
+            return None
+        root, directory = backings[0]
+        place = (root, directory, self._directories[root])
+        digest = self._digester.digest(node, place, self._next_number, self._gathered)
+        if digest is None:
+            return None
+        self._next_number += digest.listing.count
+        self._stack.extend(reversed(digest.children))
+        return digest.listing, digest.chunk, digest.cost
 
     def _linked(self, entry: Entry, status: Status | int) -> Entry:
         """Return ``entry``, which is listed next, with the number of its link group."""

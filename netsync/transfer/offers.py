@@ -120,10 +120,11 @@ class Offers:
         self._near = _NOWHERE  # numbers mostly come as neighbours
 
     def add(self, chunk: Chunk) -> None:
-        """Remember a listed chunk; numbers only grow."""
+        """Remember a listed chunk. Numbers grow, but for those listed after their digest."""
         if chunk.entries:
-            self._chunks.append(chunk)
-            self._firsts.append(chunk.first)
+            position = bisect_right(self._firsts, chunk.first)
+            self._chunks.insert(position, chunk)
+            self._firsts.insert(position, chunk.first)
 
     def want(self, number: int) -> Offered:
         """Return the file with this number; raise ``ProtocolError`` if it may not be wanted."""

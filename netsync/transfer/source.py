@@ -24,6 +24,7 @@ from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
 from netsync.plan.restriction import names_root
 from netsync.transfer.describing import Describer
+from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.offers import Offered, Offers
 from netsync.transfer.reading import (
@@ -90,6 +91,9 @@ class Source:
         self._offers = Offers(options)
         self._credit = 0
         self._credit_came = trio.Event()
+        self._records = Records()
+        self._relists: deque[Told] = deque()
+        self._relist_came = trio.Event()
         self._queue: deque[_Request] = deque()
         self._queue_came = trio.Event()
         self._wants_ended = False
@@ -111,12 +115,13 @@ class Source:
         start = (await self._channel.receive()).message
         assert isinstance(start, m.Start)
         self._credit = min(start.credit, CREDIT_MAX)
-        lister = Lister(self._roots, self._options, start.name, self._problems)
+        lister = Lister(self._roots, self._options, start.name, self._problems, start.digests)
         lister.note(self._root_problems)
         reader = Reader(self._roots)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._list, lister)
+                nursery.start_soon(self._relist)
                 nursery.start_soon(self._serve, reader)
                 await self._receive()
         finally:
@@ -144,7 +149,7 @@ class Source:
     async def _list(self, lister: Lister) -> None:
         files = size = 0
         while True:
-            while self._credit < CREDIT_MIN:
+            while self._credit < CREDIT_MIN or self._records.size > HELD_MAX:
                 self._credit_came = trio.Event()
                 await self._credit_came.wait()
             batch = await trio.to_thread.run_sync(lister.next_batch)
@@ -153,6 +158,8 @@ class Source:
             self._credit -= batch.message.cost
             for chunk in batch.chunks:
                 self._offers.add(chunk)
+            for told in batch.told:
+                self._records.add(told)
             files += batch.entries
             size += batch.size
             self._observer.listed(files, size, complete=False)
@@ -160,6 +167,21 @@ class Source:
         self._observer.listed(files, size, complete=True)
         self._listed = True
         await self._channel.send(m.ListEnd(lister.complete, lister.unsafe_links))
+
+    async def _relist(self) -> None:
+        """List the directories whose digests were not the target's, in the order it asked."""
+        while not self._wants_ended:
+            if not self._relists:
+                self._relist_came = trio.Event()
+                await self._relist_came.wait()
+            told = list(self._relists)
+            self._relists.clear()
+            messages = relistings(told)
+            while (step := await trio.to_thread.run_sync(next, messages, None)) is not None:
+                message, chunks = step
+                for chunk in chunks:
+                    self._offers.add(chunk)
+                await self._channel.send(message)
 
     async def _receive(self) -> None:
         """Take what the target says; nothing here waits for disk or for sending."""
@@ -172,13 +194,14 @@ class Source:
                 case m.Wants(whole=whole, deltas=deltas, decided=decided):
                     self._want(whole, deltas)
                     self._offers.decided(decided)
+                    self._records.decided(decided)
+                    self._credit_came.set()
+                case m.Relist(directories=directories):
+                    self._take_relist(directories)
                 case m.WantDelta():
                     self._begin_delta(message)
-                case reuse.WantDigests(numbers=numbers):
-                    asked = [self._offers.ask(number) for number in numbers]
-                    self._enqueue([_DigestRequest(asked)])
-                case reuse.WantRest(number=number, offset=offset):
-                    self._enqueue([(self._awaited_file(number), RestRequest(offset))])
+                case reuse.WantDigests() | reuse.WantRest():
+                    self._reuse(message)
                 case m.Signature(number=number):
                     self._add_signature(number, tail)
                 case m.Applied():
@@ -191,6 +214,18 @@ class Source:
                     self._report = report
                 case _:
                     raise ProtocolError(f"unexpected {type(message).__name__}", op="receive")
+
+    def _take_relist(self, directories: Sequence[int]) -> None:
+        self._relists += [self._records.take(number) for number in directories]
+        self._credit_came.set()
+        self._relist_came.set()
+
+    def _reuse(self, message: reuse.WantDigests | reuse.WantRest) -> None:
+        if isinstance(message, reuse.WantDigests):
+            self._enqueue([_DigestRequest([self._offers.ask(each) for each in message.numbers])])
+        else:
+            rest = RestRequest(message.offset)
+            self._enqueue([(self._awaited_file(message.number), rest)])
 
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
         self._enqueue([self._offers.want(number) for number in whole])
@@ -207,6 +242,7 @@ class Source:
             raise ProtocolError("the wants ended before all was listed and settled", op="receive")
         self._wants_ended = True
         self._queue_came.set()
+        self._relist_came.set()
 
     def _applied(self, message: m.Applied) -> None:
         for number in message.numbers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from netsync.model import Options
+from netsync.names import join
 from netsync.transfer.basis import open_basis
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.wanted import Wanted
@@ -12,6 +13,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.large_files import STAGE_MIN, Stage
 from netsync.tree.output import Output
 from netsync.tree.partials import Partial, copy_start, version_of
+from netsync.tree.records import entries_in
 
 
 def partial_of(wanted: Wanted, stage: Stage, options: Options) -> Partial | None:
@@ -24,6 +26,13 @@ def partial_of(wanted: Wanted, stage: Stage, options: Options) -> Partial | None
     if partial is not None and _is_beginning(partial, wanted):
         wanted.rest = partial.size
     return partial
+
+
+def forget_partials(stage: Stage, directory: bytes, records: bytes) -> None:
+    """Remove what an earlier run left of the files in a directory that are complete now."""
+    if stage.has_partials:
+        for entry in entries_in(records):
+            stage.forget(join(directory, entry.name))
 
 
 def _is_beginning(partial: Partial, wanted: Wanted) -> bool:

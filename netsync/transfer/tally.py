@@ -101,6 +101,13 @@ class Tally:
         told = self.itemize or self.ledger is not None
         self.change(change, join(directory, name) if told else b"")
 
+    def found_equal(self, entries: int, size: int) -> None:
+        """Count entries that are as they should be, with ``size`` bytes of files."""
+        self.considered += entries
+        self.unchanged += entries
+        self.total += size
+        self.settled += size
+
     def fail(self, path: bytes, op: str, error: OSError | str, *, directory: bool = False) -> None:
         """Count a listed entry that could not be brought about, with its problem."""
         self.change(Change.FAILED, path, directory=directory)

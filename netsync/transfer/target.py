@@ -23,6 +23,7 @@ from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
 from netsync.transfer.arriving import Arrivals
 from netsync.transfer.comparing import Compared, Comparer
+from netsync.transfer.credit import CREDIT, Credit
 from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
@@ -42,8 +43,6 @@ from netsync.wire import reuse
 from netsync.wire.batches import batches
 from netsync.wire.order import State
 
-CREDIT: Final = 16 * 1024
-"""Entries listed and not decided: some megabytes on both sides, seconds of lead."""
 WANTED_FILES: Final = 16 * 1024
 """Files wanted and not settled."""
 WANTED_SIGNATURES: Final = 64 * 1024 * 1024
@@ -91,8 +90,8 @@ class Target:
         self._finisher = Finisher(stage, root.fd, options, self._comparer, self._lander, guards)
         self._deferral = Deferral()
         self._signing = Directories(root.fd)
-        self._listings: deque[m.List | None] = deque()
-        self._credit = CREDIT
+        self._listings: deque[m.List | m.Relisted | None] = deque()
+        self._credit = Credit(self._comparer.unfolding)
         self._complete = False
         self._unsafe_links = 0
         self._to_sign: deque[Wanted] = deque()
@@ -116,7 +115,8 @@ class Target:
     async def run(self, offer: m.Offer) -> Report:
         """Receive the tree that ``offer`` opened; return the report that was committed."""
         await trio.to_thread.run_sync(self._begin, offer)
-        await self._channel.send(m.Start(CREDIT, self._root.file_name))
+        terms = await trio.to_thread.run_sync(self._comparer.offer_digests)
+        await self._channel.send(m.Start(CREDIT, self._root.file_name, terms))
         data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive, data_in)
@@ -157,8 +157,8 @@ class Target:
             while True:
                 received = await self._channel.receive()
                 match received.message:
-                    case m.List() as listing:
-                        self._take_credit(listing)
+                    case m.List() | m.Relisted() as listing:
+                        self._credit.take(listing)
                         await self._enqueue(listing)
                     case m.ListEnd(complete=complete, unsafe_links=unsafe_links):
                         self._complete = complete
@@ -171,12 +171,7 @@ class Target:
         if not self._all_wanted or self._outstanding:
             raise ProtocolError("the source ended before all was sent", op="receive")
 
-    def _take_credit(self, listing: m.List) -> None:
-        self._credit -= listing.cost
-        if self._credit < 0:
-            raise ProtocolError("more was listed than allowed", op="receive")
-
-    async def _enqueue(self, listing: m.List | None) -> None:
+    async def _enqueue(self, listing: m.List | m.Relisted | None) -> None:
         self._listings.append(listing)
         await self._notify()
 
@@ -186,16 +181,19 @@ class Target:
 
     async def _compare(self) -> None:
         """Compare listings as they come and want what differs."""
-        while True:
+        unfolding = self._comparer.unfolding
+        ended = False
+        while not ended or unfolding.awaits:
             async with self._progress:
                 while not self._listings or len(self._outstanding) >= WANTED_FILES:
                     await self._progress.wait()
             listing = self._listings.popleft()
             if listing is None:
-                break
+                ended = True
+                continue
             compared = await trio.to_thread.run_sync(self._compare_one, listing)
-            await self._want(compared, listing.cost)
-        if not self._comparer.all_ended:
+            await self._want(compared, self._credit.give_back(listing))
+        if not unfolding.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
         self._observe(complete=True)
         if self._options.delete_before:
@@ -206,15 +204,15 @@ class Target:
                 while self._untold:
                     await self._progress.wait()
             failed, self._lander.failed_groups = self._lander.failed_groups, set()
-            wanted = await trio.to_thread.run_sync(self._comparer.promoted, failed)
+            wanted = await trio.to_thread.run_sync(self._comparer.linker.promoted, failed)
             if not wanted:
                 break
-            await self._ask(wanted, [], self._comparer.decided)
+            await self._ask(wanted, [], unfolding.decided)
         self._all_wanted = True
         await self._notify()
         await self._channel.send(m.WantsEnd())
 
-    def _compare_one(self, listing: m.List) -> Compared:
+    def _compare_one(self, listing: m.List | m.Relisted) -> Compared:
         """Compare one message; with ``--delete-before`` its wants wait."""
         compared = self._comparer.compare(listing)
         self._comparer.tally.note()
@@ -240,7 +238,7 @@ class Target:
             whole, deltas = await trio.to_thread.run_sync(
                 self._resumption.equip, part.whole, part.deltas
             )
-            await self._ask(whole, deltas, self._comparer.decided)
+            await self._ask(whole, deltas, self._comparer.unfolding.decided)
             await self._notify()
 
     async def _room(self) -> None:
@@ -250,9 +248,11 @@ class Target:
 
     async def _want(self, compared: Compared, entries: int) -> None:
         """Ask for what the comparison found, return its credit, tell what it changed."""
+        for relist in self._credit.asks():
+            await self._channel.send(relist)
         await self._ask(compared.whole, compared.deltas, compared.decided)
-        self._credit += entries
-        await self._channel.send(m.Credit(entries))
+        if entries:
+            await self._channel.send(m.Credit(entries))
         await self._notify()
         self._observe(complete=False)
         await self._tell([], self._comparer.tally)
@@ -262,7 +262,7 @@ class Target:
         await trio.to_thread.run_sync(self._renames.look, self._comparer.dooming.doomed)
         while (batch := await trio.to_thread.run_sync(self._renames.next_batch)) is not None:
             await self._room()
-            await self._ask(batch[0], [], self._comparer.decided)
+            await self._ask(batch[0], [], self._comparer.unfolding.decided)
             if asked := batch[1]:
                 self._expect(asked)
                 self._mover.expect(asked)

@@ -10,12 +10,14 @@ names and buffers are held by the caller meanwhile.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport (
-    EINTR, EIO, ENAMETOOLONG, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESTALE, errno
+    EINTR, EIO, ENAMETOOLONG, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESTALE, errno
 )
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strlen
+from libc.stdlib cimport free, qsort, realloc
+from libc.string cimport memcpy, strcmp, strlen, strncmp
 
 import os
 
@@ -46,6 +48,12 @@ cdef extern from "<sys/stat.h>" nogil:
         blkcnt_t st_blocks
         timespec st_mtim
     bint S_ISREG(mode_t mode)
+    bint S_ISDIR(mode_t mode)
+    bint S_ISLNK(mode_t mode)
+    bint S_ISFIFO(mode_t mode)
+    bint S_ISSOCK(mode_t mode)
+    bint S_ISCHR(mode_t mode)
+    bint S_ISBLK(mode_t mode)
     int fstat(int fd, status* found)
     int fstatat(int directory, const char* name, status* found, int flags)
     int fchmod(int fd, mode_t mode)
@@ -74,7 +82,15 @@ cdef extern from "<unistd.h>" nogil:
     int linkat(int old_directory, const char* old, int directory, const char* name, int flags)
     ssize_t read(int fd, void* into, size_t count)
     ssize_t pwrite(int fd, const void* data, size_t count, off_t position)
+    ssize_t readlinkat(int directory, const char* name, char* into, size_t room)
     long syscall(long number, ...)
+    off_t lseek(int fd, off_t offset, int whence)
+    enum:
+        SEEK_SET
+
+cdef extern from "<sys/syscall.h>" nogil:
+    enum:
+        SYS_getdents64
 
 cdef extern from "<sys/xattr.h>" nogil:
     ssize_t llistxattr(const char* path, char* into, size_t size)
@@ -91,6 +107,11 @@ cdef enum:
     MODE_BITS = 0o7777
     PERMISSIONS = 0o777
     PRIVATE = 0o600
+    DIRENT_SIZE = 16  # where an entry of getdents64 has its size, in 16 bits
+    DIRENT_NAME = 19  # and where its name begins
+    RECORD = 40  # bytes of a packed record before its name
+    OWNERS = 64  # users, and groups, of one packed directory
+    LINK_TEXT = 4096
 
 cdef long long SECONDS_MAX = 9000000000  # their nanoseconds fit 64 bits; until the year 2255
 cdef long long ID_MAX = 0xFFFFFFFF
@@ -506,6 +527,334 @@ cdef int gathered(DIR* stream, char* names, Py_ssize_t* used) noexcept nogil:
             return ENAMETOOLONG
         memcpy(names + used[0], found.d_name, size)
         used[0] += size
+    return 0
+
+
+cdef struct Growing:
+    char* data
+    size_t used
+    size_t room
+
+
+cdef struct Found:  # a subdirectory's record
+    size_t index
+    size_t offset
+
+
+cdef struct Packing:
+    # what is covered
+    uint32_t mode_mask
+    uint32_t kinds
+    bint owner
+    bint group
+    bint single_links
+    bint no_attributes
+    size_t room
+    const uint8_t* users
+    size_t users_count
+    const uint8_t* groups
+    size_t groups_count
+    # what was found
+    Growing names
+    Growing order
+    Growing records
+    Growing directories
+    Growing own
+    size_t count
+    uint64_t total
+    uint32_t uids[OWNERS]
+    uint32_t gids[OWNERS]
+    size_t uids_count
+    size_t gids_count
+    bint covered
+
+
+def pack_directory(int directory, coverage, bytes users not None, bytes groups not None):
+    cdef Packing packing
+    cdef int error
+    packing.mode_mask, packing.kinds = coverage[0], coverage[1]
+    packing.owner, packing.group = coverage[2], coverage[3]
+    packing.single_links, packing.no_attributes = coverage[4], coverage[5]
+    packing.room = coverage[6]
+    packing.users = <const uint8_t*>PyBytes_AS_STRING(users)
+    packing.users_count = PyBytes_GET_SIZE(users) // 8
+    packing.groups = <const uint8_t*>PyBytes_AS_STRING(groups)
+    packing.groups_count = PyBytes_GET_SIZE(groups) // 8
+    emptied(&packing)
+    try:
+        with nogil:
+            error = packed(directory, &packing)
+        if error == ENOMEM:
+            raise MemoryError
+        if error:
+            raise failure(error, None)
+        return told(&packing) if packing.covered else None, own_names(&packing)
+    finally:
+        free(packing.names.data)
+        free(packing.order.data)
+        free(packing.records.data)
+        free(packing.directories.data)
+        free(packing.own.data)
+
+
+cdef void emptied(Packing* packing) noexcept nogil:
+    cdef Growing nothing
+    nothing.data, nothing.used, nothing.room = NULL, 0, 0
+    packing.names = packing.order = packing.records = nothing
+    packing.directories = packing.own = nothing
+    packing.count = packing.uids_count = packing.gids_count = 0
+    packing.total = 0
+    packing.covered = True
+
+
+cdef tuple told(Packing* packing):
+    cdef Found* found = <Found*>packing.directories.data
+    cdef size_t i
+    cdef list directories = []
+    for i in range(packing.directories.used // sizeof(Found)):
+        directories.append((found[i].index, found[i].offset))
+    return (
+        PyBytes_FromStringAndSize(packing.records.data, packing.records.used),
+        packing.count, packing.total, directories,
+        [packing.uids[i] for i in range(packing.uids_count)],
+        [packing.gids[i] for i in range(packing.gids_count)],
+    )
+
+
+cdef list own_names(Packing* packing):
+    cdef size_t at = 0
+    cdef list names = []
+    while at < packing.own.used:
+        name = <bytes>(packing.own.data + at)
+        at += len(name) + 1
+        names.append(name)
+    return names
+
+
+cdef int packed(int directory, Packing* packing) noexcept nogil:
+    """Read and sort the names, then add a record for each; stop at what is not covered."""
+    cdef const char** order
+    cdef size_t i, count
+    cdef int error = all_names(directory, packing)
+    if error:
+        return error
+    order = <const char**>packing.order.data
+    count = packing.order.used // sizeof(char*)
+    for i in range(count):  # the names have come to rest: offsets become addresses
+        order[i] = packing.names.data + <size_t>order[i]
+    qsort(order, count, sizeof(char*), by_name)
+    for i in range(count):
+        if not is_own(order[i]):
+            continue
+        error = added(&packing.own, order[i], strlen(order[i]) + 1)
+        if error:
+            return error
+    for i in range(count):
+        if is_own(order[i]):
+            continue
+        error = add_record(directory, order[i], packing)
+        if error or not packing.covered:
+            return error
+    return 0
+
+
+cdef int all_names(int directory, Packing* packing) noexcept nogil:
+    """Take every name of a directory as the kernel tells them, and note where each begins.
+
+    A stream of the library's would cost five more system calls, which is half of all that a small
+    directory costs.
+    """
+    cdef long taken
+    cdef int error = 0
+    while not error:
+        error = made_room(&packing.names, NAMES)
+        if error:
+            break
+        taken = syscall(
+            SYS_getdents64, directory, packing.names.data + packing.names.used, <size_t>NAMES
+        )
+        if taken < 0:
+            error = errno
+        if taken <= 0:
+            break
+        error = note_names(packing, packing.names.used, packing.names.used + taken)
+        packing.names.used += taken
+    lseek(directory, 0, SEEK_SET)  # the position is shared with whoever holds the directory
+    return error
+
+
+cdef int note_names(Packing* packing, size_t at, size_t end) noexcept nogil:
+    """Note the names in the kernel's entries from ``at``, but for the directory and its parent."""
+    cdef const char* name
+    cdef size_t name_at
+    cdef uint16_t size
+    cdef int error
+    while at < end:
+        memcpy(&size, packing.names.data + at + DIRENT_SIZE, sizeof(size))
+        name_at = at + DIRENT_NAME
+        name = packing.names.data + name_at
+        at += size
+        if strcmp(name, ".") == 0 or strcmp(name, "..") == 0:
+            continue
+        error = added(&packing.order, <char*>&name_at, sizeof(name_at))
+        if error:
+            return error
+    return 0
+
+
+cdef int by_name(const void* one, const void* other) noexcept nogil:
+    return strcmp((<const char**>one)[0], (<const char**>other)[0])
+
+
+cdef bint is_own(const char* name) noexcept nogil:
+    """Tell whether a name is netsync's own, as ``netsync.names.is_reserved`` does."""
+    return strncmp(name, ".netsync", 8) == 0 and strcmp(name, ".netsyncignore") != 0
+
+
+cdef int add_record(int directory, const char* name, Packing* packing) noexcept nogil:
+    cdef status found
+    cdef char text[LINK_TEXT]
+    cdef Py_ssize_t text_size = 0
+    cdef size_t size = strlen(name)
+    cdef Found subdirectory
+    cdef uint32_t uid, gid
+    cdef int kind, error
+    packing.covered = False
+    if strcmp(name, ".netsyncignore") == 0:
+        return 0
+    if fstatat(directory, name, &found, AT_SYMLINK_NOFOLLOW):
+        return 0
+    kind = kind_of(found.st_mode)
+    if not covers(directory, name, &found, kind, packing):
+        return 0
+    if kind == 3:
+        text_size = readlinkat(directory, name, text, LINK_TEXT)
+        if text_size <= 0 or text_size >= LINK_TEXT:
+            return 0
+    uid = translated(found.st_uid, packing.users, packing.users_count) if packing.owner else 0
+    gid = translated(found.st_gid, packing.groups, packing.groups_count) if packing.group else 0
+    if not noted(uid, packing.uids, &packing.uids_count):
+        return 0
+    if not noted(gid, packing.gids, &packing.gids_count):
+        return 0
+    if packing.records.used + RECORD + size + text_size > packing.room:
+        return 0
+    if kind == 2:
+        subdirectory.index, subdirectory.offset = packing.count, packing.records.used
+        error = added(&packing.directories, <char*>&subdirectory, sizeof(Found))
+        if error:
+            return error
+    error = made_room(&packing.records, RECORD + size + text_size)
+    if error:
+        return error
+    put(packing, (found.st_mode & ~<uint32_t>0o7777) | (found.st_mode & packing.mode_mask), 4)
+    put(packing, uid, 4)
+    put(packing, gid, 4)
+    put(packing, found.st_size if kind == 1 else 0, 8)
+    put(packing, <uint64_t>(<int64_t>found.st_mtim.tv_sec * SECOND + found.st_mtim.tv_nsec), 8)
+    put(packing, found.st_rdev if kind >= 6 else 0, 8)
+    put(packing, size, 2)
+    put(packing, text_size, 2)
+    memcpy(packing.records.data + packing.records.used, name, size)
+    memcpy(packing.records.data + packing.records.used + size, text, text_size)
+    packing.records.used += size + text_size
+    packing.count += 1
+    packing.total += found.st_size if kind == 1 else 0
+    packing.covered = True
+    return 0
+
+
+cdef bint covers(
+    int directory, const char* name, const status* found, int kind, Packing* packing
+) noexcept nogil:
+    cdef char attributes[XATTR_NAMES]
+    if not packing.kinds >> kind & 1:
+        return False
+    if not -SECONDS_MAX < found.st_mtim.tv_sec < SECONDS_MAX:
+        return False
+    if kind != 2 and packing.single_links and found.st_nlink != 1:
+        return False
+    return not packing.no_attributes or attribute_names(directory, name, attributes) == 0
+
+
+cdef int kind_of(mode_t mode) noexcept nogil:
+    """Return the number of ``netsync.model.Kind``, 0 for none of them."""
+    if S_ISREG(mode):
+        return 1
+    if S_ISDIR(mode):
+        return 2
+    if S_ISLNK(mode):
+        return 3
+    if S_ISFIFO(mode):
+        return 4
+    if S_ISSOCK(mode):
+        return 5
+    if S_ISCHR(mode):
+        return 6
+    return 7 if S_ISBLK(mode) else 0
+
+
+cdef uint32_t translated(uint32_t number, const uint8_t* pairs, size_t count) noexcept nogil:
+    """Return what sorted ``pairs`` make of a number; by itself it stays."""
+    cdef size_t low = 0, high = count, middle
+    cdef uint32_t here
+    while low < high:
+        middle = (low + high) // 2
+        here = little(pairs + 8 * middle)
+        if here == number:
+            return little(pairs + 8 * middle + 4)
+        if here < number:
+            low = middle + 1
+        else:
+            high = middle
+    return number
+
+
+cdef uint32_t little(const uint8_t* at) noexcept nogil:
+    return (
+        at[0] | <uint32_t>at[1] << 8 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 24
+    )
+
+
+cdef bint noted(uint32_t number, uint32_t* numbers, size_t* count) noexcept nogil:
+    """Add a number to a set of few; False if it is full."""
+    cdef size_t i
+    for i in range(count[0]):
+        if numbers[i] == number:
+            return True
+    if count[0] == OWNERS:
+        return False
+    numbers[count[0]] = number
+    count[0] += 1
+    return True
+
+
+cdef void put(Packing* packing, uint64_t value, int size) noexcept nogil:
+    """Add an integer, little-endian; the caller has made room."""
+    cdef int i
+    for i in range(size):
+        packing.records.data[packing.records.used] = <char>(value >> (8 * i) & 0xFF)
+        packing.records.used += 1
+
+
+cdef int added(Growing* to, const char* data, size_t size) noexcept nogil:
+    cdef int error = made_room(to, size)
+    if not error:
+        memcpy(to.data + to.used, data, size)
+        to.used += size
+    return error
+
+
+cdef int made_room(Growing* buffer, size_t more) noexcept nogil:
+    cdef size_t room = buffer.room
+    cdef char* moved
+    if buffer.used + more <= room:
+        return 0
+    room = max(2 * room, buffer.used + more)
+    moved = <char*>realloc(buffer.data, room)
+    if moved == NULL:
+        return ENOMEM
+    buffer.data, buffer.room = moved, room
     return 0
 
 

@@ -11,13 +11,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from netsync.model import DEVICES, KIND_OF_FORMAT, Kind
+from netsync.names import IGNORE_FILE, is_reserved
 from netsync.tree.read import OPEN_FILE
+from netsync.tree.records import HEAD
 
 if TYPE_CHECKING:
-    from netsync.tree.native import Buffer, Staging, Status
+    from netsync.tree.native import Buffer, Coverage, Packed, Staging, Status
 
 NAME: Final = "pure"
 
@@ -25,6 +29,14 @@ _UNNAMED: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _PRIVATE: Final = 0o600
 _XATTR_NAMES: Final = 256
 """Bytes of attribute names taken along for one entry; who has more is asked by itself."""
+_OWNERS_MAX: Final = 64
+"""Users, and groups, of one packed directory."""
+_TEXT_MAX: Final = 4096
+_SECOND: Final = 1_000_000_000
+"""Nanoseconds."""
+_SECONDS_MAX: Final = 9_000_000_000
+"""Their nanoseconds fit 64 bits; until the year 2255."""
+_PAIR: Final = struct.Struct("<II")
 
 
 def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, int, int]:
@@ -217,3 +229,89 @@ def _attribute_names(directory: int, name: bytes) -> bytes | None:
         return b"" if error.errno == errno.EOPNOTSUPP else None
     listed = b"".join(os.fsencode(each) + b"\0" for each in names)
     return listed if len(listed) <= _XATTR_NAMES else None
+
+
+def pack_directory(
+    directory: int, coverage: Coverage, users: bytes, groups: bytes
+) -> tuple[Packed | None, list[bytes]]:
+    """Return what a directory holds as one string, and netsync's own names, which it leaves out.
+
+    Directories with equal entries have equal strings, and only those: it is a record for each
+    entry, sorted by name. Owners become those that ``users`` and ``groups`` give them: sorted
+    pairs of a local and another number, 32 bits each, little-endian; others stay.
+
+    None stands for a directory that cannot be packed: one with an entry that
+    ``coverage`` does not cover or that cannot be read, with an ignore file, with more than 64
+    owners, or whose records take more than ``coverage.room`` bytes. Raises ``OSError`` if the
+    directory itself cannot be read.
+    """
+    found = sorted(list_names(directory))
+    own = [name for name in found if is_reserved(name)]
+    records: list[bytes] = []
+    directories: list[tuple[int, int]] = []
+    uids: dict[int, None] = {}
+    gids: dict[int, None] = {}
+    used = total = 0
+    user_of, group_of = dict(_PAIR.iter_unpack(users)), dict(_PAIR.iter_unpack(groups))
+    for name in found:
+        if is_reserved(name):
+            continue
+        fields = None if name == IGNORE_FILE else _fields(directory, name, coverage)
+        if fields is None:
+            return None, own
+        mode, uid, gid, size, mtime_ns, device, text = fields
+        uid, gid = user_of.get(uid, uid), group_of.get(gid, gid)
+        uids[uid], gids[gid] = None, None
+        if stat.S_ISDIR(mode):
+            directories.append((len(records), used))
+        head = HEAD.pack(mode, uid, gid, size, mtime_ns, device, len(name), len(text))
+        records.append(head + name + text)
+        used += len(records[-1])
+        total += size
+        if used > coverage.room or max(len(uids), len(gids)) > _OWNERS_MAX:
+            return None, own
+    packed = b"".join(records), len(records), total, directories, list(uids), list(gids)
+    return packed, own
+
+
+def _fields(
+    directory: int, name: bytes, coverage: Coverage
+) -> tuple[int, int, int, int, int, int, bytes] | None:
+    """Return an entry's part of a record, or None if it is not covered."""
+    status = _status_or_errno(directory, name, coverage.no_attributes)
+    if isinstance(status, int):
+        return None
+    bits, uid, gid, size, mtime_ns, device = status[:6]
+    kind = KIND_OF_FORMAT.get(stat.S_IFMT(bits))
+    if kind is None or not _covers(status, kind, coverage):
+        return None
+    text = _link_text(directory, name) if kind is Kind.SYMLINK else b""
+    if text is None:
+        return None
+    return (
+        stat.S_IFMT(bits) | bits & coverage.mode_mask,
+        uid if coverage.owner else 0,
+        gid if coverage.group else 0,
+        size if kind is Kind.FILE else 0,
+        mtime_ns,
+        device if kind in DEVICES else 0,
+        text,
+    )
+
+
+def _covers(status: Status, kind: Kind, coverage: Coverage) -> bool:
+    if not coverage.kinds >> kind & 1:
+        return False
+    if not -_SECONDS_MAX < status[4] // _SECOND < _SECONDS_MAX:
+        return False
+    if kind is not Kind.DIRECTORY and coverage.single_links and status[6] != 1:
+        return False
+    return not coverage.no_attributes or status[10] == b""
+
+
+def _link_text(directory: int, name: bytes) -> bytes | None:
+    try:
+        text = os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
+    return text if 0 < len(text) < _TEXT_MAX else None

@@ -135,6 +135,11 @@ class Stage:
                 self._busy = {each: held for each, held in self._busy.items() if held != name}
         return self._partials.pop(key, None)
 
+    @property
+    def has_partials(self) -> bool:
+        """Tell whether there may be something to forget."""
+        return bool(self._partials)
+
     def forget(self, path: bytes) -> None:
         """Remove what is left of ``path``: the file is complete."""
         if self._partials and (partial := self._partials.pop(key_of(path), None)) is not None:

@@ -7,7 +7,7 @@ choice follows the same variable as the delta's kernel, so that one word decides
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 from netsync.choice import choose
 
@@ -27,6 +27,29 @@ Staging = tuple[int, int, int, int, int | None]
 
 AS_NOT_LISTED: Final = -1
 """What ``read_listed`` says of a file that changed."""
+
+
+class Coverage(NamedTuple):
+    """Which entries a packed directory may hold, and what of them counts.
+
+    ``mode_mask`` takes permission bits away, ``kinds`` has bit ``1 << kind`` for each kind that
+    is covered, users and groups are 0 unless ``owner`` and ``group``. ``single_links`` leaves
+    names of shared inodes uncovered, ``no_attributes`` what has extended attributes. ``room`` is
+    the most bytes the records may take.
+    """
+
+    mode_mask: int
+    kinds: int
+    owner: bool
+    group: bool
+    single_links: bool
+    no_attributes: bool
+    room: int
+
+
+Packed = tuple[bytes, int, int, list[tuple[int, int]], list[int], list[int]]
+"""Records, their number, bytes of the regular files; index and offset of each subdirectory's;
+the users and the groups."""
 
 
 class Native(Protocol):
@@ -66,6 +89,10 @@ class Native(Protocol):
         self, directory: int, names: Sequence[bytes], attributes: bool = False
     ) -> list[Status | int]: ...
 
+    def pack_directory(
+        self, directory: int, coverage: Coverage, users: bytes, groups: bytes
+    ) -> tuple[Packed | None, list[bytes]]: ...
+
 
 def load(wish: str | None = None) -> Native:
     """Return the calls that ``wish`` names, by default those the environment does."""
@@ -83,3 +110,4 @@ link_staged: Final = _chosen.link_staged
 link_files: Final = _chosen.link_files
 list_names: Final = _chosen.list_names
 stat_entries: Final = _chosen.stat_entries
+pack_directory: Final = _chosen.pack_directory

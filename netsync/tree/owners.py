@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -18,6 +19,10 @@ from netsync.plan.ownership import ID_MAX, matching
 
 NAMES_MAX: Final = 65536
 """Names looked up for one peer: more than any directory service gives one tree."""
+
+NOBODY: Final = 0xFFFFFFFF
+"""No id: the kernel gives it to nobody."""
+_PAIR: Final = struct.Struct("<II")
 
 
 class IdNames:
@@ -80,6 +85,20 @@ class IdMap(dict[int, int]):
                 self[named.id] = self._targets[place]
             elif named.id != 0 and (local is not None or self._rules):
                 self[named.id] = named.id if local is None else local  # it has a name, at least
+
+    def inverse(self) -> bytes:
+        """Return which source id each local one stands for, in the form of ``pack_directory``.
+
+        A local id that stands for several, or for none because its number became another, is
+        ``NOBODY``'s; one that is left out stands for itself.
+        """
+        back: dict[int, int] = {}
+        for number, local in self.items():
+            if local != 0:
+                back[local] = NOBODY if local in back else number
+        for number in self:
+            back.setdefault(number, NOBODY)
+        return b"".join(_PAIR.pack(*pair) for pair in sorted(back.items()))
 
     def __missing__(self, number: int) -> int:
         """Return what a number becomes whose name was not told."""

@@ -7,6 +7,7 @@ taken and enforced while unpacking, so that a decompression bomb is an error of 
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -29,10 +30,15 @@ MESSAGES: Final[dict[int, type[Message]]] = {
 LIMITS: Final[dict[int, Limits]] = {number: cls.limits for number, cls in MESSAGES.items()}
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders = {number: msgspec.msgpack.Decoder(cls) for number, cls in MESSAGES.items()}
 _PLAIN_LENGTH: Final = struct.Struct(">I")
 _WORTH_COMPRESSING: Final = 512
 """Bytes: below this a tail hardly shrinks."""
+
+
+@functools.cache
+def _decoder(number: int) -> msgspec.msgpack.Decoder[Message]:
+    """Return the decoder of one type: made when the first comes, since most never do."""
+    return msgspec.msgpack.Decoder(MESSAGES[number])
 
 
 def encode(message: Message, tail: Sequence[Buffer] = (), *, flags: int = 0) -> list[Buffer]:
@@ -50,7 +56,7 @@ def encode(message: Message, tail: Sequence[Buffer] = (), *, flags: int = 0) -> 
 def decode(frame: Frame) -> Message:
     """Return the message in ``frame``."""
     try:
-        return _decoders[frame.type].decode(frame.body)
+        return _decoder(frame.type).decode(frame.body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         name = MESSAGES[frame.type].__name__
         raise ProtocolError(f"a {name} message is malformed: {error}", op="receive") from error

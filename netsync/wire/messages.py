@@ -31,12 +31,14 @@ from netsync.model import (
     Xattr,
 )
 from netsync.wire.frames import BULK_MAX, CONTROL_MAX, TAIL_MAX, Limits
+from netsync.wire.listing import RELIST_MAX
+from netsync.wire.listing import TEXT_PER_CREDIT as TEXT_PER_CREDIT  # noqa: PLC0414 - all messages are known from here
+from netsync.wire.listing import Listing as Listing  # noqa: PLC0414 - all messages are known from here
+from netsync.wire.listing import Terms as Terms  # noqa: PLC0414 - all messages are known from here
 
 PROTOCOL: int = 1
 """Version spoken; a peer that speaks another is refused with words."""
 
-TEXT_PER_CREDIT: int = 64
-"""Bytes of names, link texts and paths that cost as much credit as an entry."""
 FILES_MAX: int = 256
 """Small files in one frame: they share a thread hop, and cost the target a descriptor each."""
 ORIGINS_MAX: int = 128
@@ -45,10 +47,8 @@ UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
 SELECTIONS_MAX: int = 4096
 """``Selection`` messages that may follow one ``Open``."""
-IGNORE_RULES_MAX: int = 1024
-"""Patterns of one directory's ignore file."""
 
-Names = Annotated[list[Path], Meta(max_length=65536)]
+
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
 XattrSet = Annotated[tuple[Xattr, ...], Meta(max_length=4096)]
@@ -204,22 +204,6 @@ class Offer(Message, frozen=True):
     origins: Annotated[list[Origin], Meta(max_length=ORIGINS_MAX)] = []
 
 
-class Listing(Struct, frozen=True, array_like=True):
-    """Entries of directory ``directory`` (its number), sorted by name; ``final`` ends it.
-
-    ``partial`` says that the target may hold more here that is not the source's business;
-    ``protected`` names exist at the source but were skipped or could not be read; ``rules`` are
-    those of the directory's ignore file, told before its end.
-    """
-
-    directory: U63
-    entries: Annotated[list[Entry], Meta(max_length=65536)]
-    final: bool
-    partial: bool = False
-    protected: Names = []
-    rules: Annotated[list[Rule], Meta(max_length=IGNORE_RULES_MAX)] = []
-
-
 class List(Message, frozen=True):
     """Directories in depth-first order, as many as fit, and ids named for the first time.
 
@@ -243,10 +227,7 @@ class List(Message, frozen=True):
         entries = 1
         for listing in self.listings:
             entries += max(1, len(listing.entries))
-            text += sum(map(len, listing.protected))
-            text += sum(len(rule.pattern) for rule in listing.rules)
-            for entry in listing.entries:
-                text += len(entry.name) + len(entry.target)
+            text += listing.text
         return entries + text // TEXT_PER_CREDIT
 
 
@@ -316,15 +297,32 @@ class End(Message, frozen=True):
     type = 39
 
 
+class Relisted(Message, frozen=True):
+    """Entries of directories that a ``Relist`` named, under the numbers their digests took."""
+
+    type = 41
+    limits = Limits(BULK_MAX, 0)
+    listings: Annotated[list[Listing], Meta(min_length=1, max_length=16384)]
+
+    @property
+    def cost(self) -> int:
+        """What it uses up of the room that the ``Relist`` gave."""
+        return sum(listing.cost for listing in self.listings)
+
+
 # --- target to source --------------------------------------------------------------------------
 
 
 class Start(Message, frozen=True):
-    """The target's root is ready. ``name`` renames a single file; credit opens the listing."""
+    """The target's root is ready. ``name`` renames a single file; credit opens the listing.
+
+    With ``digests`` the source may tell a directory by its digest on these terms.
+    """
 
     type = 48
     credit: U63
     name: Annotated[bytes, Meta(max_length=255)] = b""
+    digests: Terms | None = None
 
 
 class Credit(Message, frozen=True):
@@ -384,6 +382,13 @@ class Applied(Message, frozen=True):
     numbers: Annotated[list[U63], Meta(max_length=65536)] = []
     items: Annotated[list[Item], Meta(max_length=65536)] = []
     settled_bytes: U63 = 0
+
+
+class Relist(Message, frozen=True):
+    """Directories that were told by a digest other than the target's: their entries are wanted."""
+
+    type = 58
+    directories: Annotated[list[U63], Meta(min_length=1, max_length=RELIST_MAX)]
 
 
 class Committed(Message, frozen=True):

@@ -32,6 +32,8 @@ from netsync.wire.messages import (
     Opened,
     Piece,
     Ping,
+    Relist,
+    Relisted,
     Selection,
     Signature,
     Start,
@@ -64,9 +66,9 @@ class State(enum.Enum):
 
 
 S = State
-_SENDING: Final[tuple[type[Message], ...]] = (Files, Piece, FileEnd, Unsent)
+_SENDING: Final[tuple[type[Message], ...]] = (Relisted, Files, Piece, FileEnd, Unsent)
 _WANTING: Final[tuple[type[Message], ...]] = (
-    Credit, Wants, WantDelta, WantRest, WantDigests, Signature, Applied
+    Credit, Relist, Wants, WantDelta, WantRest, WantDigests, Signature, Applied
 )  # fmt: skip
 
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {

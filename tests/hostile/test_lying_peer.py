@@ -16,8 +16,9 @@ from xxhash import xxh3_128_digest
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind, Name, Options, Problem, Report, Rule
 from netsync.net.channel import Channel
+from netsync.transfer.credit import CREDIT
 from netsync.transfer.source import send_tree
-from netsync.transfer.target import CREDIT, receive_tree
+from netsync.transfer.target import receive_tree
 from netsync.wire import messages as m
 from netsync.wire.messages import Message
 from netsync.wire.order import State

@@ -116,6 +116,8 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         ),
         b"",
     ),
+    "list, digest": (m.List([m.Listing(7, [], True, digest=DIGEST[:12], count=1 << 15)]), b""),
+    "relisted": (m.Relisted([m.Listing(7, [FILE], False), m.Listing(7, [LINK], True)]), b""),
     "list end": (m.ListEnd(False, 3), b""),
     "files": (
         m.Files([m.FileHead(1, 3, -5, DIGEST), m.FileHead(2, 0, 2**62, DIGEST)]),
@@ -127,6 +129,11 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "digests": (reuse.Digests([9, 7], [LONG_DIGEST, b""]), b""),
     "end": (m.End(), b""),
     "start": (m.Start(16384, b"new\xffname"), b""),
+    "start, digests": (
+        m.Start(1, digests=m.Terms(2**63 - 1, 0o1777, 254, True, False, True, False)),
+        b"",
+    ),
+    "relist": (m.Relist([0, 2**63 - 1]), b""),
     "credit": (m.Credit(1 << 20), b""),
     "wants": (m.Wants([1, 2, 2**63 - 1], [4], 5), b""),
     "want delta": (m.WantDelta(4, 2**62, 8192, 2**63 - 1, True), b""),

@@ -179,8 +179,13 @@ def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Proc
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _LATE: Final = ["_strptime", "encodings.ascii", "encodings.idna", "stringprep"]
 """Modules that the library imports when it needs them, which another user may not be able to."""
+_ROLES: Final = [
+    "netsync.transfer.source", "netsync.transfer.target", "netsync.transfer.guarding",
+    "netsync.state.sources", "netsync.state.database",
+]  # fmt: skip
+"""Modules that a command imports when it knows its role, like those above."""
 _FORKS.set_forkserver_preload(
-    [__name__, "netsync.cli.copy", "netsync.cli.ls", "netsync.cli.cert", *_LATE]
+    [__name__, "netsync.cli.copy", "netsync.cli.ls", "netsync.cli.cert", *_ROLES, *_LATE]
 )
 
 

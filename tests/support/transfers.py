@@ -24,12 +24,20 @@ from netsync.tree.capability import capability
 from netsync.tree.roots import SourceRoot, TargetRoot
 from netsync.wire.codec import LIMITS, Buffer, decode, encode
 from netsync.wire.frames import FrameDecoder
-from netsync.wire.messages import Message
+from netsync.wire.messages import Message, Start
 from netsync.wire.order import State
 
 Sent = tuple[Message, bytes]
 Meddle = Callable[[Message, bytes], Sequence[Sent]]
 """Called with each message on its way; returns what goes on instead."""
+
+
+def without_digests(message: Message, tail: bytes) -> Sequence[Sent]:
+    """Let the target offer no digests, as one that has nothing yet: every entry is listed."""
+    if isinstance(message, Start):
+        message = Start(message.credit, message.name)
+    return [(message, tail)]
+
 
 PATIENCE = 20.0
 """Seconds after which a transfer has hung: a guard, never waited for."""

@@ -16,11 +16,11 @@ ONE_OF: dict[type[Message], Message] = {type(message): message for message, _ in
 ANY_TIME: set[type[Message]] = {m.Ping, m.Fault}
 
 SOURCE: list[type[Message]] = [
-    m.Offer, m.List, m.Files, m.List, m.Piece, m.FileEnd, m.Unsent, m.List, m.ListEnd,
-    m.Files, m.Piece, m.Piece, m.FileEnd, m.Unsent, m.End,
+    m.Offer, m.List, m.Files, m.List, m.Piece, m.FileEnd, m.Unsent, m.List, m.Relisted, m.ListEnd,
+    m.Relisted, m.Files, m.Piece, m.Piece, m.FileEnd, m.Unsent, m.End,
 ]  # fmt: skip
 TARGET: list[type[Message]] = [
-    m.Start, m.Wants, m.Credit, m.WantDelta, m.Signature, m.Signature, m.Applied, m.Wants,
+    m.Start, m.Wants, m.Credit, m.Relist, m.WantDelta, m.Signature, m.Signature, m.Applied, m.Wants,
     m.WantsEnd, m.Applied, m.Applied, m.Committed,
 ]  # fmt: skip
 NOTHING_TO_DO: list[type[Message]] = [m.Offer, m.ListEnd, m.End]
@@ -85,12 +85,29 @@ LEGAL: dict[State, set[type[Message]]] = {
     State.SERVER_GREETS: {m.Welcome},
     State.SERVER_ANSWERS: {m.Browsed, m.Opened},
     State.SOURCE_OFFERS: {m.Offer},
-    State.SOURCE_LISTS: {m.List, m.ListEnd, m.Files, m.Piece, m.FileEnd, m.Unsent},
-    State.SOURCE_SENDS: {m.Files, m.Piece, m.FileEnd, m.Unsent, reuse.Digests, m.End},
+    State.SOURCE_LISTS: {
+        m.List,
+        m.Relisted,
+        m.ListEnd,
+        m.Files,
+        m.Piece,
+        m.FileEnd,
+        m.Unsent,
+    },
+    State.SOURCE_SENDS: {
+        m.Relisted,
+        m.Files,
+        m.Piece,
+        m.FileEnd,
+        m.Unsent,
+        reuse.Digests,
+        m.End,
+    },
     State.SOURCE_DONE: set(),
     State.TARGET_STARTS: {m.Start},
     State.TARGET_WANTS: {
         m.Credit,
+        m.Relist,
         m.Wants,
         m.WantDelta,
         reuse.WantDigests,
