@@ -177,7 +177,14 @@ def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Proc
 
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
-_LATE: Final = ["_strptime", "encodings.ascii", "encodings.idna", "stringprep"]
+_LATE: Final = [
+    "_strptime",
+    "sqlite3",
+    "pathspec.patterns.gitignore.basic",
+    "encodings.ascii",
+    "encodings.idna",
+    "stringprep",
+]
 """Modules that the library imports when it needs them, which another user may not be able to."""
 _ROLES: Final = [
     "netsync.transfer.source", "netsync.transfer.target", "netsync.transfer.guarding",
