@@ -56,5 +56,5 @@ class Part:
         """Return the listing, what it offers and its estimated bytes."""
         protected, rules = self._protected, self._rules
         listing = Listing(node.number, self._entries, final, partial, protected, rules)
-        chunk = Chunk(self._first, self._entries, node.path_of, places.first)
+        chunk = Chunk(self._first, self._entries, node.path_of, places.locate)
         return listing, chunk, self._cost + ENTRY_BYTES
