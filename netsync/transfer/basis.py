@@ -13,7 +13,8 @@ import os
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.partials import ALIGNMENT
-from netsync.tree.read import open_regular, read_fully
+from netsync.tree.read import fill, open_regular
+from netsync.tree.reflink import reflink
 
 
 class Basis:
@@ -34,14 +35,18 @@ class Basis:
         """
         return ALIGNMENT if self.seam == self.size else 0
 
-    def read(self, count: int, offset: int) -> bytes:
-        """Return ``count`` bytes at ``offset``, fewer where the file has shrunk meanwhile."""
-        if offset >= self.seam:
-            return read_fully(self._old, count, offset) if self._old >= 0 else b""
-        front = read_fully(self._partial, min(count, self.seam - offset), offset)
-        if len(front) == count or offset + len(front) < self.seam or self._old < 0:
-            return front
-        return front + read_fully(self._old, count - len(front), self.seam)
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill ``view`` from ``offset`` on; return how much there was to fill it with."""
+        got = 0
+        if offset < self.seam:
+            got = fill(self._partial, view[: self.seam - offset], offset)
+            if offset + got < self.seam:
+                return got
+        return got + (fill(self._old, view[got:], offset + got) if self._old >= 0 else 0)
+
+    def clone_to(self, target: int) -> bool:
+        """Make ``target`` share all bytes of the old file, if it is all there is and can be."""
+        return not self.seam and self._old >= 0 and reflink(self._old, target)
 
     def close(self) -> None:
         """Let go of the descriptors."""

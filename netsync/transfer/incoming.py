@@ -1,29 +1,21 @@
-"""A large file while its pieces arrive: what is written, what is only hashed.
-
-A file that resumes a partial is written over that partial. Its bytes are their own basis, so as
-long as the source says nothing else they stay where they are and are only hashed. Where it does,
-writing on would destroy what later pieces may still refer to: then a new file takes over, with a
-copy of the part that agreed.
-"""
+"""A large file while its pieces arrive: whole, the rest of it, or put together with a basis."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from blake3 import blake3
 from xxhash import xxh3_128
 
 from netsync.delta.ops import unpack
 from netsync.errors import ProtocolError
+from netsync.transfer.assembling import Assembly
 from netsync.transfer.basis import Basis
 from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.wanted import Wanted
 from netsync.tree.output import Output
-from netsync.tree.partials import copy_start
 
-COPY_BYTES: Final = 1024 * 1024
 _FILE_MAX: Final = 2**63 - 1
 
 
@@ -34,20 +26,27 @@ class Incoming:
         self, wanted: Wanted, output: Output, basis: Basis | None, renew: Callable[[], Output]
     ) -> None:
         self.wanted = wanted
-        self.output = output
+        self._output = output
         self.position = self.resumed = self.matched = wanted.rest
         self.literal = 0
         self.is_rest = wanted.rest > 0
         self.basis_size = wanted.basis_size if basis is not None else 0
-        self._hasher = xxh3_128() if basis is None else blake3()
+        self._hasher = xxh3_128()
         self._catching_up = CatchingUp(output.fd) if self.is_rest else None
-        self._basis = basis
-        self._renew = renew
+        self._seam = basis.seam if basis is not None else 0
+        self._assembly = Assembly(output, basis, renew) if basis is not None else None
+
+    @property
+    def output(self) -> Output:
+        """The file it is written to; another one may take over."""
+        return self._output if self._assembly is None else self._assembly.output
 
     def verifies(self, size: int, digest: bytes) -> bool:
-        """Tell whether what has been written is what the source sent."""
+        """Tell whether what has been written is what the source sent. Raises ``OSError``."""
         if self.position != size:
             return False
+        if self._assembly is not None:
+            return self._assembly.digest() == digest
         if self._catching_up is None:
             return self._hasher.digest() == digest
         try:
@@ -81,9 +80,8 @@ class Incoming:
 
     def close_basis(self) -> None:
         """Let go of the basis; nothing more will come."""
-        if self._basis is not None:
-            self._basis.close()
-            self._basis = None
+        if self._assembly is not None:
+            self._assembly.close()
 
     def checked(self, numbers: Sequence[int], tail: memoryview) -> list[tuple[int, int]]:
         """Return a piece's operations as ``apply`` takes them. Raises ``ProtocolError``."""
@@ -99,46 +97,22 @@ class Incoming:
         if self._catching_up is not None and not ops:
             self._catching_up.step(self.position)
         for offset, length in ops:
-            if offset >= 0:
-                self._copy(offset, length)
+            if offset < 0:
+                self._append(tail[taken : taken + length])
+                taken += length
+                self.literal += length
+            elif self._assembly is not None:  # without a basis no copy passes the check
+                self._assembly.copy(offset, length)
                 self.matched += length
-                continue
-            data = tail[taken : taken + length]
-            self._write(data)
-            if self._catching_up is not None:
-                self._catching_up.passed(data, self.position - length)
-            else:
-                self._hasher.update(data)
-            taken += length
-            self.literal += length
+                self.resumed += max(0, min(offset + length, self._seam) - offset)
+            self.position += length
 
-    def _copy(self, offset: int, length: int) -> None:
-        """Copy matched bytes from the basis; what is in place already is only hashed."""
-        assert self._basis is not None
-        for start in range(0, length, COPY_BYTES):
-            count = min(COPY_BYTES, length - start)
-            data = self._basis.read(count, offset + start)
+    def _append(self, data: memoryview) -> None:
+        if self._assembly is not None:
+            self._assembly.literal(data)
+            return
+        self._output.write(data, self.position)
+        if self._catching_up is not None:
+            self._catching_up.passed(data, self.position)
+        else:
             self._hasher.update(data)
-            if offset + start + len(data) <= self._basis.seam:
-                self.resumed += len(data)
-            if self._is_there(offset + start, len(data)):
-                self.position += len(data)
-            else:
-                self._write(data)
-
-    def _is_there(self, offset: int, count: int) -> bool:
-        if offset != self.position:
-            return False
-        return self.output.inplace or offset + count <= self.output.holds
-
-    def _write(self, data: bytes | memoryview) -> None:
-        if self.position < self.output.holds:
-            self._part()
-        self.output.write(data, self.position)
-        self.position += len(data)
-
-    def _part(self) -> None:
-        """Go on in a new file, and leave the partial as it is: it may still be referred to."""
-        resumed, self.output = self.output, self._renew()
-        copy_start(resumed.fd, self.output.fd, self.position)
-        resumed.close()

@@ -45,7 +45,7 @@ class Lander:
     the numbers of those done or given up,
     ``swaps`` files that arrived and that a directory is in the way of. ``source_failed`` says that
     the source could not read one, for another reason than that it vanished. ``failed_groups`` are
-    the link groups whose data did not come about.
+    the link groups whose data did not come about, ``ignored`` files given up of which more comes.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Lander:
         self._batch_bytes = 0
         self._tight = False
         self._incoming: Incoming | None = None
-        self._ignored: set[int] = set()
+        self.ignored: set[int] = set()
 
     def close(self) -> None:
         """Drop what is not published, but for partials, and let go of all descriptors."""
@@ -170,7 +170,7 @@ class Lander:
 
     def piece(self, message: Piece, tail: memoryview) -> None:
         """Write the next part of a large file."""
-        ignored = message.number in self._ignored
+        ignored = message.number in self.ignored
         incoming = None if ignored else self._current(message.number)
         if incoming is None:
             return
@@ -179,7 +179,7 @@ class Lander:
             incoming.apply(ops, tail)
         except OSError as error:
             self._drop(incoming)
-            self._ignored.add(message.number)
+            self.ignored.add(message.number)
             self._fail(incoming.wanted, error)
 
     def _current(self, number: int) -> Incoming | None:
@@ -193,31 +193,30 @@ class Lander:
             self._place(wanted)
             self._incoming = self._staging.open(wanted)
         except OSError as error:
-            self._ignored.add(number)
+            self.ignored.add(number)
             self._fail(wanted, error)
         return self._incoming
 
     def file_end(self, message: FileEnd) -> None:
         """Verify a large file and put it into the batch."""
-        if message.number in self._ignored:
-            self._ignored.remove(message.number)
+        if message.number in self.ignored:
+            self.ignored.remove(message.number)
             return
         incoming = self._current(message.number)
         if incoming is None:
-            self._ignored.discard(message.number)
+            self.ignored.discard(message.number)
             return
-        if not incoming.verifies(message.size, message.digest):
-            if self._sign_instead(incoming):
-                return
-            self._drop(incoming)
-            self._retry(incoming.wanted, "the result did not verify")
-            return
-        self._incoming = None
-        incoming.close_basis()
         try:
+            if not incoming.verifies(message.size, message.digest):
+                if not self._sign_instead(incoming):
+                    self._drop(incoming)
+                    self._retry(incoming.wanted, "the result did not verify")
+                return
+            self._incoming = None
+            incoming.close_basis()
             self._complete(incoming.wanted, incoming.output, message.size, message.mtime_ns)
         except OSError as error:
-            self._discard(incoming.wanted, incoming.output)
+            self._drop(incoming)
             self._fail(incoming.wanted, error)
             return
         before = incoming.sent_before(self.tally.ledger)
@@ -264,8 +263,8 @@ class Lander:
         if len(message.numbers) != len(message.problems):
             raise ProtocolError("numbers and problems do not fit", op="receive")
         for number, problem in zip(message.numbers, message.problems, strict=True):
-            if number in self._ignored:
-                self._ignored.remove(number)
+            if number in self.ignored:
+                self.ignored.remove(number)
                 continue
             wanted = self._void(number) or self._expect(number)
             if message.retry and wanted.attempts < ATTEMPTS_MAX:

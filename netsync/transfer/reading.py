@@ -219,13 +219,17 @@ class Reader:
 
         With ``take_changed`` it is sent as it was read, whatever happens to it meanwhile.
         """
+        return LargeFile(offered, self.open(offered), request, take_changed=take_changed)
+
+    def open(self, offered: Offered) -> int:
+        """Return a descriptor to read the file from. Raises ``ReadError``."""
         root, directory, name = offered.located
         try:
             fd = open_regular(self._directories[root].fd(directory), name)
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
         let_settle(os.fstat(fd).st_mtime_ns)
-        return LargeFile(offered, fd, request, take_changed=take_changed)
+        return fd
 
 
 class LargeFile:

@@ -1,48 +1,163 @@
 """Signing a basis: what the target has of a file, as checksums the source can match against.
 
 The seed of the strong checksums is fresh and secret for each file, so nobody can prepare two
-blocks that pass for each other. Runs in worker threads, one frame a hop.
+blocks that pass for each other. A large basis is signed coarsely, and again finely where the
+source asks for it. Once a signature is announced all of it is sent: what cannot be read any more
+is signed as zeros, and the digest of the result decides. Runs in worker threads, one frame a hop.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
+from netsync.delta.levels import TWO_LEVELS_FROM, Layout, fine_entries, layout_for
 from netsync.delta.signature import SIGNATURE_MAX, block_size_for, entries_size, sign
+from netsync.errors import ProtocolError
 from netsync.model import Options
-from netsync.transfer.basis import open_basis
+from netsync.transfer.basis import Basis, open_basis
 from netsync.transfer.reading import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
+from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Signature, WantDelta
 
-READ_BYTES: Final = 4 * 1024 * 1024
-"""Basis bytes signed in one hop, rounded up to a whole block; 6 KiB of entries at 8-KiB blocks."""
+FRAME_BYTES: Final = 8 * 1024 * 1024
+"""Basis bytes signed in one hop, rounded up to a whole block; 24 KiB of entries at 4-KiB blocks."""
+_READ_BYTES: Final = 128 * 1024
+"""Bytes read and signed at a time: they stay in a processor's cache between reading and summing."""
+FINE_ENTRIES: Final = 80 * 1024
+"""Fine entries the source may ask for at once."""
+FINE_QUESTIONS: Final = 16
+"""Questions for fine entries that may wait."""
 
 
-def signature_frames(
-    directories: Directories, wanted: Wanted, options: Options
-) -> Iterator[Outgoing]:
-    """Yield ``WantDelta`` and the ``Signature`` frames for ``wanted``. Raises ``OSError``.
+class Signer:
+    """Signs bases below the root of ``directories`` and answers questions about them."""
 
-    Sets ``wanted.basis_size`` before the first frame.
-    """
-    basis = open_basis(directories, wanted)
-    try:
+    def __init__(self, directories: Directories, options: Options) -> None:
+        self._directories = directories
+        self._options = options
+        self._begun: dict[int, tuple[Wanted, WantDelta]] = {}
+        self._questions: deque[WantFine] = deque()
+        self._buffer = bytearray(_READ_BYTES)
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether a question waits to be answered."""
+        return bool(self._questions)
+
+    def forget(self, number: int) -> None:
+        """Nothing more will be asked about this file."""
+        if all(question.number != number for question in self._questions):
+            self._begun.pop(number, None)
+
+    def ask(self, question: WantFine) -> None:
+        """Take a question. Raises ``ProtocolError`` for one that may not be asked."""
+        number, ranges = question.number, question.ranges
+        if number not in self._begun or not self._begun[number][1].fine_size:
+            raise ProtocolError(f"fine blocks of file {number}, which has none", op="receive")
+        want = self._begun[number][1]
+        blocks = entries_size(want.basis_size, want.block_size) // entries_size(1, want.block_size)
+        behind = asked = 0
+        for first, count in zip(ranges[::2], ranges[1::2], strict=False):
+            if first < behind or not count or first + count > blocks:
+                raise ProtocolError("fine blocks outside the basis", op="receive")
+            behind = first + count
+            asked += fine_entries(want.basis_size, _layout(want), first, count)
+        if len(ranges) % 2 or asked > FINE_ENTRIES or len(self._questions) >= FINE_QUESTIONS:
+            raise ProtocolError("too many fine blocks at once", op="receive")
+        self._questions.append(question)
+
+    def frames(self, wanted: Wanted) -> Generator[Outgoing, None, None]:
+        """Yield ``WantDelta`` and the ``Signature`` frames for ``wanted``.
+
+        Sets ``wanted.basis_size`` before the first frame. Raises ``OSError`` before it, if at all.
+        """
+        basis = open_basis(self._directories, wanted)
+        try:
+            size = wanted.basis_size = basis.size
+            layout = self._choose(basis)
+            seed = secrets.randbits(63)  # what fits a signed integer on the wire
+            want = WantDelta(
+                wanted.number, size, layout.block, seed, self._options.inplace, layout.fine
+            )
+            self._begun[wanted.number] = wanted, want
+            yield Outgoing(want)
+            step = max(layout.block, FRAME_BYTES // layout.block * layout.block)
+            for offset in range(0, size, step):
+                entries = self._sign(basis, offset, min(size, offset + step), layout.block, seed)
+                yield Outgoing(Signature(wanted.number), entries)
+        finally:
+            basis.close()
+
+    def answers(self) -> Iterator[Outgoing]:
+        """Yield the ``FineSignature`` frames that answer the oldest question."""
+        question = self._questions.popleft()
+        wanted, want = self._begun[question.number]
+        try:
+            basis = open_basis(self._directories, wanted)
+        except OSError:  # gone: signed as zeros, see above
+            basis = Basis(-1, 0, -1)
+        entries: list[bytes] = []
+        signed = 0
+        try:
+            for start, end in _parts(question.ranges, want):
+                entries += self._sign(basis, start, end, want.fine_size, want.seed)
+                signed += end - start
+                if signed >= FRAME_BYTES:
+                    yield Outgoing(FineSignature(question.number), entries)
+                    entries, signed = [], 0
+            if entries:
+                yield Outgoing(FineSignature(question.number), entries)
+        finally:
+            basis.close()
+
+    def _choose(self, basis: Basis) -> Layout:
+        """Return the block sizes for a basis; one with a partial, which may go, has one level."""
         size = basis.size
-        block_size = options.block_size or basis.block_size or block_size_for(size)
-        if entries_size(size, block_size) > SIGNATURE_MAX:
-            block_size = block_size_for(size)
-        seed = secrets.randbits(63)  # what fits a signed integer on the wire
-        wanted.basis_size = size
-        yield Outgoing(WantDelta(wanted.number, size, block_size, seed, options.inplace))
-        step = max(block_size, READ_BYTES // block_size * block_size)
-        for offset in range(0, size, step):
-            count = min(step, size - offset)
-            data = basis.read(count, offset)
-            data += bytes(count - len(data))  # it shrank: zeros that the digest will refuse
-            yield Outgoing(Signature(wanted.number), [sign(data, block_size, seed)])
-    finally:
-        basis.close()
+        if asked := self._options.block_size:
+            fits = entries_size(size, asked) <= SIGNATURE_MAX
+            return Layout(asked if fits else block_size_for(size), 0)
+        if basis.block_size:
+            return Layout(max(basis.block_size, block_size_for(size)), 0)
+        if size >= TWO_LEVELS_FROM and not basis.seam:
+            return layout_for(size)
+        return Layout(block_size_for(size), 0)
+
+    def _sign(self, basis: Basis, start: int, end: int, block: int, seed: int) -> list[bytes]:
+        """Return the entries of the basis's bytes from ``start`` to ``end``."""
+        if len(self._buffer) < block:
+            self._buffer = bytearray(block)
+        step = max(block, _READ_BYTES)
+        entries: list[bytes] = []
+        for offset in range(start, end, step):
+            view = memoryview(self._buffer)[: min(step, end - offset)]
+            _read_or_zero(basis, view, offset)
+            entries.append(sign(view, block, seed))
+        return entries
+
+
+def _layout(want: WantDelta) -> Layout:
+    return Layout(want.block_size, want.fine_size)
+
+
+def _parts(ranges: Sequence[int], want: WantDelta) -> Iterator[tuple[int, int]]:
+    """Yield what runs of coarse blocks are in bytes, in parts of FRAME_BYTES or one block."""
+    block = want.block_size
+    step = max(1, FRAME_BYTES // block)
+    for first, count in zip(ranges[::2], ranges[1::2], strict=True):
+        for number in range(first, first + count, step):
+            end = min(number + step, first + count) * block
+            yield number * block, min(want.basis_size, end)
+
+
+def _read_or_zero(basis: Basis, view: memoryview, offset: int) -> None:
+    """Fill ``view`` from the basis; with zeros where there is nothing to read."""
+    try:
+        got = basis.read_into(view, offset)
+    except OSError:
+        got = 0
+    view[got:] = bytes(len(view) - got)

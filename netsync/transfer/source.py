@@ -26,6 +26,7 @@ from netsync.plan.restriction import names_root
 from netsync.transfer.describing import Describer
 from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
 from netsync.transfer.listing import CREDIT_MIN, Lister
+from netsync.transfer.matching import Arriving, send_matched
 from netsync.transfer.offers import Offered, Offers
 from netsync.transfer.reading import (
     SMALL_MAX,
@@ -42,6 +43,7 @@ from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at
 from netsync.wire import messages as m
 from netsync.wire import reuse
+from netsync.wire.fine import FineSignature
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.order import State
 
@@ -58,7 +60,9 @@ class _DigestRequest(NamedTuple):
     offered: list[Offered]
 
 
-_Request: TypeAlias = Offered | tuple[Offered, DeltaRequest | RestRequest] | _DigestRequest
+_Request: TypeAlias = (
+    Offered | tuple[Offered, DeltaRequest | RestRequest] | Arriving | _DigestRequest
+)
 
 
 @dataclass
@@ -101,6 +105,7 @@ class Source:
         self._ended = False
         self._awaited: set[int] = set()
         self._deltas: dict[int, _Delta] = {}
+        self._arriving: dict[int, Arriving] = {}
         self._signature_bytes = 0
         self._report: Report | None = None
 
@@ -202,8 +207,8 @@ class Source:
                     self._begin_delta(message)
                 case reuse.WantDigests() | reuse.WantRest():
                     self._reuse(message)
-                case m.Signature(number=number):
-                    self._add_signature(number, tail)
+                case m.Signature() | FineSignature():
+                    self._add_signature(message, tail)
                 case m.Applied():
                     self._applied(message)
                 case m.WantsEnd():
@@ -230,6 +235,8 @@ class Source:
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
         self._enqueue([self._offers.want(number) for number in whole])
         for number in whole:
+            if number in self._arriving and not self._arriving[number].is_served:
+                raise ProtocolError("a file wanted whole while its delta is sent", op="receive")
             self._awaited.discard(number)
             if (abandoned := self._deltas.pop(number, None)) is not None:
                 self._signature_bytes -= len(abandoned.entries)
@@ -265,18 +272,37 @@ class Source:
 
     def _begin_delta(self, want: m.WantDelta) -> None:
         offered = self._awaited_file(want.number)
+        if want.fine_size:
+            if want.number in self._arriving:
+                raise ProtocolError("a second signature for one file", op="receive")
+            self._arriving[want.number] = Arriving(want, offered)
+            self._enqueue([self._arriving[want.number]])
+            return
         self._deltas[want.number] = _Delta(want, offered)
         self._finish_delta(want.number)
 
-    def _add_signature(self, number: int, tail: memoryview) -> None:
+    def _add_signature(self, message: m.Signature | FineSignature, tail: memoryview) -> None:
+        number = message.number
+        if (arriving := self._arriving.get(number)) is not None:
+            self._hold(arriving.add(message, tail))
+            self._forget(arriving)
+            return
         delta = self._deltas.get(number)
-        if delta is None:
+        if delta is None or isinstance(message, FineSignature):
             raise ProtocolError("a signature for a file not wanted", op="receive")
         delta.entries += tail
-        self._signature_bytes += len(tail)
+        self._hold(len(tail))
+        self._finish_delta(number)
+
+    def _forget(self, arriving: Arriving) -> None:
+        """Drop a signature when its file is sent and nothing of it is under way any more."""
+        if arriving.is_over:
+            self._arriving.pop(arriving.want.number, None)
+
+    def _hold(self, size: int) -> None:
+        self._signature_bytes += size
         if self._signature_bytes > SIGNATURES_MAX:
             raise ProtocolError("too many signatures at once", op="receive")
-        self._finish_delta(number)
 
     def _finish_delta(self, number: int) -> None:
         """Queue the file once its signature is whole."""
@@ -326,8 +352,24 @@ class Source:
                 for frame in frames:
                     await send.send(frame)
             return
+        if isinstance(first, Arriving):
+            await self._serve_matched(reader, first, send)
+            return
         offered, request = (first, None) if isinstance(first, Offered) else first
         await self._serve_large(reader, offered, request, send)
+
+    async def _serve_matched(
+        self, reader: Reader, arriving: Arriving, send: trio.MemorySendChannel[Outgoing]
+    ) -> None:
+        try:
+            await send_matched(reader, arriving, send, self._observer)
+        except ReadError as error:
+            arriving.is_served = True
+            await send.send(Outgoing(m.Unsent([arriving.want.number], [error.problem])))
+        finally:
+            arriving.is_served = True
+            self._signature_bytes -= arriving.held
+            self._forget(arriving)
 
     async def _serve_large(
         self,

@@ -6,7 +6,7 @@ import os
 
 from netsync.model import Options
 from netsync.names import join
-from netsync.transfer.basis import open_basis
+from netsync.transfer.basis import Basis, open_basis
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
@@ -60,7 +60,7 @@ class Staging:
         """Open a file that comes in pieces, with its basis. Raises ``OSError``."""
         if wanted.rest:
             return Incoming(wanted, self._continued(wanted), None, lambda: self.new(wanted))
-        basis = open_basis(self._directories, wanted) if wanted.basis_size else None
+        basis = self._basis(wanted) if wanted.basis_size else None
         try:
             output = self._resumed(wanted) if basis is not None and basis.seam else None
             output = output or self.new(wanted)
@@ -77,6 +77,13 @@ class Staging:
             return self.new(wanted)
 
         return Incoming(wanted, output, basis, renew)
+
+    def _basis(self, wanted: Wanted) -> Basis:
+        """Open the basis; one that is gone is empty, and the digest refuses what is made of it."""
+        try:
+            return open_basis(self._directories, wanted)
+        except FileNotFoundError:
+            return Basis(-1, 0, -1)
 
     def _resumed(self, wanted: Wanted) -> Output | None:
         """Return the partial to be written on, if it will do. Raises ``OSError``."""

@@ -29,24 +29,21 @@ from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
 from netsync.transfer.landing import Lander
 from netsync.transfer.moving import Mover
-from netsync.transfer.reading import next_frame
 from netsync.transfer.renames import Renames
 from netsync.transfer.resumption import Resumption
-from netsync.transfer.signing import signature_frames
+from netsync.transfer.signatures import Signatures
 from netsync.transfer.tally import Observer, Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import check_backup_directory
-from netsync.tree.directories import Directories
 from netsync.tree.roots import TargetRoot
 from netsync.wire import messages as m
 from netsync.wire import reuse
 from netsync.wire.batches import batches
+from netsync.wire.fine import WantFine
 from netsync.wire.order import State
 
 WANTED_FILES: Final = 16 * 1024
 """Files wanted and not settled."""
-WANTED_SIGNATURES: Final = 64 * 1024 * 1024
-"""Bytes of basis signatures in flight; one larger one goes alone."""
 _DATA_FRAMES: Final = 4
 _IDLE_FLUSH_SECONDS: Final = 1.0
 """A batch that waits longer than this for company is flushed as it is."""
@@ -89,22 +86,20 @@ class Target:
         self._guards = guards
         self._finisher = Finisher(stage, root.fd, options, self._comparer, self._lander, guards)
         self._deferral = Deferral()
-        self._signing = Directories(root.fd)
+        self._signatures = Signatures(channel, root.fd, options, self._progress, self._notify)
         self._listings: deque[m.List | m.Relisted | None] = deque()
         self._credit = Credit(self._comparer.unfolding)
         self._complete = False
         self._unsafe_links = 0
-        self._to_sign: deque[Wanted] = deque()
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
         self._told = 0
-        self._signed: dict[int, int] = {}  # signature bytes sent, by file
 
     def close(self) -> None:
         """Drop what is staged and let go of descriptors."""
         for owner in (
             self._mover, self._lander, self._comparer, self._renames, self._finisher,
-            self._signing, self._deferral, self._resumption,
+            self._signatures, self._deferral, self._resumption,
         ):  # fmt: skip
             owner.close()
 
@@ -121,7 +116,7 @@ class Target:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive, data_in)
             nursery.start_soon(self._land, data_out)
-            nursery.start_soon(self._sign)
+            nursery.start_soon(self._signatures.run)
             await self._compare()
         await trio.to_thread.run_sync(self._finish)
         for tally in self._tallies:
@@ -164,6 +159,9 @@ class Target:
                         self._complete = complete
                         self._unsafe_links = unsafe_links
                         await self._enqueue(None)
+                    case WantFine() as question:
+                        self._signatures.ask(question)
+                        await self._notify()
                     case m.End():
                         break
                     case _:
@@ -201,7 +199,7 @@ class Target:
         await self._want_waiting()
         while True:
             async with self._progress:
-                while self._untold:
+                while self._untold or self._signatures.is_busy:
                     await self._progress.wait()
             failed, self._lander.failed_groups = self._lander.failed_groups, set()
             wanted = await trio.to_thread.run_sync(self._comparer.linker.promoted, failed)
@@ -209,6 +207,7 @@ class Target:
                 break
             await self._ask(wanted, [], unfolding.decided)
         self._all_wanted = True
+        self._signatures.end()
         await self._notify()
         await self._channel.send(m.WantsEnd())
 
@@ -277,34 +276,11 @@ class Target:
         self._expect((*whole, *deltas))
         numbers = [wanted.number for wanted in whole]
         await self._channel.send(m.Wants(numbers, [wanted.number for wanted in deltas], decided))
-        self._to_sign.extend(deltas)
+        self._signatures.extend(deltas)
 
     def _observe(self, *, complete: bool) -> None:
         counted = self._comparer.tally
         self._observer.listed(counted.considered, counted.total, complete=complete)
-
-    async def _sign(self) -> None:
-        """Send signatures of the files wanted as deltas, one file at a time."""
-        while True:
-            async with self._progress:
-                while not self._to_sign or sum(self._signed.values()) > WANTED_SIGNATURES:
-                    if self._all_wanted:
-                        return
-                    await self._progress.wait()
-            wanted = self._to_sign.popleft()
-            self._signed[wanted.number] = 0
-            if wanted.rest:
-                await self._channel.send(reuse.WantRest(wanted.number, wanted.rest))
-                continue
-            frames = signature_frames(self._signing, wanted, self._options)
-            try:
-                while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
-                    await self._channel.send(frame.message, frame.tail)
-                    self._signed[wanted.number] += sum(map(len, frame.tail))
-            except OSError:  # no basis after all: the whole file will do
-                wanted.basis_size = 0
-                wanted.attempts += 1
-                await self._channel.send(m.Wants([wanted.number], [], 0))
 
     async def _land(self, data: trio.MemoryReceiveChannel[Received]) -> None:
         """Stage file data as it comes; flush and publish it in batches."""
@@ -338,7 +314,7 @@ class Target:
         signed, self._lander.to_sign = self._lander.to_sign, []
         if signed:
             await self._channel.send(m.Wants([], [wanted.number for wanted in signed], 0))
-            self._to_sign.extend(signed)
+            self._signatures.extend(signed)
             await self._notify()
         if again:
             await self._channel.send(m.Wants([wanted.number for wanted in again], [], 0))
@@ -347,7 +323,8 @@ class Target:
             await self._tell(settled, self._lander.tally)
             self._untold -= len(settled)
             for number in settled:
-                self._signed.pop(number, None)
+                more = number in self._lander.ignored
+                self._signatures.settled(number, more_comes=more)
             await self._notify()
 
     async def _tell(self, numbers: list[int], tally: Tally) -> None:

@@ -23,6 +23,14 @@ def open_regular(directory: int, name: bytes) -> int:
     return fd
 
 
+def fill(fd: int, view: memoryview, offset: int) -> int:
+    """Fill ``view`` from ``offset`` on; return how many bytes, fewer only at the file's end."""
+    got = 0
+    while got < len(view) and (count := os.preadv(fd, [view[got:]], offset + got)):
+        got += count
+    return got
+
+
 def read_fully(fd: int, count: int, offset: int) -> bytes:
     """Return ``count`` bytes at ``offset``, fewer only at the end of the file."""
     data = os.pread(fd, count, offset)

@@ -16,7 +16,7 @@ import msgspec
 import zstandard
 
 from netsync.errors import ProtocolError
-from netsync.wire import messages, reuse
+from netsync.wire import fine, messages, reuse
 from netsync.wire.frames import COMPRESSED, Frame, Limits, encode_header
 from netsync.wire.messages import Message
 
@@ -24,7 +24,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MESSAGES: Final[dict[int, type[Message]]] = {
     cls.type: cls
-    for cls in (*vars(messages).values(), *vars(reuse).values())
+    for module in (messages, reuse, fine)
+    for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, Message) and cls is not Message
 }
 LIMITS: Final[dict[int, Limits]] = {number: cls.limits for number, cls in MESSAGES.items()}

@@ -349,7 +349,8 @@ class WantDelta(Message, frozen=True):
     """A file wanted as a delta; ``Signature`` frames with its entries follow.
 
     ``seed`` keys the strong checksums, ``forward_only`` allows only matches at or behind the
-    write position (``--inplace``).
+    write position (``--inplace``). Where ``fine_size`` is not 0 the signature is the coarse one
+    of two levels: the source may ask for blocks of that size within what it did not match.
     """
 
     type = 51
@@ -358,6 +359,7 @@ class WantDelta(Message, frozen=True):
     block_size: U32
     seed: U63
     forward_only: bool = False
+    fine_size: U32 = 0
 
 
 class Signature(Message, frozen=True):

@@ -12,6 +12,7 @@ import enum
 from typing import Final
 
 from netsync.errors import ProtocolError
+from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import (
     Applied,
     Browse,
@@ -66,9 +67,11 @@ class State(enum.Enum):
 
 
 S = State
-_SENDING: Final[tuple[type[Message], ...]] = (Relisted, Files, Piece, FileEnd, Unsent)
+_SENDING: Final[tuple[type[Message], ...]] = (
+    Relisted, Files, Piece, FileEnd, Unsent, WantFine
+)  # fmt: skip
 _WANTING: Final[tuple[type[Message], ...]] = (
-    Credit, Relist, Wants, WantDelta, WantRest, WantDigests, Signature, Applied
+    Credit, Relist, Wants, WantDelta, WantRest, WantDigests, Signature, FineSignature, Applied
 )  # fmt: skip
 
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {

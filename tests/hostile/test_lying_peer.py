@@ -20,6 +20,7 @@ from netsync.transfer.credit import CREDIT
 from netsync.transfer.source import send_tree
 from netsync.transfer.target import receive_tree
 from netsync.wire import messages as m
+from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Message
 from netsync.wire.order import State
 from tests.support.transfers import (
@@ -221,6 +222,8 @@ IN_DATA: dict[str, Sequence[Sent]] = {
         (m.Unsent([NEW], [NOBODY_ASKED]), b""),
     ],
     "more given up than reasons": [(m.Unsent([NEW, LARGE], [NOBODY_ASKED]), b"")],
+    "fine blocks of a file never wanted": [(WantFine(99, [0, 1]), b"")],
+    "fine blocks where there is one level": [(WantFine(DELTA, [0, 1]), b"")],
     "the end before all was sent": [(m.ListEnd(True), b""), (m.End(), b"")],
     "what a target says": [(m.Wants([1], [], 0), b"")],
 }
@@ -314,6 +317,10 @@ def want_delta(number: int, basis: int = 24_576, block: int = 4096) -> Sent:
     return m.WantDelta(number, basis, block, 7), b""
 
 
+def want_two_levels(number: int, block: int = 8192, fine: int = 4096) -> Sent:
+    return m.WantDelta(number, 24_576, block, 7, False, fine), b""
+
+
 DELTAS = (m.Wants([], [BIG], 0), b"")
 BY_TARGET: dict[str, Sequence[Sent]] = {
     "a number never offered": [want(99)],
@@ -348,6 +355,20 @@ BY_TARGET: dict[str, Sequence[Sent]] = {
         DELTAS, want_delta(BIG, 2**62, 2**27), *[(m.Signature(BIG), bytes(1 << 20))] * 170
     ],
     "one file's delta again and again": [DELTAS, *[want_delta(BIG, basis=0)] * 200],
+    "fine entries for nothing": [(FineSignature(BIG), bytes(12))],
+    "fine entries that were not asked for": [
+        DELTAS, want_two_levels(BIG), (FineSignature(BIG), bytes(12))
+    ],
+    "a coarse signature too long": [
+        DELTAS, want_two_levels(BIG), (m.Signature(BIG), bytes(6 * 12))
+    ],
+    "half a coarse entry": [DELTAS, want_two_levels(BIG), (m.Signature(BIG), bytes(6))],
+    "two coarse signatures at once": [DELTAS, want_two_levels(BIG), want_two_levels(BIG)],
+    "a file whole while its signature is awaited": [DELTAS, want_two_levels(BIG), want(BIG)],
+    **{
+        f"levels of {block} and {fine} bytes": [DELTAS, want_two_levels(BIG, block, fine)]
+        for block, fine in ((8192, 8192), (8192, 256), (8192, 3000), (0, 512), (2**27, 4096))
+    },
     "settled what was never wanted": [(m.Applied([A]), b"")],
     "settled twice": [want(A), (m.Applied([A, A]), b"")],
     "the start twice": [(m.Start(1), b"")],

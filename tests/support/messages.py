@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netsync import model
+from netsync.wire import fine, reuse
 from netsync.wire import messages as m
-from netsync.wire import reuse
 from netsync.wire.codec import MESSAGES, encode
 from netsync.wire.messages import Message
 
@@ -127,6 +127,7 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "file end": (m.FileEnd(7, 2**62, 1_700_000_000_123_456_789, LONG_DIGEST), b""),
     "unsent": (m.Unsent([7, 9], [PROBLEM, VANISHED]), b""),
     "digests": (reuse.Digests([9, 7], [LONG_DIGEST, b""]), b""),
+    "want fine": (fine.WantFine(4, [0, 2, 5, 2**40]), b""),
     "end": (m.End(), b""),
     "start": (m.Start(16384, b"new\xffname"), b""),
     "start, digests": (
@@ -136,8 +137,9 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "relist": (m.Relist([0, 2**63 - 1]), b""),
     "credit": (m.Credit(1 << 20), b""),
     "wants": (m.Wants([1, 2, 2**63 - 1], [4], 5), b""),
-    "want delta": (m.WantDelta(4, 2**62, 8192, 2**63 - 1, True), b""),
+    "want delta": (m.WantDelta(4, 2**62, 8192, 2**63 - 1, True, 4096), b""),
     "signature": (m.Signature(4), bytes(24)),
+    "fine signature": (fine.FineSignature(4), bytes(12)),
     "want rest": (reuse.WantRest(4, 2**62), b""),
     "want digests": (reuse.WantDigests([9, 7]), b""),
     "wants end": (m.WantsEnd(), b""),

@@ -8,6 +8,7 @@ from netsync.errors import ProtocolError
 from netsync.wire import messages as m
 from netsync.wire import reuse
 from netsync.wire.codec import MESSAGES
+from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Message
 from netsync.wire.order import TRANSITIONS, Order, State
 from tests.support.messages import SAMPLES
@@ -93,6 +94,7 @@ LEGAL: dict[State, set[type[Message]]] = {
         m.Piece,
         m.FileEnd,
         m.Unsent,
+        WantFine,
     },
     State.SOURCE_SENDS: {
         m.Relisted,
@@ -100,6 +102,7 @@ LEGAL: dict[State, set[type[Message]]] = {
         m.Piece,
         m.FileEnd,
         m.Unsent,
+        WantFine,
         reuse.Digests,
         m.End,
     },
@@ -112,6 +115,7 @@ LEGAL: dict[State, set[type[Message]]] = {
         m.WantDelta,
         reuse.WantDigests,
         reuse.WantRest,
+        FineSignature,
         m.Signature,
         m.Applied,
         m.WantsEnd,

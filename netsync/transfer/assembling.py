@@ -1,0 +1,185 @@
+"""The target's assembly of a large file from matched and sent bytes, on two threads.
+
+The result must be hashed whole, and reading the basis and hashing cost about as much as writing.
+So a helper thread reads and hashes, in the order of the file, up to ``_SLOTS`` chunks ahead, and
+whoever calls writes behind it. A chunk is small enough to stay in a processor's cache between its
+two steps. Nothing is written before everything earlier in the file is: in place, where the basis
+is what is being overwritten, a chunk is therefore read before anything that overwrites it is
+written, since there a match never lies before its place.
+
+A file that resumes a partial is written over that partial. Its bytes are their own basis, so as
+long as the source says nothing else they stay where they are and are only hashed. Where it does,
+writing on would destroy what later pieces may still refer to: then a new file takes over, with a
+copy of the part that agreed.
+
+Where the file system can share extents (``FICLONE``) a staged file begins as a clone of the basis,
+and what is matched where it was is only hashed: from the clone, which is what will be published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from netsync.transfer.basis import Basis
+from netsync.tree.output import Output
+from netsync.tree.partials import copy_start
+from netsync.tree.read import fill
+
+_CHUNK: Final = 512 * 1024
+"""Bytes read, hashed and written at a time: what a second-level cache holds."""
+_SLOTS: Final = 4
+"""Chunks between reading and writing, and buffers for them: 2 MiB."""
+_PENDING: Final = 16
+"""Literals and chunks not written yet; a literal belongs to a frame that is held until then."""
+_ALONE: Final = 1024 * 1024
+"""Bytes up to which a file is put together without the helper, whose start costs more."""
+
+
+class _Task(NamedTuple):
+    """Bytes to hash: as given, or read into ``data`` from ``offset`` on first."""
+
+    data: memoryview
+    offset: int = -1
+    is_there: bool = False
+
+
+class _Pending(NamedTuple):
+    """Hashed or about to be: what belongs where, where it came from, the buffer to use again."""
+
+    data: memoryview
+    position: int
+    offset: int
+    slot: bytearray | None
+
+
+class Assembly:
+    """A file being put together in ``output`` with the bytes of ``basis``, which it closes.
+
+    ``position`` is its length so far, ``renew`` makes another output where writing on would
+    destroy what may still be referred to. Methods raise ``OSError``, also for what earlier calls
+    began: writing runs behind. ``close`` must be called in any case.
+    """
+
+    def __init__(self, output: Output, basis: Basis, renew: Callable[[], Output]) -> None:
+        self.position = 0
+        self.output = output
+        self._basis = basis
+        self._renew = renew
+        self._cloned = not (output.inplace or output.holds) and basis.clone_to(output.fd)
+        self._hasher = blake3()
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._done: SimpleQueue[int | BaseException] = SimpleQueue()
+        self._pending: deque[_Pending] = deque()
+        self._slots = [bytearray(_CHUNK) for _ in range(_SLOTS)]
+        self._helper: Thread | None = None
+
+    def literal(self, data: memoryview) -> None:
+        """Append bytes that were sent; they must stay as they are until they are written."""
+        self._begin(_Task(data), _Pending(data, self.position, -1, None))
+        self.position += len(data)
+
+    def copy(self, offset: int, length: int) -> None:
+        """Append bytes of the basis."""
+        cloned = self._cloned and offset == self.position
+        while length:
+            while not self._slots:
+                self._finish_one()
+            slot = self._slots.pop()
+            count = min(_CHUNK, length)
+            data = memoryview(slot)[:count]
+            pending = _Pending(data, self.position, offset, slot)
+            self._begin(_Task(data, offset, cloned), pending)
+            self.position += count
+            offset += count
+            length -= count
+
+    def digest(self) -> bytes:
+        """Write what is left; return the BLAKE3 of the whole."""
+        while self._pending:
+            self._finish_one()
+        self._cut()
+        return self._hasher.digest()
+
+    def _cut(self) -> None:
+        """Leave nothing of a clone behind the end."""
+        if self._cloned:
+            os.ftruncate(self.output.fd, self.position)
+
+    def close(self) -> None:
+        """Write what can be, so that it is not sent again; end the helper, close the basis."""
+        with contextlib.suppress(OSError):
+            while self._pending:
+                self._finish_one()
+            self._cut()
+        self._cloned = False
+        if self._helper is not None:
+            self._tasks.put(None)
+            self._helper.join()
+            self._helper = None
+        self._pending.clear()
+        self._basis.close()
+
+    def _begin(self, task: _Task, pending: _Pending) -> None:
+        while len(self._pending) >= _PENDING:
+            self._finish_one()
+        self._pending.append(pending)
+        if self._helper is None and self.position >= _ALONE:
+            self._helper = Thread(target=self._hash_all, name="netsync-hash", daemon=True)
+            self._helper.start()
+        if self._helper is not None:
+            self._tasks.put(task)
+        else:
+            self._done.put(self._hash(task))
+
+    def _finish_one(self) -> None:
+        """Write the oldest chunk, once it is read and hashed, if it is not there already."""
+        data, position, offset, slot = self._pending.popleft()
+        outcome = self._done.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if not self._is_there(offset, position, outcome):
+            if position < self.output.holds:
+                self._part(position)
+            self.output.write(data[:outcome], position)
+        if slot is not None:
+            self._slots.append(slot)
+
+    def _is_there(self, offset: int, position: int, count: int) -> bool:
+        if offset != position:
+            return False
+        return self._cloned or self.output.inplace or offset + count <= self.output.holds
+
+    def _part(self, position: int) -> None:
+        """Go on in a new file, and leave the partial as it is: it may still be referred to."""
+        resumed, self.output = self.output, self._renew()
+        copy_start(resumed.fd, self.output.fd, position)
+        resumed.close()
+
+    def _hash_all(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._done.put(self._hash(task))
+
+    def _hash(self, task: _Task) -> int | BaseException:
+        """Read and hash one chunk; return its length, or what went wrong.
+
+        What the basis lacks is left out: then the digest cannot be right.
+        """
+        try:
+            count = len(task.data) if task.offset < 0 else self._read(task)
+            self._hasher.update(task.data[:count])
+        except BaseException as error:  # raised by the thread that asked
+            return error
+        return count
+
+    def _read(self, task: _Task) -> int:
+        if task.is_there:
+            return fill(self.output.fd, task.data, task.offset)
+        return self._basis.read_into(task.data, task.offset)

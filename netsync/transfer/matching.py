@@ -1,0 +1,289 @@
+"""The source's delta of a large file, matched at two levels while its signature arrives.
+
+Three things go on at once. The target signs the basis; the scanner follows behind through the new
+file; and each window of it that is scanned has its fine signature asked for, is refined when that
+has arrived, and goes out. ``_AHEAD`` windows may wait for their fine signatures, so that neither
+end stands still for a round trip. Everything is sent in order, and nothing is sent twice.
+
+``Arriving`` is what the receiving task and the worker thread share: the one appends, the other
+takes. A hop ends with a frame to send, with ``Pause.SIGNATURE`` when only the target can help, or
+with ``Pause.BREATH`` after a while of scanning.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+from blake3 import blake3
+
+from netsync.delta.coarse import Scanner
+from netsync.delta.fine import Refiner, Window
+from netsync.delta.levels import Basis, Layout, check_layout, fine_entries
+from netsync.delta.ops import Copy, Literal, Op
+from netsync.delta.search import Budget
+from netsync.delta.signature import ENTRY_SIZE, entries_size
+from netsync.errors import ProtocolError, reason
+from netsync.transfer.offers import Offered
+from netsync.transfer.reading import CHANGED, LargeFile, Outgoing, Reader
+from netsync.transfer.tally import Observer
+from netsync.wire.fine import FineSignature, WantFine
+from netsync.wire.frames import TAIL_MAX
+from netsync.wire.messages import FileEnd, Signature, Unsent, WantDelta
+
+_AHEAD: Final = 3
+"""Windows whose fine signatures may be under way: 2.5 MiB of entries at most."""
+_BREATH_BYTES: Final = 16 * 1024 * 1024
+"""Bytes scanned in one hop: some hundredths of a second, after which progress shows."""
+
+
+class Pause(enum.Enum):
+    """Why a hop ended without a frame."""
+
+    SIGNATURE = enum.auto()
+    BREATH = enum.auto()
+
+
+class Arriving:
+    """A two-level signature while it arrives. Raises ``ProtocolError`` for what cannot be.
+
+    ``held`` counts the bytes of coarse entries that the file holds, until it ``is_served``. What
+    arrives after that was under way, and is only counted: ``is_over`` when nothing more can come.
+    """
+
+    def __init__(self, want: WantDelta, offered: Offered) -> None:
+        self.want = want
+        self.offered = offered
+        self.held = 0
+        self.is_served = False
+        self._layout = Layout(want.block_size, want.fine_size)
+        try:
+            self._missing = entries_size(want.basis_size, want.block_size)
+            check_layout(want.basis_size, self._layout)
+        except ValueError as error:
+            raise ProtocolError(f"a signature is malformed: {error}", op="receive") from error
+        self._fine_missing = 0
+        self._came = trio.Event()
+        self.coarse: deque[bytes] = deque()
+        self.fine: deque[bytes] = deque()
+
+    def add(self, message: Signature | FineSignature, entries: memoryview) -> int:
+        """Take the next entries; return how many bytes more are held until the file is served."""
+        fine = isinstance(message, FineSignature)
+        if fine:
+            self._fine_missing -= len(entries)
+        else:
+            self._missing -= len(entries)
+        if min(self._missing, self._fine_missing) < 0 or len(entries) % ENTRY_SIZE:
+            raise ProtocolError("a signature is longer than its file", op="receive")
+        if self.is_served:
+            return 0
+        (self.fine if fine else self.coarse).append(bytes(entries))
+        self._came.set()
+        if fine:  # bounded by the questions
+            return 0
+        self.held += len(entries)
+        return len(entries)
+
+    def ask(self, ranges: list[tuple[int, int]]) -> tuple[WantFine, int]:
+        """Return the question for these runs of coarse blocks, and the bytes of its answer."""
+        want, layout = self.want, self._layout
+        count = sum(fine_entries(want.basis_size, layout, *each) for each in ranges)
+        self._fine_missing += count * ENTRY_SIZE
+        return WantFine(want.number, [n for each in ranges for n in each]), count * ENTRY_SIZE
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether all has come and nothing of it is used any more."""
+        return self.is_served and not self._missing and not self._fine_missing
+
+    async def news(self) -> None:
+        """Return when entries have come that nobody took yet."""
+        while not self.coarse and not self.fine:
+            self._came = trio.Event()
+            await self._came.wait()
+
+
+class _Scanned:
+    """A window that waits for its fine entries."""
+
+    def __init__(self, window: Window, missing: int) -> None:
+        self.window = window
+        self.missing = missing
+        self.entries = bytearray()
+
+
+class MatchedFile(LargeFile):
+    """One large file on its way as a two-level delta: take ``steps()``, then ``close``."""
+
+    def __init__(self, offered: Offered, fd: int, arriving: Arriving) -> None:
+        super().__init__(offered, fd, None, take_changed=False)  # asked whole the last time
+        want = arriving.want
+        self._arriving = arriving
+        self._size = self._before.st_size
+        layout = Layout(want.block_size, want.fine_size)
+        self._basis = Basis(want.basis_size, layout, want.seed, want.forward_only)
+        self.budget = Budget()
+        self._hasher = blake3()
+        self._hashed = 0
+        self._scan_buffer = bytearray(want.block_size)
+        self._gap_buffer = bytearray()
+        self._scanner = Scanner(self._scan, self._size, self._basis, self.budget)
+
+    def steps(self) -> Iterator[Outgoing | Pause]:
+        """Yield the frames of this file, and pauses."""
+        try:
+            yield from self._matched()
+        except _ShrunkError:
+            yield self._void(CHANGED, retry=True)
+        except OSError as error:
+            yield self._void(reason(error))
+        else:
+            self.offset = self._size
+            yield self._last()
+
+    def _matched(self) -> Iterator[Outgoing | Pause]:
+        spans = self._scanner.spans()
+        waiting: deque[_Scanned] = deque()
+        window, breath, more = Window(self._basis), _BREATH_BYTES, True
+        while more or waiting:
+            self._absorb(waiting)
+            if waiting and not waiting[0].missing:
+                yield from self._refined(waiting.popleft())
+                continue
+            if not more or len(waiting) >= _AHEAD:
+                yield Pause.SIGNATURE
+                continue
+            span = next(spans, _END)
+            if span is None:
+                yield Pause.SIGNATURE
+                continue
+            more = not isinstance(span, _End)
+            if not isinstance(span, _End):
+                window.add(span)
+                self.offset = self._scanner.at
+            if window.is_full or not more:
+                yield from self._asked(window, waiting)
+                window = Window(self._basis)
+            if self._scanner.at >= breath:
+                breath = self._scanner.at + _BREATH_BYTES
+                yield Pause.BREATH
+
+    def _asked(self, window: Window, waiting: deque[_Scanned]) -> Iterator[Outgoing]:
+        missing = 0
+        if ranges := window.wanted():
+            question, missing = self._arriving.ask(ranges)
+            yield Outgoing(question)
+        waiting.append(_Scanned(window, missing))
+
+    def _absorb(self, waiting: deque[_Scanned]) -> None:
+        """Take what has arrived; fine entries come in the order of the questions."""
+        arriving = self._arriving
+        while arriving.coarse:
+            self._scanner.extend(arriving.coarse.popleft())
+        while arriving.fine:
+            entries = arriving.fine.popleft()
+            scanned = next(each for each in waiting if each.missing)
+            if len(entries) > scanned.missing:
+                raise ProtocolError("an answer is longer than its question", op="receive")
+            scanned.entries += entries
+            scanned.missing -= len(entries)
+
+    def _refined(self, scanned: _Scanned) -> Iterator[Outgoing | Pause]:
+        refiner = Refiner(
+            self._read_gap, lambda: self._scanner.whole, scanned.window, scanned.entries,
+            self._basis, self.budget,
+        )  # fmt: skip
+        ops: list[Op] = []
+        literal = 0
+        for op in refiner.ops(self._size):
+            if op is None:
+                yield Pause.SIGNATURE
+                while self._arriving.coarse:
+                    self._scanner.extend(self._arriving.coarse.popleft())
+            elif isinstance(op, Copy) and ops and isinstance(ops[-1], Copy) and _joins(ops[-1], op):
+                ops[-1] = Copy(ops[-1].offset, ops[-1].length + op.length)
+            else:
+                ops.append(op)
+                literal += len(op.data) if isinstance(op, Literal) else 0
+                if literal >= TAIL_MAX:
+                    yield from self._pieces(ops)
+                    ops, literal = [], 0
+        yield from self._pieces(ops)
+
+    def _scan(self, at: int, count: int) -> memoryview:
+        """Read for the scanner, and hash what it reads for the first time."""
+        if len(self._scan_buffer) < count:
+            self._scan_buffer = bytearray(count)
+        view = _read_into(self._fd, self._scan_buffer, at, count)
+        if at + count > self._hashed:
+            self._hasher.update(view[self._hashed - at :])
+            self._hashed = at + count
+        return view
+
+    def _read_gap(self, at: int, count: int) -> memoryview:
+        if len(self._gap_buffer) < count:
+            self._gap_buffer = bytearray(count)
+        return _read_into(self._fd, self._gap_buffer, at, count)
+
+
+class _End:
+    pass
+
+
+_END: Final = _End()
+
+
+class _ShrunkError(Exception):
+    """The new file is shorter than when it was opened."""
+
+
+def _joins(before: Copy, after: Copy) -> bool:
+    return before.offset + before.length == after.offset
+
+
+def _read_into(fd: int, buffer: bytearray, at: int, count: int) -> memoryview:
+    view = memoryview(buffer)[:count]
+    got = 0
+    while got < count:
+        read = os.preadv(fd, [view[got:]], at + got)
+        if not read:
+            raise _ShrunkError
+        got += read
+    return view
+
+
+def next_step(steps: Iterator[Outgoing | Pause]) -> Outgoing | Pause | None:
+    """Return the next step, or None at the end: work for a worker thread."""
+    return next(steps, None)
+
+
+def _open(reader: Reader, arriving: Arriving) -> MatchedFile:
+    return MatchedFile(arriving.offered, reader.open(arriving.offered), arriving)
+
+
+async def send_matched(
+    reader: Reader,
+    arriving: Arriving,
+    send: trio.MemorySendChannel[Outgoing],
+    observer: Observer,
+) -> None:
+    """Send one file as a two-level delta. Raises ``ReadError`` when it cannot be opened."""
+    file = await trio.to_thread.run_sync(_open, reader, arriving)
+    try:
+        steps = file.steps()
+        while (step := await trio.to_thread.run_sync(next_step, steps)) is not None:
+            if isinstance(step, Outgoing):
+                # Before the target can have heard of it, and ask again.
+                arriving.is_served = isinstance(step.message, FileEnd | Unsent)
+                await send.send(step)
+            elif step is Pause.SIGNATURE:
+                await arriving.news()
+            observer.under_way(file.offset)
+    finally:
+        file.close()
+        observer.under_way(0)
