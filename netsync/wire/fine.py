@@ -20,7 +20,7 @@ class WantFine(Message, frozen=True):
     Runs rise and are apart. ``FineSignature`` frames answer, in the order of the questions.
     """
 
-    type = 41
+    type = 42
     limits = Limits(BULK_MAX, 0)
     number: U63
     ranges: Annotated[list[U63], Meta(min_length=2, max_length=RANGES_MAX)]
@@ -29,6 +29,6 @@ class WantFine(Message, frozen=True):
 class FineSignature(Message, frozen=True):
     """The next fine entries that were asked for, in the tail."""
 
-    type = 58
+    type = 59
     limits = Limits(CONTROL_MAX, TAIL_MAX)
     number: U63

@@ -12,8 +12,8 @@ import zstandard
 
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
+from netsync.wire import fine, reuse
 from netsync.wire import messages as m
-from netsync.wire import reuse
 from netsync.wire.codec import LIMITS, MESSAGES, compress, decode, encode, plain_tail
 from netsync.wire.frames import COMPRESSED, TAIL_MAX, Frame, FrameDecoder
 from netsync.wire.messages import Message
@@ -38,7 +38,7 @@ def test_there_is_a_sample_of_every_message() -> None:
 def test_message_types_are_unique_and_fit_a_byte() -> None:
     classes = {
         cls
-        for cls in (*vars(m).values(), *vars(reuse).values())
+        for cls in (*vars(m).values(), *vars(reuse).values(), *vars(fine).values())
         if isinstance(cls, type) and issubclass(cls, Message)
     }
     classes.remove(Message)
