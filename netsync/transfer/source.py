@@ -3,8 +3,8 @@
 Four tasks share a channel. One receives and only enqueues, so it never waits for anything but
 the peer. One lists within the credit the target grants. One reads wanted files in a worker
 thread, and a sender beside it keeps the network busy meanwhile. Bounds: undecided entries by
-the credit, wanted files by ``offers.WANTED_MAX``, signatures by ``SIGNATURES_MAX``, frames ready
-to be sent by ``_READY_FRAMES`` of at most 2 MiB each.
+the credit, wanted files by ``offers.WANTED_MAX``, signatures by ``SIGNATURES_MAX`` of
+``signatures_taken``, frames ready to be sent by ``_READY_FRAMES`` of at most 2 MiB each.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import trio
 
-from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError, root_error
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
@@ -37,6 +35,7 @@ from netsync.transfer.reading import (
     RestRequest,
     next_frame,
 )
+from netsync.transfer.signatures_taken import Ready, SignaturesTaken
 from netsync.transfer.tally import Observer
 from netsync.tree.origin import origin_of
 from netsync.tree.roots import SourceRoot
@@ -49,8 +48,6 @@ from netsync.wire.order import State
 
 CREDIT_MAX: Final = 64 * 1024
 """Entries listed ahead, whatever the target grants."""
-SIGNATURES_MAX: Final = 160 * 1024 * 1024
-"""Bytes of signatures a target may have sent ahead: two of the largest and some."""
 _READY_FRAMES: Final = 2
 
 
@@ -63,15 +60,6 @@ class _DigestRequest(NamedTuple):
 _Request: TypeAlias = (
     Offered | tuple[Offered, DeltaRequest | RestRequest] | Arriving | _DigestRequest
 )
-
-
-@dataclass
-class _Delta:
-    """A signature while it arrives."""
-
-    want: m.WantDelta
-    offered: Offered
-    entries: bytearray = field(default_factory=bytearray)
 
 
 class Source:
@@ -103,10 +91,7 @@ class Source:
         self._wants_ended = False
         self._listed = False
         self._ended = False
-        self._awaited: set[int] = set()
-        self._deltas: dict[int, _Delta] = {}
-        self._arriving: dict[int, Arriving] = {}
-        self._signature_bytes = 0
+        self._signatures = SignaturesTaken(self._offers)
         self._report: Report | None = None
 
     def close(self) -> None:
@@ -204,11 +189,11 @@ class Source:
                 case m.Relist(directories=directories):
                     self._take_relist(directories)
                 case m.WantDelta():
-                    self._begin_delta(message)
+                    self._enqueue_ready(self._signatures.begin(message))
                 case reuse.WantDigests() | reuse.WantRest():
                     self._reuse(message)
                 case m.Signature() | FineSignature():
-                    self._add_signature(message, tail)
+                    self._enqueue_ready(self._signatures.add(message, tail))
                 case m.Applied():
                     self._applied(message)
                 case m.WantsEnd():
@@ -230,19 +215,14 @@ class Source:
             self._enqueue([_DigestRequest([self._offers.ask(each) for each in message.numbers])])
         else:
             rest = RestRequest(message.offset)
-            self._enqueue([(self._awaited_file(message.number), rest)])
+            self._enqueue([(self._signatures.awaited(message.number), rest)])
 
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
         self._enqueue([self._offers.want(number) for number in whole])
         for number in whole:
-            if number in self._arriving and not self._arriving[number].is_served:
-                raise ProtocolError("a file wanted whole while its delta is sent", op="receive")
-            self._awaited.discard(number)
-            if (abandoned := self._deltas.pop(number, None)) is not None:
-                self._signature_bytes -= len(abandoned.entries)
+            self._signatures.abandon(number)
         for number in deltas:
-            self._offers.want(number)
-            self._awaited.add(number)
+            self._signatures.expect(number)
 
     def _end_wants(self) -> None:
         if not self._listed or not self._offers.all_settled:
@@ -263,59 +243,9 @@ class Source:
         self._queue.extend(wanted)
         self._queue_came.set()
 
-    def _awaited_file(self, number: int) -> Offered:
-        """Return a file of which it was said that more will be said about it."""
-        if number not in self._awaited:
-            raise ProtocolError("a signature for a file not wanted as a delta", op="receive")
-        self._awaited.remove(number)
-        return self._offers.wanted(number)
-
-    def _begin_delta(self, want: m.WantDelta) -> None:
-        offered = self._awaited_file(want.number)
-        if want.fine_size:
-            if want.number in self._arriving:
-                raise ProtocolError("a second signature for one file", op="receive")
-            self._arriving[want.number] = Arriving(want, offered)
-            self._enqueue([self._arriving[want.number]])
-            return
-        self._deltas[want.number] = _Delta(want, offered)
-        self._finish_delta(want.number)
-
-    def _add_signature(self, message: m.Signature | FineSignature, tail: memoryview) -> None:
-        number = message.number
-        if (arriving := self._arriving.get(number)) is not None:
-            self._hold(arriving.add(message, tail))
-            self._forget(arriving)
-            return
-        delta = self._deltas.get(number)
-        if delta is None or isinstance(message, FineSignature):
-            raise ProtocolError("a signature for a file not wanted", op="receive")
-        delta.entries += tail
-        self._hold(len(tail))
-        self._finish_delta(number)
-
-    def _forget(self, arriving: Arriving) -> None:
-        """Drop a signature when its file is sent and nothing of it is under way any more."""
-        if arriving.is_over:
-            self._arriving.pop(arriving.want.number, None)
-
-    def _hold(self, size: int) -> None:
-        self._signature_bytes += size
-        if self._signature_bytes > SIGNATURES_MAX:
-            raise ProtocolError("too many signatures at once", op="receive")
-
-    def _finish_delta(self, number: int) -> None:
-        """Queue the file once its signature is whole."""
-        delta = self._deltas[number]
-        want = delta.want
-        try:
-            if len(delta.entries) < entries_size(want.basis_size, want.block_size):
-                return
-            signature = Signature(want.basis_size, want.block_size, want.seed, bytes(delta.entries))
-        except ValueError as error:
-            raise ProtocolError(f"a signature is malformed: {error}", op="receive") from error
-        del self._deltas[number]
-        self._enqueue([(delta.offered, DeltaRequest(signature, want.forward_only))])
+    def _enqueue_ready(self, ready: Ready | None) -> None:
+        if ready is not None:
+            self._enqueue([ready])
 
     async def _serve(self, reader: Reader) -> None:
         """Read wanted files and send them, in the order in which they were wanted."""
@@ -367,9 +297,7 @@ class Source:
             arriving.is_served = True
             await send.send(Outgoing(m.Unsent([arriving.want.number], [error.problem])))
         finally:
-            arriving.is_served = True
-            self._signature_bytes -= arriving.held
-            self._forget(arriving)
+            self._signatures.served(arriving)
 
     async def _serve_large(
         self,
@@ -395,7 +323,7 @@ class Source:
             await send.send(Outgoing(m.Unsent([offered.number], [error.problem])))
         finally:
             if isinstance(request, DeltaRequest):
-                self._signature_bytes -= len(request.signature.entries)
+                self._signatures.served(request)
 
     def _take_small(self) -> list[Offered]:
         """Take the small whole files at the front of the queue, as many as fit a frame."""

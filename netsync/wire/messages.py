@@ -48,7 +48,6 @@ UNSENT_MAX: int = 1024
 SELECTIONS_MAX: int = 4096
 """``Selection`` messages that may follow one ``Open``."""
 
-
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
 XattrSet = Annotated[tuple[Xattr, ...], Meta(max_length=4096)]
