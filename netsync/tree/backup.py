@@ -77,9 +77,11 @@ class Backup:
             return
         name = path.rpartition(b"/")[2]
         try:
-            _status(directory, name)
+            status = _status(directory, name)
         except FileNotFoundError:
             return
+        if stat.S_ISDIR(status.st_mode):  # it stays: nothing can be renamed over it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         place = self._place(path)
         try:
             try:
@@ -103,7 +105,7 @@ class Backup:
     def move(self, directory: int, path: bytes) -> None:
         """Take what is about to be deleted, and is no directory, out of ``directory``."""
         name = path.rpartition(b"/")[2]
-        if not self._path or is_reserved(name):  # a dead session's temporary is nobody's content
+        if not self._path or _is_session_work(path):
             os.unlink(name, dir_fd=directory)
             return
         try:
@@ -122,7 +124,7 @@ class Backup:
 
     def directory(self, entry: Entry, path: bytes) -> None:
         """Stand for the emptied directory ``entry``, with its owner, mode and time."""
-        if not self._path:
+        if not self._path or _is_session_work(path):
             return
         self._place(join(path, b"x"))
         xattrs = xattrs_of(self._tree.fd(path))
@@ -185,6 +187,11 @@ class Backup:
         for removed in remove(self._kept, join(self._path, path), lambda *_: False):
             if removed.error is not None:
                 raise removed.error
+
+
+def _is_session_work(path: bytes) -> bool:
+    """Tell whether a session left it, in a stage or as a temporary: it is nobody's content."""
+    return any(map(is_reserved, path.split(b"/")))
 
 
 def _link(directory: int, name: bytes, place: int) -> None:

@@ -46,6 +46,27 @@ def test_an_older_backup_of_any_kind_makes_way(root: Path) -> None:
     assert read_tree(root / "d") == {"p": None}
 
 
+def test_a_directory_is_not_replaced_so_it_is_not_kept(root: Path) -> None:
+    with opened(root) as fd:
+        backup = Backup(fd, Options(backup_dir=b"b"))
+        with pytest.raises(IsADirectoryError):
+            backup.keep(fd, b"d")
+        backup.close()
+    assert not (root / "b").exists()
+
+
+def test_what_sessions_left_is_nobodys_content(root: Path) -> None:
+    make_tree(root / "d", {".netsync": {"session-1": {"part": b"1"}}, ".netsync-tmp-1": b"2"})
+    with opened(root) as fd, Directories(fd) as directories:
+        backup = Backup(fd, Options(backup_dir=b"b"))
+        assert all(
+            each.error is None
+            for each in remove(directories, b"d", lambda *_: False, keeper=backup)
+        )
+        backup.close()
+    assert read_tree(root) == {"f": b"1", "b": {"d": {"g": b"2", "l": "f", "p": None}}}
+
+
 def test_in_place_the_first_content_is_copied_once(root: Path) -> None:
     """A second attempt at the same file must not back up what the first has written."""
     with opened(root) as fd:
