@@ -25,6 +25,7 @@ _LITERAL: Final = b"l"
 _MATCHED: Final = b"m"
 _PARTIAL: Final = b"p"
 """The number is a path's hash; the literal bytes of its partial come in the record after it."""
+_DELETED: Final = Change.DELETED.value.encode()
 _REMEMBERED: Final = (Change.CREATED, Change.UPDATED, Change.METADATA)
 
 
@@ -56,8 +57,10 @@ class Ledger:
 
     def _load(self, data: bytes) -> None:
         found: dict[Change, set[int]] = {change: set() for change in _REMEMBERED}
+        by_letter = {change.value.encode(): change for change in _REMEMBERED}
         partial = -1
         whole = len(data) // _RECORD.size * _RECORD.size
+        sound = 0
         for letter, number in _RECORD.iter_unpack(memoryview(data)[:whole]):
             if partial >= 0:
                 self._partials[partial] = number
@@ -68,10 +71,17 @@ class Ledger:
                 self.literal += number
             elif letter == _MATCHED:
                 self.matched += number
-            elif letter == Change.DELETED.value.encode():
+            elif letter == _DELETED:
                 self.deleted += 1
-            elif (change := Change(letter.decode())) in found:
-                found[change].add(number)
+            elif letter in by_letter:
+                found[by_letter[letter]].add(number)
+            else:  # zeros, or a torn record: its disk filled up, or its host went down
+                break
+            sound += _RECORD.size
+        if partial >= 0:  # its second record is missing
+            sound -= _RECORD.size
+        if sound < len(data):  # what is appended must begin where a record does
+            os.ftruncate(self._fd, sound)
         self._changes = {change: array("Q", sorted(each)) for change, each in found.items() if each}
 
     def earlier(self, path: bytes) -> Change | None:

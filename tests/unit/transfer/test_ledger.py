@@ -51,6 +51,25 @@ def test_a_record_that_was_cut_is_no_record(tmp_path: Path, torn: int) -> None:
     second.close()
 
 
+@pytest.mark.parametrize("lost", [b"\0" * 18, b"\xff" * 9, b"\0" * 4, b"+123", b"p" * 9])
+def test_what_a_full_disk_or_a_power_cut_leaves_is_where_the_ledger_ends(
+    tmp_path: Path, lost: bytes
+) -> None:
+    """It is not flushed, so there may be anything: what was sound counts, and goes on."""
+    first = opened_ledger(tmp_path / "l")
+    first.note([(Change.CREATED, b"a")], 3, 0)
+    first.close()
+    with (tmp_path / "l").open("ab") as file:
+        file.write(lost)
+    second = opened_ledger(tmp_path / "l")
+    assert (second.earlier(b"a"), second.literal) == (Change.CREATED, 3)
+    second.note([(Change.UPDATED, b"b")], 0, 0)
+    second.close()
+    third = opened_ledger(tmp_path / "l")
+    assert [third.earlier(path) for path in (b"a", b"b")] == [Change.CREATED, Change.UPDATED]
+    third.close()
+
+
 RUN = b"r" * 16
 
 
