@@ -176,6 +176,7 @@ class Comparer:
         except OSError as error:
             if is_fatal(error):
                 raise
+            self.linker.give_up(entry, path)
             self.tally.fail(path, "write", error, directory=entry.kind is Kind.DIRECTORY)
             self._open_directory(number, path, entry, lost=True)
 

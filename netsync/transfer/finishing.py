@@ -110,8 +110,10 @@ class Finisher:
         """Yield what is to go: a directory in the way of a file only if that has arrived."""
         arrived = {wanted.path for wanted, _ in self._lander.swaps}
         at_once = self._options.dry_run or self._options.delete_before
+        instead = self._comparer.linker.wanted_instead
         for doomed in self._comparer.dooming.doomed:
-            if not doomed.for_file or at_once or doomed.path in arrived:
+            for_data = doomed.for_file or (doomed.for_link and doomed.path in instead)
+            if not for_data or at_once or doomed.path in arrived:
                 yield doomed
 
     def _delete(self, doomed: Doomed) -> None:

@@ -142,6 +142,14 @@ class Groups(_Table):
             (carrier.path, device, inode, number),
         )
 
+    def drop_carrier(self, number: int, path: bytes) -> None:
+        """Leave the group without a carrier, if ``path`` is that."""
+        self._connection.execute(
+            "UPDATE groups SET path = NULL, device = NULL, inode = NULL "
+            "WHERE number = ? AND path = ?",
+            (number, path),
+        )
+
     def claim(self, inode: Inode, group: int) -> bool:
         """Note that one more name of ``group`` stays on ``inode``; False if it is another's."""
         found = self._connection.execute(

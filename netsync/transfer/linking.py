@@ -37,6 +37,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.place import Attributes, create_special, set_on_name
 from netsync.tree.scan import entry_from
+from netsync.tree.times import time_kept
 
 CHANGE_OF: Final = {
     Verdict.CREATE: Change.CREATED,
@@ -109,7 +110,10 @@ class Ruling(enum.Enum):
 
 
 class Linker:
-    """Judges the names of shared inodes while they are compared, and links them at the end."""
+    """Judges the names of shared inodes while they are compared, and links them at the end.
+
+    ``wanted_instead`` are the paths of names that were to be linked and are wanted as files.
+    """
 
     def __init__(
         self, root: int, options: Options, restated: Spool[Restated], tally: Tally
@@ -124,6 +128,7 @@ class Linker:
         self._carriers = Directories(root)
         self._directories = Directories(root)
         self._promoted: set[int] = set()
+        self.wanted_instead: set[bytes] = set()
 
     def close(self) -> None:
         """Let go of tables, spools and descriptors."""
@@ -174,6 +179,11 @@ class Linker:
         mine = self._groups.claim(inode, group)
         return mine or (verdict is Verdict.SAME and not self._options.keep.hard_links)
 
+    def give_up(self, entry: Entry, path: bytes) -> None:
+        """A name could not be brought about: the group's next one carries it, if this one did."""
+        if entry.link:
+            self._groups.drop_carrier(entry.link, path)
+
     def share(self, share: Share) -> None:
         """Note a name to be linked to its carrier at the end."""
         self._shares.append(share)
@@ -194,6 +204,7 @@ class Linker:
                     next_names[share.group] = share
         for share in next_names.values():
             self._promoted.add(share.number)
+            self.wanted_instead.add(share.path)
             self._groups.set_carrier(share.group, Carrier(share.path, None))
             yield share
 
@@ -250,7 +261,12 @@ class Linker:
         if isinstance(there, int):
             return self._stand_in(share, fd, there)
         if isinstance(here, int) or inode_of(here) != inode_of(there):
-            self._link_to((carrier_fd, name), fd, share)
+            if share.change is not None:
+                self._link_to((carrier_fd, name), fd, share)
+            else:  # its carrier moved: the directory, not known to change, keeps its time
+                with time_kept(fd):
+                    self._link_to((carrier_fd, name), fd, share)
+                self.restated.append(Restated(share.directory, Kind.DIRECTORY))
         return share.change
 
     def _link_to(self, carrier: tuple[int, bytes], fd: int, share: Share) -> None:
@@ -270,6 +286,7 @@ class Linker:
         """Create the link, FIFO or device that its carrier failed to become."""
         if share.entry.kind is Kind.FILE:
             raise OSError(error, os.strerror(error))
+        self._backup.keep(fd, share.path)
         refused = create_special(fd, share.entry, share.attributes, replace=share.replaces)
         self.tally.refused(share.path, refused)
         self._groups.set_carrier(share.group, Carrier(share.path, None))

@@ -36,9 +36,9 @@ from netsync.tree.stage_directory import (
     make_session,
     make_stage,
     open_stage,
-    root_time_kept,
     session_names,
 )
+from netsync.tree.times import time_kept
 
 STAGE_MIN: Final = 4 * 1024 * 1024
 """Bytes: smaller files are sent again sooner than they are signed, asked for and matched, and
@@ -224,7 +224,7 @@ class Stage:
 
     def _made_session(self) -> SessionDirectory:
         if self._fd is None:
-            with root_time_kept(self._root):
+            with time_kept(self._root):
                 self._fd = make_stage(self._root)
         return make_session(self._fd)
 
@@ -240,7 +240,7 @@ class Stage:
         for session in (*self._taken, *([self._own] if self._own is not None else [])):
             session.release(self._fd)
         self._taken, self._own = [], None
-        with contextlib.suppress(OSError), root_time_kept(self._root):
+        with contextlib.suppress(OSError), time_kept(self._root):
             os.rmdir(STAGE_NAME, dir_fd=self._root)
         self._let_go()
 

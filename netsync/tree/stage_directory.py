@@ -17,7 +17,6 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from typing import Final
 
 from netsync.names import RESERVED_PREFIX
@@ -113,16 +112,3 @@ def lock_session(stage: int, name: bytes) -> SessionDirectory | None:
         pass
     os.close(fd)
     return None
-
-
-@contextlib.contextmanager
-def root_time_kept(root: int) -> Iterator[None]:
-    """Undo what the body does to the directory's modification time.
-
-    The stage is none of the tree's business: making and removing it must not look like a change.
-    """
-    before = os.fstat(root)
-    yield
-    if os.fstat(root).st_mtime_ns != before.st_mtime_ns:
-        with contextlib.suppress(OSError):  # a directory of others: its time is not ours to set
-            os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))

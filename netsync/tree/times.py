@@ -7,8 +7,10 @@ not answer either: so a file without a name is given the time, and looked at.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 from netsync.tree.stage import Staged
@@ -58,3 +60,16 @@ def _nameless(directory: int) -> int:
         os.unlink(staged.temporary, dir_fd=directory)
         os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
     return staged.fd
+
+
+@contextlib.contextmanager
+def time_kept(directory: int) -> Iterator[None]:
+    """Undo what the body does to the directory's modification time.
+
+    For what is none of the tree's business, or none that would be settled at the end.
+    """
+    before = os.fstat(directory)
+    yield
+    if os.fstat(directory).st_mtime_ns != before.st_mtime_ns:
+        with contextlib.suppress(OSError):  # a directory of others: its time is not ours to set
+            os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))

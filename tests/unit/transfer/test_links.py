@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from netsync.errors import ProtocolError
-from netsync.model import Change, Keep, Kind, Options
+from netsync.model import Change, DeleteLimit, Keep, Kind, Options, Problem
 from netsync.wire import messages as m
 from tests.support.confined import needs_root
 from tests.support.transfers import Sent, Transfer, transfer
@@ -194,6 +194,76 @@ async def test_if_the_carrier_vanishes_the_next_name_carries_the_data(
     assert (target / "b").read_bytes() == LARGE
     assert report.files.failed == 1
     assert [problem.vanished for problem in report.problems] == [True]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_if_a_directory_keeps_the_carriers_name_the_next_carries_the_data(
+    source: Path, target: Path, dry_run: bool
+) -> None:
+    make_tree(source, {"a": LARGE})
+    link(source, "a", "b", "c")
+    make_tree(target, {"a": {"x": b"stays"}})
+    run = Transfer(source, target, Options(fsync=False, dry_run=dry_run, itemize=True))
+    await run.run()
+    assert lines(run) == [("!", b"a"), ("+", b"b"), ("+", b"c")]
+    if not dry_run:
+        assert read_tree(target) == {"a": {"x": b"stays"}, "b": LARGE, "c": LARGE}
+        assert groups(target) == {frozenset({"b", "c"}), frozenset({"a/x"})}
+
+
+async def test_a_name_that_follows_its_carrier_leaves_its_directory_as_it_was(
+    source: Path, target: Path
+) -> None:
+    """The carrier is copied apart for the sake of a name that is not the source's."""
+    make_tree(source, {"d1": {"a": b"1"}, "d2": {}})
+    link(source, "d1/a", "d2/b")
+    await transfer(source, target, PLAIN)
+    link(target, "d1/a", "theirs")
+    before = metadata(target)
+    (source / "d1" / "a").chmod(0o600)
+    await transfer(source, target, PLAIN)
+    after = metadata(target)
+    assert groups(target) == {frozenset({"d1/a", "d2/b"}), frozenset({"theirs"})}
+    assert [after[name] for name in ("d1", "d2", "theirs")] == [
+        before[name] for name in ("d1", "d2", "theirs")
+    ]
+    again = await transfer(source, target, PLAIN)
+    assert again.files.unchanged == again.files.considered
+
+
+async def test_a_directory_goes_for_a_link_only_if_there_is_something_to_link_to(
+    source: Path, target: Path
+) -> None:
+    """Its carrier vanished, and so did the data that was wanted in its own place."""
+    make_tree(source, {"a": b"1"})
+    link(source, "a", "b")
+    make_tree(target, {"b": {"x": b"not yet"}})
+
+    def vanish(message: m.Message, tail: bytes) -> list[Sent]:
+        if isinstance(message, m.Files):
+            numbers = [head.number for head in message.files]
+            problems = [Problem(b"?", "read", "gone", vanished=True) for _ in numbers]
+            return [(m.Unsent(numbers, problems), b"")]
+        return [(message, tail)]
+
+    report = await transfer(source, target, DELETE, from_source=vanish)
+    assert read_tree(target) == {"b": {"x": b"not yet"}}
+    assert (report.files.failed, report.files.considered, report.files.deleted) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("backup", [b"", b"old"])
+async def test_a_directory_that_a_guard_keeps_is_one_names_problem(
+    source: Path, target: Path, backup: bytes
+) -> None:
+    make_tree(source, {"a": b"1"})
+    link(source, "a", "b")
+    make_tree(target, {"b": {"x": b"stays"}})
+    limit = DeleteLimit(0)
+    options = Options(fsync=False, delete=True, max_delete=limit, backup_dir=backup)
+    report = await transfer(source, target, options)
+    assert report.held
+    assert (report.files.created, report.files.failed, report.files.considered) == (1, 1, 2)
+    assert read_tree(target) == {"a": b"1", "b": {"x": b"stays"}}
 
 
 async def test_a_dry_run_says_what_the_run_then_does(source: Path, target: Path) -> None:
