@@ -19,7 +19,7 @@ import trio
 from xxhash import xxh3_64_intdigest
 
 from netsync.errors import NetsyncError
-from netsync.model import Item, Report
+from netsync.model import Change, Item, Report
 from netsync.net.channel import Channel
 from netsync.transfer.tally import Observer
 
@@ -89,11 +89,16 @@ class Attempt:
     def items(self, items: Sequence[Item]) -> None:
         """Pass on the lines of paths that have not been told."""
         if self._repeats:
-            new = {xxh3_64_intdigest(item.path): item for item in items}
+            new = {_number_of(item): item for item in items}
             items = [item for number, item in new.items() if number not in self._lines]
             self._lines.update(new)
         if items:
             self._observer.items(items)
+
+
+def _number_of(item: Item) -> int:
+    """Return a number for what a line is about: one path may be deleted and another kind made."""
+    return xxh3_64_intdigest(item.path, seed=item.change is Change.DELETED)
 
 
 def pause_before(retry: int, chance: float) -> float:

@@ -151,3 +151,14 @@ def test_the_wire_is_summed_over_all_attempts() -> None:
     attempt.carried(channel)
     report = attempt.with_wire(Report(bytes=Bytes(literal=7)))
     assert report.bytes == Bytes(literal=7, wire_sent=20, wire_received=6)
+
+
+def test_what_makes_way_and_what_takes_its_place_are_two_lines() -> None:
+    """In one message or in two attempts; and neither is told twice."""
+    watch = Watch()
+    attempt = Attempt(watch, retries=1)
+    gone, made = Item(Change.DELETED, b"b", True), Item(Change.CREATED, b"b", False)
+    attempt.items([gone, made])
+    attempt.items([made])
+    attempt.items([gone])
+    assert watch.lines == [gone, made]
