@@ -145,6 +145,15 @@ def is_digestible(options: Options) -> bool:
     return not (chosen or options.min_size or options.one_file_system or changed)
 
 
+def is_above_backup(directory: bytes, options: Options) -> bool:
+    """Tell whether the backup directory lies in ``directory``: its way is listed name by name.
+
+    It takes no part, and equal entries on both sides would open it like any other directory.
+    """
+    inside = not directory or options.backup_dir.startswith(directory + b"/")
+    return bool(options.backup_dir) and inside
+
+
 class Records:
     """At the source: directories told by a digest, until the target has decided about them."""
 

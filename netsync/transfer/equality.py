@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
-from netsync.model import DEVICES
+from netsync.model import DEVICES, Options
 from netsync.plan.compare import Policy
 from netsync.transfer.attributes import Attribution
-from netsync.transfer.digests import RECORDS_MAX, is_digestible, kinds_kept
+from netsync.transfer.digests import RECORDS_MAX, is_above_backup, is_digestible, kinds_kept
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.listed import ListedDirectory
 from netsync.tree.directories import Directories
@@ -61,13 +61,13 @@ class Equality:
     """Tells whether a directory is what a digest says, on ``terms``. A worker thread's."""
 
     def __init__(
-        self, terms: Terms, directories: Directories, attribution: Attribution, *, sweeps: bool
+        self, terms: Terms, directories: Directories, attribution: Attribution, options: Options
     ) -> None:
         self.terms = terms
         self._coverage = _covered(terms)
         self._directories = directories
         self._attribution = attribution
-        self._sweeps = sweeps
+        self._options = options
 
     def packed(self, directory: ListedDirectory, listing: Listing) -> Packed | None:
         """Return what is in the directory if its digest is the listing's, else None.
@@ -76,12 +76,14 @@ class Equality:
         """
         if directory.fresh or directory.lost or directory.left:
             return None
+        if is_above_backup(directory.path, self._options):
+            return None
         try:
             fd = self._directories.fd(directory.path)
             packed, own = pack_directory(fd, self._coverage, *self._attribution.inverses)
         except OSError:
             return None
-        if own and self._sweeps:
+        if own and not self._options.dry_run:
             sweep(fd, own)
         if packed is None or packed[1] != listing.count:
             return None
@@ -103,4 +105,4 @@ def equality_for(
         return None
     if not list_names(directories.root):
         return None
-    return Equality(terms, directories, attribution, sweeps=not policy.options.dry_run)
+    return Equality(terms, directories, attribution, policy.options)

@@ -31,7 +31,7 @@ from netsync.transfer.backing import (
 )
 from netsync.transfer.cutting import CHUNK_ENTRIES, ENTRY_BYTES, Part
 from netsync.transfer.describing import NONE, XattrTable
-from netsync.transfer.digests import Digester, Gathered, Told, is_digestible
+from netsync.transfer.digests import Digester, Gathered, Told, is_above_backup, is_digestible
 from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
@@ -214,6 +214,8 @@ class Lister:
     def _digested(self, node: Node) -> tuple[Listing, Chunk, int] | None:
         """Tell a directory by its digest, if it has one and is in one place; else None."""
         if self._digester is None or self._filter.concerns(node.path):
+            return None
+        if is_above_backup(node.path, self._options):
             return None
         backings = node.backings
         if node.number == 0 and len(self._roots) == 1 and not self._roots[0].name:

@@ -216,3 +216,23 @@ def test_hard_links_that_are_replaced_are_kept(place: Place) -> None:
     assert place.transfer("push", "--backup-dir", "old").code == 0
     assert (target / "a").samefile(target / "b")
     assert (target / "old" / "b").read_text() == "its own"
+
+
+@pytest.mark.parametrize("old", ["old", "deep/old"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_backup_directory_the_source_has_too_takes_no_part(
+    place: Place, route: str, old: str
+) -> None:
+    """Though all around it be equal, so that directories are told by their digests."""
+    source, target = place.path / "source", place.path / "target"
+    for root in (source, target):
+        write(root, {"same": "s", f"{old}/same": "s", f"{old}/sub/there": root.name[:1]})
+    write(target, {f"{old}/ours": "kept"})
+    for path in ("same", f"{old}/same", f"{old}/sub/there", f"{old}/sub", old, "deep", "."):
+        for root in (source, target):
+            if (root / path).exists():
+                os.utime(root / path, ns=(0, 1_600_000_000_000_000_000))
+    before = contents(target)
+    run = place.transfer(route, "--delete", "--backup-dir", old, "-i")
+    assert (run.code, run.changes) == (0, [])
+    assert contents(target) == before
