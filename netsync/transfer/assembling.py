@@ -160,8 +160,10 @@ class Assembly:
     def _part(self, position: int) -> None:
         """Go on in a new file, and leave the partial as it is: it may still be referred to."""
         resumed, self.output = self.output, self._renew()
-        copy_start(resumed.fd, self.output.fd, position)
-        resumed.close()
+        try:
+            copy_start(resumed.fd, self.output.fd, position)
+        finally:
+            resumed.close()
 
     def _hash_all(self) -> None:
         while (task := self._tasks.get()) is not None:
