@@ -192,6 +192,8 @@ class Options(Struct, frozen=True, kw_only=True):
     (0 for none); ``block_size`` 0 lets the signature choose; ``modify_window`` is in nanoseconds.
     ``backup_dir`` is a path inside the destination (empty for none).
     ``paths`` restrict the listing (None: everything takes part), sizes are in bytes.
+    ``stored_by`` is the source's user, by name or number, whose stored metadata are believed
+    beside those of the user as whom the source runs (empty for none).
     """
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
@@ -207,6 +209,8 @@ class Options(Struct, frozen=True, kw_only=True):
     usermap: Annotated[tuple[IdRule, ...], Meta(max_length=1024)] = ()
     groupmap: Annotated[tuple[IdRule, ...], Meta(max_length=1024)] = ()
     chmod: Annotated[tuple[ModeRule, ...], Meta(max_length=256)] = ()
+    store_metadata: bool = False
+    stored_by: Annotated[bytes, Meta(max_length=255)] = b""
     checksum: bool = False
     size_only: bool = False
     ignore_times: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -78,6 +79,8 @@ _TRANSFER: Final = [
     click.option("--groupmap", default="", metavar="FROM:TO,...", help="Give groups other names."),
     click.option("--chown", default="", metavar="USER:GROUP", help="Give all to USER and GROUP."),
     click.option("--chmod", default="", metavar="CHANGES", help="Change modes: Du=rwx,Fgo-w,+X."),
+    _flag("--store-metadata", help="Keep beside an entry what the target may not set."),
+    click.option("--stored-by", default="", metavar="USER", help="Believe what USER stored."),
     *DELETION,
     _flag("--inplace", help="Write files where they are (not crash-safe)."),
     _flag("-W", "--whole-file", help="Send files whole, without deltas."),
@@ -171,6 +174,8 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         numeric_ids=given["numeric_ids"],
         usermap=usermap,
         groupmap=groupmap,
+        store_metadata=given["store_metadata"],
+        stored_by=_stored_by(given),
         chmod=_asked("chmod", given, lambda text: parse_chmod(text, capability().umask)),
         checksum=given["checksum"],
         size_only=given["size_only"],
@@ -189,6 +194,13 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         compress=_compression(given["compress"], flag=given["compress_flag"]),
         rate=given["bwlimit"],
     )
+
+
+def _stored_by(given: dict[str, Any]) -> bytes:
+    """Return whose stored metadata are believed beside our own."""
+    if given["stored_by"] and not given["store_metadata"]:
+        raise UsageError("--stored-by needs --store-metadata")
+    return os.fsencode(given["stored_by"])
 
 
 def _asked(

@@ -51,7 +51,8 @@ class Policy:
     ``owner`` and ``devices`` are off on an unprivileged target; ``groups`` are the ones it may
     give away (None: any); ``mode_mask`` takes the bits away that a module forbids; ``umask``
     applies to what is created while permissions are not kept. ``uid`` is the user it acts as,
-    ``xattrs`` are the extended attributes it may keep.
+    ``xattrs`` are the extended attributes it may keep. ``stores`` says that what it may not set is
+    kept in records.
     """
 
     options: Options
@@ -62,6 +63,7 @@ class Policy:
     umask: int
     uid: int
     xattrs: Scope
+    stores: bool = False
 
     def keeps_group(self, gid: int) -> bool:
         """Tell whether ``gid`` (local) is compared and set."""
@@ -102,6 +104,7 @@ def policy_for(options: Options, capability: Capability, *, special: bool) -> Po
         umask=capability.umask,
         uid=capability.uid,
         xattrs=xattrs if capability.trusted else xattrs.without(TRUSTED),
+        stores=options.store_metadata and not privileged,
     )
 
 

@@ -23,6 +23,9 @@ NAMESPACES: Final = (USER, TRUSTED, SECURITY, ACL)
 
 OWN_PREFIX: Final = b"user.netsync."
 """netsync's own notes on a file: never listed, compared, or taken from a peer."""
+STORED: Final = "stored"
+"""Of a scope only: the one of netsync's own notes that a target sets, with what it may not set."""
+STORED_NAME: Final = OWN_PREFIX + b"metadata"
 GIVEN_BY_KERNEL: Final = frozenset({b"security.selinux", b"security.SMACK64"})
 """Labels that the target's kernel gives every file: set if the source has one, never removed."""
 NAME_MAX: Final = 255
@@ -45,11 +48,17 @@ class Scope(Struct, frozen=True, array_like=True):
 
     def keeps(self, name: bytes) -> bool:
         """Tell whether the attribute ``name`` is kept."""
+        if name == STORED_NAME:
+            return STORED in self.namespaces
         return namespace_of(name) in self.namespaces
 
     def kept(self, items: Iterable[Xattr]) -> Items:
         """Return those of ``items`` that are kept."""
         return tuple(item for item in items if self.keeps(item[0]))
+
+    def plus(self, *namespaces: str) -> Scope:
+        """Return the scope with ``namespaces`` too."""
+        return Scope(self.namespaces + tuple(n for n in namespaces if n not in self.namespaces))
 
     def without(self, namespace: str) -> Scope:
         """Return the scope without ``namespace``."""
@@ -62,10 +71,14 @@ class Scope(Struct, frozen=True, array_like=True):
 
 
 class WantedXattrs(Struct, frozen=True, array_like=True):
-    """The attributes that an entry is to have of those in ``scope``; others stay as they are."""
+    """The attributes that an entry is to have of those in ``scope``; others stay as they are.
+
+    ``storable`` are those that are kept in a record where the entry gets one.
+    """
 
     scope: Scope
     items: Items = ()
+    storable: Items = ()
 
 
 def scope_for(keep: Keep, *, privileged: bool, special: bool = True) -> Scope:

@@ -7,9 +7,12 @@ from typing import Final
 from netsync.errors import ProtocolError
 from netsync.model import DEVICES, SPECIALS, XATTRS_UNKNOWN, Entry, Kind, Problem, Xattr
 from netsync.plan.compare import Policy
+from netsync.plan.stored import Record, narrowed, with_record
 from netsync.plan.xattrs import (
     ACL,
     NAMESPACES,
+    STORED,
+    USER,
     Items,
     Scope,
     WantedXattrs,
@@ -17,6 +20,7 @@ from netsync.plan.xattrs import (
     localised,
     namespace_of,
 )
+from netsync.transfer.storing import WITHOUT_RECORD, Storing
 from netsync.transfer.tally import Tally
 from netsync.tree.owners import IdMap, group_id, group_name, user_id, user_name
 from netsync.tree.place import Attributes
@@ -25,6 +29,10 @@ from netsync.wire.messages import List, Offer, XattrSet
 
 _SHOWN: Final = {ACL: "ACLs"}
 """Namespaces in words, where ``NAME attributes`` would be none."""
+_NO_RECORD: Final = (
+    "owners and attributes of some links, FIFOs and sockets were not kept: nothing can be stored"
+    " beside them"
+)
 
 
 class Attribution:
@@ -43,6 +51,7 @@ class Attribution:
         self._groups = IdMap(group_id, options.groupmap, group_name(0) or b"")
         self._drops_owner = policy.options.keep.owner and not policy.owner
         self._drops_group = policy.options.keep.group and policy.groups is not None
+        self._storing = Storing(policy)
         self._scope = Scope()
         self._unsupported: set[str] = set()
         self._told: set[str] = set()
@@ -61,10 +70,12 @@ class Attribution:
             if not supports(self._root, namespace):
                 self._unsupported.add(namespace)
                 scope = scope.without(namespace)
-        self._scope = scope
+        self._scope = self._with_records(scope)
+        scope = self._scope
         self._nothing = WantedXattrs(scope) if scope else None
         self._users.learn(offer.users)
         self._groups.learn(offer.groups)
+        self._storing.learn(offer.users, offer.groups)
         self.inverses = (self._users.inverse(), self._groups.inverse())
         self.table = [self._localised(offer.xattrs)] if offer.xattrs else []
 
@@ -80,6 +91,7 @@ class Attribution:
         if message.users or message.groups:
             self._users.learn(message.users)
             self._groups.learn(message.groups)
+            self._storing.learn(message.users, message.groups)
             self.inverses = (self._users.inverse(), self._groups.inverse())
         self.table = [self._localised(items) for items in message.xattrs]
 
@@ -88,6 +100,18 @@ class Attribution:
         if len(self.table) < entry.xattrs != XATTRS_UNKNOWN:
             raise ProtocolError("an entry refers to attributes that were not told", op="receive")
 
+    def _with_records(self, scope: Scope) -> Scope:
+        """Return ``scope`` with records, which a target that runs as root only removes."""
+        if not self._policy.options.store_metadata:
+            return scope
+        if supports(self._root, USER):
+            return scope.plus(STORED)
+        if self._storing.active:
+            self._storing.active = False
+            words = "the target's file system has no user attributes: nothing can be stored"
+            self._tally.problem(Problem(b".", "store metadata below", words))
+        return scope
+
     def _localised(self, items: XattrSet) -> WantedXattrs:
         try:
             check(items)
@@ -95,7 +119,8 @@ class Attribution:
         except ValueError as error:
             raise ProtocolError(f"attributes are malformed: {error}", op="receive") from error
         self._tell_what_is_left_out(kept)
-        return WantedXattrs(self._scope, self._scope.kept(kept))
+        storable = self._storing.storable(kept)
+        return WantedXattrs(self._scope, self._scope.kept(kept), storable)
 
     def _tell_what_is_left_out(self, items: Items) -> None:
         """Say once for each namespace what this target cannot keep, and why."""
@@ -112,7 +137,7 @@ class Attribution:
                 self._told.add(namespace)
                 words = f"the target's file system has no {what}: all were left out"
                 self._tally.problem(Problem(b".", "set metadata below", words))
-            elif namespace not in self._policy.xattrs.namespaces:
+            elif namespace not in self._policy.xattrs.namespaces and not self._storing.active:
                 self._told.add(namespace)
                 self._tally.notice(
                     f"{what} were not kept: the target does not run as root or forbids them"
@@ -120,18 +145,44 @@ class Attribution:
 
     def cannot_keep(self, entry: Entry) -> bool:
         """Tell whether this target may not hold such an entry; say once what it leaves out."""
-        if self._drops_owner or self._drops_group:
+        if self._storing.active:
+            self._tell_what_has_no_record(entry)
+        elif self._drops_owner or self._drops_group:
             self._tell_owner(entry)
         if entry.kind is Kind.FILE or entry.kind is Kind.DIRECTORY:
             return False
         if entry.kind in DEVICES | SPECIALS and not self._policy.options.keep.devices:
             return True
-        if entry.kind in DEVICES and not self._policy.devices:
+        if entry.kind in DEVICES and not self._policy.devices and not self._storing.active:
             self._tally.notice(
                 "device nodes were left out: the target does not run as root or forbids them"
             )
             return True
         return False
+
+    def _tell_what_has_no_record(self, entry: Entry) -> None:
+        if entry.kind in WITHOUT_RECORD and self._storing.needed(
+            entry, self.owner(entry), self._stored_of(entry)
+        ):
+            self._tally.notice(_NO_RECORD)
+
+    def _stored_of(self, entry: Entry) -> Items:
+        known = entry.xattrs and entry.xattrs != XATTRS_UNKNOWN
+        return self.table[entry.xattrs - 1].storable if known else ()
+
+    def _record(self, entry: Entry) -> Record | None:
+        """Return what is written down of an entry that was listed last.
+
+        Where its attributes could not be read they stay as they are, and its record with them;
+        only what a placeholder stands for is told all the same.
+        """
+        if entry.xattrs == XATTRS_UNKNOWN and entry.kind not in DEVICES:
+            return None
+        return self._storing.record(entry, self.owner(entry), self._stored_of(entry))
+
+    def narrowed(self, entry: Entry) -> Entry:
+        """Return ``entry`` with the mode it is to have here, as far as records go."""
+        return self._storing.narrowed(entry, self._record(entry))
 
     def _tell_owner(self, entry: Entry) -> None:
         uid, gid = self.owner(entry)
@@ -148,9 +199,16 @@ class Attribution:
 
     def xattrs(self, entry: Entry) -> WantedXattrs | None:
         """Return the attributes of an entry that was listed last; None leaves them as they are."""
+        return self._xattrs(entry, self._record(entry))
+
+    def _xattrs(self, entry: Entry, record: Record | None) -> WantedXattrs | None:
+        unknown = entry.xattrs == XATTRS_UNKNOWN
+        if record is not None:
+            items = self.table[entry.xattrs - 1].items if entry.xattrs and not unknown else ()
+            return WantedXattrs(self._scope, with_record(items, record))
         if not entry.xattrs:
             return self._nothing
-        return None if entry.xattrs == XATTRS_UNKNOWN else self.table[entry.xattrs - 1]
+        return None if unknown else self.table[entry.xattrs - 1]
 
     def kept(self, items: tuple[Xattr, ...]) -> WantedXattrs | None:
         """Return ``items``, read at the target, as what a file's replacement gets."""
@@ -168,10 +226,14 @@ class Attribution:
         mode = present.mode & self._policy.mode_mask if present is not None else None
         if keep.perms or (new and present is None):
             mode = self._policy.mode(entry, owner)
+        record = self._record(entry)
+        if record is not None and mode is not None:
+            mode = narrowed(mode, record)
         return Attributes(
             mode,
             uid if self._policy.owner else None,
             gid if self._policy.keeps_group(gid) else None,
             entry.mtime_ns if keep.times else None,
-            self.xattrs(entry),
+            self._xattrs(entry, record),
+            record is not None and record.kind in DEVICES,
         )

@@ -75,7 +75,7 @@ class Comparer:
         self._directories = Directories(root)
         self.dooming = Dooming(self._directories, policy.options, tally)
         self._attribution = Attribution(policy, root, tally)
-        self._presence = Presence(self._directories, policy.options, tally)
+        self._presence = Presence(self._directories, policy, tally)
         root_directory = ListedDirectory(b"", _NOTHING, fresh=not root_exists)
         self.unfolding = Unfolding(root_directory, self.linker.admit)
         self._whole: list[Wanted] = []
@@ -101,7 +101,8 @@ class Comparer:
         wanted = self._attribution.of(offered, present := root_entry(fd))
         differs = wanted.xattrs is not None and differ(fd, wanted.xattrs)
         owner = self._attribution.owner(offered)
-        verdict = decide(offered, present, self._policy, owner, xattrs_differ=differs)
+        listed = self._attribution.narrowed(offered)
+        verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
         root.wanted = wanted
         root.touched = root.touched or verdict is Verdict.METADATA
 
@@ -188,7 +189,8 @@ class Comparer:
             return
         differs = self._presence.xattrs_differ(directory, there, self._attribution.xattrs(entry))
         owner = self._attribution.owner(entry)
-        verdict = decide(entry, present, self._policy, owner, xattrs_differ=differs)
+        listed = self._attribution.narrowed(entry)
+        verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:

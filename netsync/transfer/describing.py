@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from netsync.errors import reason
 from netsync.model import XATTRS_UNKNOWN, Entry, Kind, Name, Options, Problem
 from netsync.plan.chmod import changed
+from netsync.plan.stored import Record, restored_xattrs
 from netsync.plan.xattrs import (
+    SECURITY,
     SET_MAX,
     TRUSTED,
     Items,
@@ -25,6 +27,7 @@ from netsync.plan.xattrs import (
     size_of,
     with_mode,
 )
+from netsync.transfer.restoring import Restoring
 from netsync.tree.capability import sees_trusted
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.scan import root_entry
@@ -69,18 +72,27 @@ class Describer:
     def __init__(self, options: Options, trouble: Callable[[Problem], None]) -> None:
         scope = scope_for(options.keep, privileged=os.geteuid() == 0)
         self.scope = scope if sees_trusted() else scope.without(TRUSTED)
+        self.restoring = Restoring(options, trouble) if options.store_metadata else None
+        self._told_scope = self.scope
+        if self.restoring is not None and options.keep.xattrs:
+            self.scope = self.scope.plus(SECURITY)  # whoever sees a file may read these
+            self._told_scope = self.scope.plus(TRUSTED)
         self._options = options
         self._trouble = trouble
         self._known: dict[Items, Items] = {}
 
     def offer(self, root: int | None, *, single_file: bool) -> Offer:
         """Return what is said first; ``root`` is a directory offered by its contents."""
-        namespaces = list(self.scope.namespaces)
+        namespaces = list(self._told_scope.namespaces)
         if root is None:
             return Offer(single_file, None, namespaces)
         table = XattrTable()
-        entry = self.changed(root_entry(root))
-        items = self.xattrs(root, b".") if self.scope else NONE
+        found = root_entry(root)
+        record = (
+            None if self.restoring is None else self.restoring.record(found, (root, b"."), b".")
+        )
+        entry = self.changed(self.as_stored(found, record))
+        items = self.xattrs(root, b".", record=record) if self._told_scope else NONE
         if items != NONE:
             items = self.with_mode(items, entry)
             entry = table.told(entry, items)
@@ -96,9 +108,23 @@ class Describer:
             return [], []
         most = NAMES_TOLD_MAX
         return (
-            IdNames(user_name).new(users)[:most],
-            IdNames(group_name).new(groups)[:most],
+            IdNames(self.user_name).new(users)[:most],
+            IdNames(self.group_name).new(groups)[:most],
         )
+
+    def user_name(self, uid: int) -> bytes | None:
+        """Return the name of a listed user: the one here, else the one that was stored."""
+        return user_name(uid) or (self.restoring and self.restoring.users.get(uid)) or None
+
+    def group_name(self, gid: int) -> bytes | None:
+        """Return the name of a listed group."""
+        return group_name(gid) or (self.restoring and self.restoring.groups.get(gid)) or None
+
+    def as_stored(self, entry: Entry, record: Record | None) -> Entry:
+        """Return ``entry`` as its ``record`` says, if it has one."""
+        if record is None or self.restoring is None:
+            return entry
+        return self.restoring.restored(entry, record)
 
     def changed(self, entry: Entry) -> Entry:
         """Return ``entry`` with the mode that ``--chmod`` gives it."""
@@ -114,13 +140,19 @@ class Describer:
             return items
         return with_mode(items, entry.mode)
 
-    def xattrs(self, where: Where, path: bytes, told: bytes | None = None) -> Items | None:
+    def xattrs(
+        self, where: Where, path: bytes, told: bytes | None = None, record: Record | None = None
+    ) -> Items | None:
         """Return an entry's attributes, or None where they cannot be read or sent.
 
-        ``told`` are the names a scan found. Raises ``FileNotFoundError`` if the entry is gone.
+        ``told`` are the names a scan found; ``record`` is believed. Raises
+        ``FileNotFoundError`` if the entry is gone.
         """
         try:
-            items = self._canonical(read_set(where, self.scope, told))
+            items = read_set(where, self.scope, told)
+            if record is not None:
+                items = self._told_scope.kept(restored_xattrs(items, record))
+            items = self._canonical(items)
         except FileNotFoundError:
             raise
         except OSError as error:

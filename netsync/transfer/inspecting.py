@@ -18,6 +18,7 @@ from netsync.errors import reason
 from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
 from netsync.plan.filters import Filter
 from netsync.plan.restriction import Restriction
+from netsync.plan.stored import Record
 from netsync.plan.xattrs import Items
 from netsync.transfer.backing import Node, Run, anchored, backing_directories
 from netsync.transfer.describing import NONE, Describer
@@ -57,6 +58,7 @@ class Looking(NamedTuple):
     status: Status
     fd: int
     run: Run
+    record: Record | None = None
 
 
 class Inspector:
@@ -82,7 +84,8 @@ class Inspector:
         self._filter = filter_
         self._restriction = restriction
         self._describer = Describer(options, self.problems.append)
-        self.reads_xattrs = bool(self._describer.scope)
+        self.reads_xattrs = bool(self._describer.scope) or options.store_metadata
+        self.user_name, self.group_name = self._describer.user_name, self._describer.group_name
         self._sized = options.max_size is not None or options.min_size > 0
         self._takes_all = not (
             self._sized or options.checksum or options.backup_dir or restriction is not None
@@ -102,7 +105,9 @@ class Inspector:
         """
         name, real, status = found
         try:
-            entry = self._describer.changed(entry_from(status, real, fd))
+            entry = entry_from(status, real, fd)
+            record = self._record(entry, fd, status, node.path_of(name))
+            entry = self._describer.changed(self._describer.as_stored(entry, record))
         except OSError as error:
             return self._unreadable(node.path_of(name), error), status, NONE
         assert not isinstance(status, int)  # that would have been an error
@@ -111,11 +116,12 @@ class Inspector:
                 entry = msgspec.structs.replace(entry, name=name)
             if status[XATTR_NAMES] == b"":
                 return entry, status, NONE
-            return self._described(node.path_of(name), entry, status, of_name(fd, real))
+            at = Looking(status, fd, run, record)
+            return self._described(node.path_of(name), entry, at, of_name(fd, real))
         path = node.path_of(name)
         if entry.kind is Kind.SYMLINK and self._options.copy_links:
             return self._resolve(path, run, entry), status, NONE
-        return self._judged(path, name, entry, Looking(status, fd, run))
+        return self._judged(path, name, entry, Looking(status, fd, run, record))
 
     def follow(self, node: Node, name: bytes, place: Located) -> Listed:
         """Return the entry to list as ``name`` for what a link leads to."""
@@ -125,11 +131,20 @@ class Inspector:
         try:
             fd = self._ways[place.root].fd(place.directory)
             (status,) = stat_entries(fd, [real], self.reads_xattrs)
-            entry = self._describer.changed(entry_from(status, real, fd))
+            entry = entry_from(status, real, fd)
+            record = self._record(entry, fd, status, path)
+            entry = self._describer.changed(self._describer.as_stored(entry, record))
         except OSError as error:
             return self._unreadable(path, error), 0, NONE
         assert not isinstance(status, int)  # that would have been an error
-        return self._judged(path, name, entry, Looking(status, fd, run))
+        return self._judged(path, name, entry, Looking(status, fd, run, record))
+
+    def _record(self, entry: Entry, fd: int, status: Status | int, path: bytes) -> Record | None:
+        """Return what is believed to be stored of an entry. Raises ``OSError``."""
+        restoring = self._describer.restoring
+        if restoring is None or isinstance(status, int) or status[XATTR_NAMES] == b"":
+            return None
+        return restoring.record(entry, (fd, entry.name), path, status[XATTR_NAMES])
 
     def trouble(self, path: bytes, op: str, error: OSError) -> None:
         """Note that ``path`` could not be read."""
@@ -170,14 +185,15 @@ class Inspector:
             return self._unreadable(path, error), at.status, NONE
         if real != name:
             entry = msgspec.structs.replace(entry, name=name)
-        return self._described(path, entry, at.status, of_name(at.fd, real))
+        return self._described(path, entry, at, of_name(at.fd, real))
 
-    def _described(self, path: bytes, entry: Entry, status: Status, where: Where) -> Listed:
+    def _described(self, path: bytes, entry: Entry, at: Looking, where: Where) -> Listed:
         """Return ``entry`` with its attributes, where it has some."""
-        if status[XATTR_NAMES] == b"":
+        status, told = at.status, at.status[XATTR_NAMES]
+        if told == b"":
             return entry, status, NONE
         try:
-            xattrs = self._describer.xattrs(where, path, status[XATTR_NAMES])
+            xattrs = self._describer.xattrs(where, path, told, at.record)
             return entry, status, self._describer.with_mode(xattrs, entry)
         except OSError as error:
             return self._unreadable(path, error), status, NONE

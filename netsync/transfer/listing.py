@@ -37,7 +37,7 @@ from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.native import Status, stat_entries
-from netsync.tree.owners import IdNames, group_name, user_name
+from netsync.tree.owners import IdNames
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, names_in
 from netsync.wire.batches import batches
@@ -87,8 +87,8 @@ class Lister:
         self._single_name = single_name
         self._directories = backing_directories(roots)
         self._devices = [_device(root) for root in roots] if options.one_file_system else []
-        self._users = IdNames(user_name)
-        self._groups = IdNames(group_name)
+        self._users = IdNames(self._inspector.user_name)
+        self._groups = IdNames(self._inspector.group_name)
         self._first_names = FirstNames()
         self._next_number = 1
         self._stack: list[Node] = [Node(0, b"", [])]

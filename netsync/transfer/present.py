@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from netsync.errors import reason
-from netsync.model import Entry, Kind, Options, Problem
+from netsync.model import Entry, Kind, Problem
+from netsync.plan.compare import Policy
 from netsync.plan.xattrs import Scope, WantedXattrs
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
@@ -16,6 +17,7 @@ from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
 from netsync.tree.read import content_digest
 from netsync.tree.scan import entry_from, names_in
 from netsync.tree.stage import sweep
+from netsync.tree.stored import looked_through
 from netsync.tree.times import HeldTimes
 from netsync.tree.xattrs import differ, hands_down, of_name
 
@@ -36,11 +38,15 @@ _TIMES: Final = (
 
 
 class Presence:
-    """Reads the target's side of directories, once each. ``directories`` stays the caller's."""
+    """Reads the target's side of directories, once each. ``directories`` stays the caller's.
 
-    def __init__(self, directories: Directories, options: Options, tally: Tally) -> None:
+    A target that ``stores`` what it may not set sees devices in their placeholders.
+    """
+
+    def __init__(self, directories: Directories, policy: Policy, tally: Tally) -> None:
         self._directories = directories
-        self._options = options
+        self._options = policy.options
+        self._stores = policy.stores
         self._tally = tally
         self._times = HeldTimes()
 
@@ -76,6 +82,8 @@ class Presence:
         (status,) = stat_entries(fd, [listed.name], bool(scope))
         present = entry_from(status, listed.name, fd)
         assert not isinstance(status, int)  # entry_from raises that
+        if self._stores:
+            present = looked_through(present, fd, status)
         if (
             self._options.checksum
             and present.kind is listed.kind is Kind.FILE

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from netsync.errors import reason
 from netsync.model import Entry, Kind
 from netsync.plan.xattrs import WantedXattrs
 from netsync.tree.stage import temporary_name
@@ -30,7 +31,8 @@ OWNER_REFUSED: Final = frozenset({errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
 class Attributes(Struct, frozen=True, gc=False):
     """What to set on an entry; None leaves it as it is. ``uid`` and ``gid`` are local.
 
-    Without ``xattrs`` a new entry keeps the ACL that its directory may give it.
+    Without ``xattrs`` a new entry keeps the ACL that its directory may give it. A ``placeholder``
+    is an empty regular file whose record in ``xattrs`` says what device it stands for.
     """
 
     mode: int | None
@@ -38,6 +40,7 @@ class Attributes(Struct, frozen=True, gc=False):
     gid: int | None
     mtime_ns: int | None
     xattrs: WantedXattrs | None = None
+    placeholder: bool = False
 
 
 Refusals = tuple[Refusal, ...]
@@ -129,22 +132,28 @@ def create_special(directory: int, entry: Entry, wanted: Attributes, *, replace:
     """Create a symbolic link, FIFO, socket or device with its metadata.
 
     With ``replace`` it takes the place of an existing non-directory in one step. Returns what
-    was refused.
+    was refused. Raises ``OSError``, also where a placeholder cannot be marked as one.
     """
     name = temporary_name() if replace else entry.name
     if entry.kind is Kind.SYMLINK:
         os.symlink(entry.target, name, dir_fd=directory)
     else:
-        os.mknod(name, _FORMATS[entry.kind] | 0o600, entry.device, dir_fd=directory)
+        format_, device = _FORMATS[entry.kind], entry.device
+        if wanted.placeholder:
+            format_, device = stat.S_IFREG, 0
+        os.mknod(name, format_ | 0o600, device, dir_fd=directory)
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         made = Entry(name, entry.kind, stat.S_IMODE(status.st_mode), status.st_uid,
                      status.st_gid, 0, status.st_mtime_ns)  # fmt: skip
         refused = set_on_name(directory, name, made, wanted)
+        if wanted.placeholder and refused:
+            words = f"what it stands for cannot be stored: {reason(refused[0].error)}"
+            raise OSError(errno.EOPNOTSUPP, words)
         if replace:
             os.rename(name, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
-        if replace:
+        if replace or wanted.placeholder:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=directory)
         raise
