@@ -142,7 +142,9 @@ def with_record(items: Items, record: Record) -> Items:
 def narrowed(mode: int, record: Record) -> int:
     """Return the mode of an entry that has ``record``: nobody else may write to it.
 
-    Without its ACL the bits of the group are the mask's, which is no leave of the group's.
+    Without its ACL the bits of the group are the mask's, which is no leave of the group's. Who
+    stores may always read and write the entry, or could not read the record again.
     """
     has_acl = any(name == acl.ACCESS for name, _ in record.xattrs)
-    return mode & ~(0o077 if has_acl else OTHERS_WRITE)
+    own = 0o700 if record.kind is Kind.DIRECTORY else 0o600
+    return mode & ~(0o077 if has_acl else OTHERS_WRITE) | own
