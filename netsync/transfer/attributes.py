@@ -176,6 +176,8 @@ class Attribution:
         Where its attributes could not be read they stay as they are, and its record with them;
         only what a placeholder stands for is told all the same.
         """
+        if not self._storing.active:
+            return None
         if entry.xattrs == XATTRS_UNKNOWN and entry.kind not in DEVICES:
             return None
         return self._storing.record(entry, self.owner(entry), self._stored_of(entry))

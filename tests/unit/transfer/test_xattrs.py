@@ -17,7 +17,7 @@ from netsync.errors import ProtocolError
 from netsync.model import Files, Keep, Options, Report
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.plan.xattrs import SET_MAX
-from netsync.transfer import listing
+from netsync.transfer import describing
 from netsync.wire import messages as m
 from tests.support.confined import needs_root
 from tests.support.transfers import Meddle, Sent, Transfer, transfer
@@ -469,7 +469,7 @@ async def test_many_long_names_of_owners_come_in_messages_before(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many ids as an ACL can name, each with the longest name, still fit their frames."""
-    monkeypatch.setattr(listing, "user_name", lambda number: b"u%d-" % number + b"n" * 240)
+    monkeypatch.setattr(describing, "user_name", lambda number: b"u%d-" % number + b"n" * 240)
     make_tree(source, {f"{number}": b"" for number in range(8)})
     for number, path in enumerate(sorted(source.iterdir())):
         first = 100_000 + number * 300
