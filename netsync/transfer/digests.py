@@ -139,9 +139,12 @@ class Digester:
 
 
 def is_digestible(options: Options) -> bool:
-    """Tell whether a source may tell directories by what they hold: all that is there is listed."""
+    """Tell whether a source may tell directories by what they hold: all that is there is listed.
+
+    What is stored beside entries is no part of a digest.
+    """
     chosen = options.rules or options.paths is not None or options.max_size is not None
-    changed = options.chmod or options.copy_links or options.safe_links
+    changed = options.chmod or options.copy_links or options.safe_links or options.store_metadata
     return not (chosen or options.min_size or options.one_file_system or changed)
 
 

@@ -74,13 +74,13 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     ],
 )
 def test_what_no_target_writes_is_no_record(record: Record) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse(pack(record))
 
 
 def test_a_record_is_bounded_and_whole() -> None:
     for data in (b"", pack(PLAIN)[:-1], pack(PLAIN) + b"\0", b"\0" * (RECORD_MAX + 1)):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             parse(data)
 
 

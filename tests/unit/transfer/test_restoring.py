@@ -45,7 +45,8 @@ def restored(tmp_path: Path) -> Callable[..., tuple[Entry | None, Restoring, lis
             found = restoring.record(entry, (fd, b"f"), b"f")
         finally:
             os.close(fd)
-        return found and restoring.restored(entry, found), restoring, problems
+        restored = None if found is None else restoring.restored(entry, found)
+        return restored, restoring, problems
 
     return read
 
