@@ -182,9 +182,9 @@ class Attribution:
             return None
         return self._storing.record(entry, self.owner(entry), self._stored_of(entry))
 
-    def narrowed(self, entry: Entry) -> Entry:
-        """Return ``entry`` with the mode it is to have here, as far as records go."""
-        return self._storing.narrowed(entry, self._record(entry))
+    def here(self, entry: Entry) -> tuple[Entry, tuple[int, int]]:
+        """Return ``entry`` with the mode that a record leaves it, and its local owner and group."""
+        return self._storing.narrowed(entry, self._record(entry)), self.owner(entry)
 
     def _tell_owner(self, entry: Entry) -> None:
         uid, gid = self.owner(entry)

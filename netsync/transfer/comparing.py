@@ -100,8 +100,7 @@ class Comparer:
         root, fd = self.unfolding.open[0], self._directories.root
         wanted = self._attribution.of(offered, present := root_entry(fd))
         differs = wanted.xattrs is not None and differ(fd, wanted.xattrs)
-        owner = self._attribution.owner(offered)
-        listed = self._attribution.narrowed(offered)
+        listed, owner = self._attribution.here(offered)
         verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
         root.wanted = wanted
         root.touched = root.touched or verdict is Verdict.METADATA
@@ -188,8 +187,7 @@ class Comparer:
             self._leave(path, entry, number)
             return
         differs = self._presence.xattrs_differ(directory, there, self._attribution.xattrs(entry))
-        owner = self._attribution.owner(entry)
-        listed = self._attribution.narrowed(entry)
+        listed, owner = self._attribution.here(entry)
         verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
