@@ -2,10 +2,9 @@
 
 The result must be hashed whole, and reading the basis and hashing cost about as much as writing.
 So a helper thread reads and hashes, in the order of the file, up to ``_SLOTS`` chunks ahead, and
-whoever calls writes behind it. A chunk is small enough to stay in a processor's cache between its
-two steps. Nothing is written before everything earlier in the file is: in place, where the basis
-is what is being overwritten, a chunk is therefore read before anything that overwrites it is
-written, since there a match never lies before its place.
+whoever calls writes behind it. Nothing is written before everything earlier in the file is: in
+place, where the basis is what is being overwritten, a chunk is therefore read before anything that
+overwrites it is written, since there a match never lies before its place.
 
 A file that resumes a partial is written over that partial. Its bytes are their own basis, so as
 long as the source says nothing else they stay where they are and are only hashed. Where it does,
@@ -31,12 +30,15 @@ from blake3 import blake3
 from netsync.transfer.basis import Basis
 from netsync.tree.output import Output
 from netsync.tree.partials import copy_start
-from netsync.tree.read import fill
+from netsync.tree.read import PAGE, PageBuffer, fill
 
-_CHUNK: Final = 512 * 1024
-"""Bytes read, hashed and written at a time: what a second-level cache holds."""
+_CHUNK: Final = 1024 * 1024
+"""Bytes read, hashed and written at a time. Smaller ones stay in a nearer cache, but hand-overs
+between the threads cost more than that saves."""
 _SLOTS: Final = 4
-"""Chunks between reading and writing, and buffers for them: 2 MiB."""
+"""Chunks between reading and writing, and buffers for them: 4 MiB."""
+_ALIAS: Final = 1024
+"""Bytes by which a copy's target must not lie behind its origin in a page; see ``PageBuffer``."""
 _PENDING: Final = 16
 """Literals and chunks not written yet; a literal belongs to a frame that is held until then."""
 _ALONE: Final = 1024 * 1024
@@ -57,7 +59,7 @@ class _Pending(NamedTuple):
     data: memoryview
     position: int
     offset: int
-    slot: bytearray | None
+    slot: PageBuffer | None
 
 
 class Assembly:
@@ -78,7 +80,7 @@ class Assembly:
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[int | BaseException] = SimpleQueue()
         self._pending: deque[_Pending] = deque()
-        self._slots = [bytearray(_CHUNK) for _ in range(_SLOTS)]
+        self._slots = [PageBuffer(_CHUNK) for _ in range(_SLOTS)]
         self._helper: Thread | None = None
 
     def literal(self, data: memoryview) -> None:
@@ -94,7 +96,7 @@ class Assembly:
                 self._finish_one()
             slot = self._slots.pop()
             count = min(_CHUNK, length)
-            data = memoryview(slot)[:count]
+            data = slot.room(_phase(offset, self.position), count)
             pending = _Pending(data, self.position, offset, slot)
             self._begin(_Task(data, offset, cloned), pending)
             self.position += count
@@ -185,3 +187,12 @@ class Assembly:
         if task.is_there:
             return fill(self.output.fd, task.data, task.offset)
         return self._basis.read_into(task.data, task.offset)
+
+
+def _phase(offset: int, position: int) -> int:
+    """Return where in a page to have what stands at ``offset`` and is written at ``position``.
+
+    Neither reading it nor writing it should be slow, see ``PageBuffer``.
+    """
+    apart = (position - offset) % PAGE
+    return offset + PAGE // 2 if 0 < apart < _ALIAS else offset

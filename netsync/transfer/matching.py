@@ -13,7 +13,6 @@ with ``Pause.BREATH`` after a while of scanning.
 from __future__ import annotations
 
 import enum
-import os
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -31,6 +30,7 @@ from netsync.errors import ProtocolError, reason
 from netsync.transfer.offers import Offered
 from netsync.transfer.reading import CHANGED, LargeFile, Outgoing, Reader
 from netsync.transfer.tally import Observer
+from netsync.tree.read import PageBuffer, fill
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import FileEnd, Signature, Unsent, WantDelta
@@ -130,8 +130,8 @@ class MatchedFile(LargeFile):
         self.budget = Budget()
         self._hasher = blake3()
         self._hashed = 0
-        self._scan_buffer = bytearray(want.block_size)
-        self._gap_buffer = bytearray()
+        self._scan_buffer = PageBuffer(want.block_size)
+        self._gap_buffer = PageBuffer()
         self._scanner = Scanner(self._scan, self._size, self._basis, self.budget)
 
     def steps(self) -> Iterator[Outgoing | Pause]:
@@ -217,18 +217,21 @@ class MatchedFile(LargeFile):
 
     def _scan(self, at: int, count: int) -> memoryview:
         """Read for the scanner, and hash what it reads for the first time."""
-        if len(self._scan_buffer) < count:
-            self._scan_buffer = bytearray(count)
-        view = _read_into(self._fd, self._scan_buffer, at, count)
+        view = self._scan_buffer.room(at, count)
+        self._read_into(view, at)
         if at + count > self._hashed:
             self._hasher.update(view[self._hashed - at :])
             self._hashed = at + count
         return view
 
     def _read_gap(self, at: int, count: int) -> memoryview:
-        if len(self._gap_buffer) < count:
-            self._gap_buffer = bytearray(count)
-        return _read_into(self._fd, self._gap_buffer, at, count)
+        view = self._gap_buffer.room(at, count)
+        self._read_into(view, at)
+        return view
+
+    def _read_into(self, view: memoryview, at: int) -> None:
+        if fill(self._fd, view, at) < len(view):
+            raise _ShrunkError
 
 
 class _End:
@@ -244,17 +247,6 @@ class _ShrunkError(Exception):
 
 def _joins(before: Copy, after: Copy) -> bool:
     return before.offset + before.length == after.offset
-
-
-def _read_into(fd: int, buffer: bytearray, at: int, count: int) -> memoryview:
-    view = memoryview(buffer)[:count]
-    got = 0
-    while got < count:
-        read = os.preadv(fd, [view[got:]], at + got)
-        if not read:
-            raise _ShrunkError
-        got += read
-    return view
 
 
 def next_step(steps: Iterator[Outgoing | Pause]) -> Outgoing | Pause | None:

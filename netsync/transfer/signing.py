@@ -21,6 +21,7 @@ from netsync.transfer.basis import Basis, open_basis
 from netsync.transfer.reading import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
+from netsync.tree.read import PageBuffer
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Signature, WantDelta
 
@@ -42,7 +43,7 @@ class Signer:
         self._options = options
         self._begun: dict[int, tuple[Wanted, WantDelta]] = {}
         self._questions: deque[WantFine] = deque()
-        self._buffer = bytearray(_READ_BYTES)
+        self._buffer = PageBuffer(_READ_BYTES)
 
     @property
     def asked(self) -> bool:
@@ -129,12 +130,10 @@ class Signer:
 
     def _sign(self, basis: Basis, start: int, end: int, block: int, seed: int) -> list[bytes]:
         """Return the entries of the basis's bytes from ``start`` to ``end``."""
-        if len(self._buffer) < block:
-            self._buffer = bytearray(block)
         step = max(block, _READ_BYTES)
         entries: list[bytes] = []
         for offset in range(start, end, step):
-            view = memoryview(self._buffer)[: min(step, end - offset)]
+            view = self._buffer.room(offset, min(step, end - offset))
             _read_or_zero(basis, view, offset)
             entries.append(sign(view, block, seed))
         return entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from blake3 import blake3
 
 _READ_BYTES: Final = 1024 * 1024
+PAGE: Final = 4096
 OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """``O_NONBLOCK``: a FIFO put in a file's place must not hang the session."""
 
@@ -21,6 +23,25 @@ def open_regular(directory: int, name: bytes) -> int:
         os.close(fd)
         raise OSError(errno.ESTALE, "is no longer a regular file")
     return fd
+
+
+class PageBuffer:
+    """Memory that bytes of a file are read into so that they lie as in the file's own pages.
+
+    A processor takes a load for one of what it has just stored where their places in a page are
+    nearly the same, and waits. Copying to a place a little behind its own runs at a third of the
+    speed; and ordinary Python buffers begin 16 or 48 bytes into a page. One view at a time.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self._memory = mmap.mmap(-1, size + PAGE)
+
+    def room(self, offset: int, count: int) -> memoryview:
+        """Return memory for ``count`` bytes from ``offset`` of a file on; grows if it must."""
+        begin = offset % PAGE
+        if begin + count > len(self._memory):
+            self._memory = mmap.mmap(-1, count + PAGE)
+        return memoryview(self._memory)[begin : begin + count]
 
 
 def fill(fd: int, view: memoryview, offset: int) -> int:
