@@ -74,6 +74,7 @@ _TRANSFER: Final = [
         help="What becomes of a file that changes whenever it is read.",
     ),
     *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
+    _flag("--no-sparse", expose_value=False, help="Write holes as zeros, as is done anyway yet."),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
     click.option("--usermap", default="", metavar="FROM:TO,...", help="Give users other names."),
     click.option("--groupmap", default="", metavar="FROM:TO,...", help="Give groups other names."),
