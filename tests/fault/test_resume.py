@@ -20,6 +20,8 @@ SIZE: Final = 16 * MIB
 SLOW: Final = ("--bwlimit", "8M", "--no-fsync", "--json")
 FRAME: Final = TAIL_MAX
 """What may be lost of a connection that is cut: the frame that was on its way."""
+OVERHEAD: Final = SIZE // 100
+"""Handshakes, listings and records' heads of a few connections: some 20 KB were seen."""
 
 
 def staged(target: Path) -> int:
@@ -119,7 +121,7 @@ def test_a_connection_that_is_cut_again_and_again_sends_nothing_twice_but_a_fram
     assert sum(line.startswith("+ ") for line in result.changes) == 41
     data = SIZE + 40 * 50_000
     assert result.bytes["literal"] + result.bytes["matched"] == data
-    assert sum(proxy.carried) <= data + count * (FRAME + MIB)
+    assert sum(proxy.carried) <= data + count * (FRAME + MIB) + OVERHEAD
     assert result.bytes["wire_sent"] >= data
     assert result.report["problems"] == []
 
@@ -140,7 +142,7 @@ def test_a_pull_that_is_cut_goes_on_too(tmp_path: Path) -> None:
     assert result.changes == ["+ disk.img", "+ few/", "+ few/a", "+ few/b"]
     assert result.files["created"] == 4
     assert result.bytes["literal"] + result.bytes["matched"] == SIZE + 2
-    assert result.bytes["wire_received"] <= SIZE + 2 * (FRAME + MIB)
+    assert result.bytes["wire_received"] <= SIZE + 2 * (FRAME + MIB) + OVERHEAD
     assert temporaries(target) == []
 
 
