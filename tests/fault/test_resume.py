@@ -71,21 +71,25 @@ def test_after_a_kill_only_the_rest_is_sent(tmp_path: Path, direction: str, kill
 
 
 def test_with_an_old_version_the_rest_is_found_in_it(tmp_path: Path) -> None:
-    """What is behind the cut and has not changed comes from the old file."""
+    """What is behind the cut and has not changed comes from the old file.
+
+    The new part is longer than what may be on its way when the client is killed.
+    """
+    fresh = 12 * MIB
     old = random_bytes(SIZE, 2)
-    new = random_bytes(8 * MIB, 3) + old[8 * MIB :]
+    new = random_bytes(fresh, 3) + old[fresh:]
     source = make_tree(tmp_path / "source", {"disk.img": new})
     target = make_tree(tmp_path / "m", {"disk.img": old})
     with serving("--module", f"m={target}") as server:
         with running("push", *SLOW, f"{source}/", server.url("m/")) as client:
-            interrupted(client, target, client, 4 * MIB)
+            interrupted(client, target, client, 2 * MIB)
             assert (target / "disk.img").read_bytes() == old
         wait_until(lambda: staged(target), "a partial is left")
         arrived = staged(target)
         result = netsync("push", *SLOW, f"{source}/", server.url("m/"))
     assert (result.code, result.stderr) == (0, "")
     assert (target / "disk.img").read_bytes() == new
-    assert result.bytes["literal"] <= max(0, 8 * MIB - arrived) + 2 * ALIGNMENT
+    assert result.bytes["literal"] <= max(0, fresh - arrived) + 2 * ALIGNMENT
     assert temporaries(target) == []
 
 
