@@ -158,6 +158,7 @@ class Keep(Struct, frozen=True):
     hard_links: bool = True
     xattrs: bool = True
     acls: bool = True
+    sparse: bool = True
 
 
 COMPRESSION_LEVELS: Final = (1, 19)

@@ -81,8 +81,6 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
     options = options_from(given, local=local)
     if options.paths is not None and len(sources) != 1:
         raise UsageError("--files-from lists paths of one source", op=command)
-    for kept_later in given["kept_later"]:
-        click.echo(f"netsync: {kept_later} are not kept by this version", err=True)
     connection = Connection(
         given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
     )

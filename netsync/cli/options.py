@@ -26,7 +26,7 @@ _AUTO_LEVEL: Final = 1
 """zstd level of ``-z``: fast enough not to be the brake on a gigabit link."""
 _KEPT: Final = (
     "links", "perms", "owner", "group", "times", "devices", "hard_links", "xattrs",
-    "acls",
+    "acls", "sparse",
 )  # fmt: skip
 
 
@@ -73,8 +73,8 @@ _TRANSFER: Final = [
         default="skip",
         help="What becomes of a file that changes whenever it is read.",
     ),
-    *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS),
-    _flag("--no-sparse", expose_value=False, help="Write holes as zeros, as is done anyway yet."),
+    *(_flag(f"--no-{word}", help=f"Do not keep {word}.") for word in _WORDS[:-1]),
+    _flag("--no-sparse", help="Do not keep holes: write them as zeros."),
     _flag("--numeric-ids", help="Keep numbers of owners and groups, not names."),
     click.option("--usermap", default="", metavar="FROM:TO,...", help="Give users other names."),
     click.option("--groupmap", default="", metavar="FROM:TO,...", help="Give groups other names."),
@@ -103,12 +103,8 @@ _FOR_RSYNC: Final = [
     ("-a", "--archive"), ("-r", "--recursive"), ("-l", "--links"), ("-p", "--perms"),
     ("-t", "--times"), ("-g", "--group"), ("-o", "--owner"), ("-D", "--devices"),
     ("-h", "--human-readable"), ("--partial",), ("-H", "--hard-links"),
-    ("-A", "--acls"), ("-X", "--xattrs"),
+    ("-A", "--acls"), ("-X", "--xattrs"), ("-S", "--sparse"),
 ]  # fmt: skip
-_KEPT_LATER: Final = [
-    ("-S", "--sparse", "holes"),
-]  # fmt: skip
-"""rsync's flags for what this version drops: accepted, but not without a word."""
 _CONNECTION: Final = [
     click.option("--timeout", type=Duration(), default=30.0, help="Seconds of silence allowed."),
     click.option("--connect-timeout", type=Duration(), default=10.0, help="Seconds to connect."),
@@ -137,9 +133,6 @@ def retry_option(command: Decorated) -> Decorated:
 
 def transfer_options(command: Decorated) -> Decorated:
     """Add the options of a transfer to ``command``."""
-    for short, long, what in reversed(_KEPT_LATER):
-        flag = click.option(short, long, "kept_later", flag_value=what, multiple=True, hidden=True)
-        command = flag(command)
     for names in reversed(_FOR_RSYNC):
         command = _flag(*names, expose_value=False, hidden=True)(command)
     for option in reversed(_TRANSFER):

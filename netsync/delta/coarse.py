@@ -14,6 +14,8 @@ against all. A hit brings the scanner in step at another shift. A stretch withou
 and the next one begins in step again. A shift that was found makes the scanner less patient, a gap
 closed in step more: files tend to be either edited or shifted.
 
+A block that lies in a hole of the new file is neither read nor compared, and passed over.
+
 Every byte is hashed once in step, again after each hit for at most ``_PATIENCE_BYTES``, and rolled
 at most twice; so work is linear whatever is in the files.
 """
@@ -22,7 +24,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from netsync.delta.holes import Holes
 from netsync.delta.levels import COARSE, Basis, Level, Run
+from netsync.delta.ops import Hole
 from netsync.delta.search import Budget, Search
 from netsync.delta.signature import ENTRY_SIZE, entries_size
 
@@ -64,7 +68,12 @@ class Scanner:
     """
 
     def __init__(
-        self, read: Callable[[int, int], memoryview], size: int, basis: Basis, budget: Budget
+        self,
+        read: Callable[[int, int], memoryview],
+        size: int,
+        basis: Basis,
+        budget: Budget,
+        holes: Holes | None = None,
     ) -> None:
         self._read = read
         self._size = size
@@ -73,6 +82,7 @@ class Scanner:
         self._seed = basis.seed
         self._forward_only = basis.forward_only
         self._budget = budget
+        self._holes = holes or Holes()
         self._entries = bytearray()
         self._missing = entries_size(basis.size, block_size)
         fitting = max(_PATIENCE_MIN, _PATIENCE_BYTES // block_size)
@@ -98,13 +108,20 @@ class Scanner:
             self._all = self._level(self._basis_size // self._block)
         return self._all
 
-    def spans(self) -> Iterator[Run | Gap | None]:
-        """Yield the matches and gaps, without a hole, from the first byte to the last.
+    def spans(self) -> Iterator[Run | Gap | Hole | None]:
+        """Yield the matches, gaps and holes, from the first byte to the last.
 
-        None means that more entries are needed before it can go on.
+        Of a hole only whole blocks are told as one. None means that more entries are needed
+        before it can go on.
         """
         gap = shift = 0  # where the undecided part begins; basis offset minus place
         while self.at < self._size:
+            if self._holes and (hole := self._holes.left_of(self.at) // self._block):
+                if gap < self.at:
+                    yield Gap(gap, self.at - gap, gap + shift, self.at + shift)
+                yield Hole(hole * self._block)
+                self.at = gap = self.at + hole * self._block
+                continue
             length = self._length_in_step(shift)
             if length and (yield from self._matches(length, shift)):
                 if gap < self.at:

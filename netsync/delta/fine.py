@@ -19,7 +19,7 @@ from netsync.delta.coarse import Gap
 from netsync.delta.kernel import WEAK_SIZE
 from netsync.delta.levels import Basis, Level, Run, fine_entries
 from netsync.delta.match import LITERAL_MAX
-from netsync.delta.ops import Copy, Literal, Op
+from netsync.delta.ops import Copy, Hole, Literal, Op
 from netsync.delta.search import Budget, Search
 from netsync.delta.signature import ENTRY_SIZE
 
@@ -44,18 +44,24 @@ _SAMPLE: Final = 4
 
 
 class Window:
-    """Consecutive spans of the new file, and the basis blocks that their gaps may consist of."""
+    """Consecutive spans of the new file, and the basis blocks that their gaps may consist of.
+
+    ``bytes`` does not count holes, which are nothing to read or to write.
+    """
 
     def __init__(self, basis: Basis) -> None:
         self._basis_size, self._layout = basis.size, basis.layout
         self._blocks = -(-basis.size // basis.layout.block)
         self._ranges: list[tuple[int, int]] = []  # first block, block behind the last
         self._entries = 0
-        self.spans: list[Run | Gap] = []
+        self.spans: list[Run | Gap | Hole] = []
         self.bytes = 0
 
-    def add(self, span: Run | Gap) -> None:
+    def add(self, span: Run | Gap | Hole) -> None:
         """Take the next span."""
+        if isinstance(span, Hole):
+            self.spans.append(span)
+            return
         self.bytes += span.length
         if isinstance(span, Gap):
             self.spans.append(span)
@@ -148,6 +154,9 @@ class Refiner:
         for span in self._spans:
             if isinstance(span, Run):
                 yield Copy(span.offset, span.length)
+                continue
+            if isinstance(span, Hole):
+                yield span
                 continue
             view = self._read(span.at, span.length)
             at = 0

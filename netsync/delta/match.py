@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from netsync.delta.kernel import WEAK_SIZE, make_table
-from netsync.delta.ops import Copy, Literal, Op
+from netsync.delta.ops import Copy, Hole, Literal, Op
 from netsync.delta.signature import ENTRY_SIZE, Signature, strong_sum
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Matcher:
         self.literal = 0
         self.work = 0
         self._wasted = 0
+        self._skipped = 0
         self._carry = bytearray()
         self._view = memoryview(b"")
         self._base = 0  # place in the new file of the view's first byte
@@ -108,14 +109,34 @@ class Matcher:
         self._unsent = self._at
         return self._taken()
 
+    def skip(self, length: int) -> list[Op]:
+        """Leave ``length`` bytes out, a hole; return the operations up to behind it.
+
+        What comes next is taken to be in step.
+        """
+        self._decide_carried()
+        self._ops.append(Hole(length))
+        self._base += len(self._view) + length
+        self._skipped += length
+        self._view, self._carry = memoryview(b""), bytearray()
+        self._at = self._unsent = 0
+        self._state = None
+        self._in_step = not (self._base + self._shift) % self._size
+        return self._taken()
+
     def finish(self) -> list[Op]:
         """Return the last operations. Call once, after the last ``feed``."""
+        self._decide_carried(last=True)
+        return self._taken()
+
+    def _decide_carried(self, *, last: bool = False) -> None:
+        """Decide all bytes that wait for more; ``last`` if the file ends with them."""
         self._view = memoryview(self._carry)
         self._run(final=True)
-        self._match_short_block()
+        if last:
+            self._match_short_block()
         self._emit_literal(len(self._view))
         self._emit_copy()
-        return self._taken()
 
     def _run(self, *, final: bool) -> None:
         more = True
@@ -162,7 +183,7 @@ class Matcher:
             self._shift = block * size - (self._base + hit)
             self._step()
             self._match(hit, block * size, size)
-        elif self._wasted <= BUDGET * (self._base + hit) + ALLOWANCE * size:
+        elif self._wasted <= BUDGET * (self._base + hit - self._skipped) + ALLOWANCE * size:
             self._at = hit + 1
         else:
             # From here to the next place in step: at least one byte, at most a block.

@@ -1,10 +1,10 @@
-"""What a delta says: copy these basis bytes, then take these new ones.
+"""What a delta says: copy these basis bytes, then take these new ones, then leave a hole.
 
 Applied in order, the operations spell the new file from its first byte to its last. On the
 wire they are a flat list of integers, ``offset, length, offset, length, …``, beside the raw
 bytes of a frame: an offset of -1 stands for a literal, whose bytes are the next ``length`` of
-those raw bytes. ``unpack`` is where a peer's numbers are checked, once and all of them; what
-it returns needs no second look.
+those raw bytes, an offset of -2 for a hole. ``unpack`` is where a peer's numbers are checked,
+once and all of them; what it returns needs no second look.
 
 It knows no files and no frames, only numbers and bytes.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LITERAL: Final = -1
 """The offset that marks a literal: no basis has a byte there."""
+HOLE: Final = -2
+"""The offset that marks a hole."""
 
 
 class Copy(NamedTuple):
@@ -35,7 +37,13 @@ class Literal(NamedTuple):
     data: Buffer
 
 
-Op = Copy | Literal
+class Hole(NamedTuple):
+    """Leave ``length`` bytes out: they read as zeros and take no room."""
+
+    length: int
+
+
+Op = Copy | Literal | Hole
 
 
 def pack(ops: Iterable[Op]) -> tuple[list[int], list[Buffer]]:
@@ -45,6 +53,8 @@ def pack(ops: Iterable[Op]) -> tuple[list[int], list[Buffer]]:
     for op in ops:
         if isinstance(op, Copy):
             numbers += op
+        elif isinstance(op, Hole):
+            numbers += (HOLE, op.length)
         else:
             numbers += (LITERAL, len(op.data))
             buffers.append(op.data)
@@ -54,7 +64,7 @@ def pack(ops: Iterable[Op]) -> tuple[list[int], list[Buffer]]:
 def unpack(
     numbers: Sequence[int], tail_length: int, *, basis_size: int, room: int
 ) -> list[tuple[int, int]]:
-    """Return ``(offset, length)`` pairs, offset -1 for a literal, known to be possible.
+    """Return ``(offset, length)`` pairs, as on the wire, known to be possible.
 
     ``tail_length`` is the number of raw bytes that came with the numbers, ``room`` the bytes
     the new file may still grow by. Raises ValueError when a length is not positive, a copy
@@ -69,7 +79,7 @@ def unpack(
             raise ValueError(f"delta operation of {length} bytes")
         if offset == LITERAL:
             literal += length
-        elif offset < 0 or offset + length > basis_size:
+        elif offset != HOLE and (offset < 0 or offset + length > basis_size):
             raise ValueError(f"copy of {length} bytes at {offset} leaves the basis")
         total += length
     if literal != tail_length:
@@ -83,5 +93,11 @@ def patch(basis: bytes, ops: Iterable[Op]) -> bytes:
     """Return the new bytes that ``ops`` spell: the meaning of a delta, for tests and readers."""
     new = bytearray()
     for op in ops:
-        new += basis[op.offset : op.offset + op.length] if isinstance(op, Copy) else op.data
+        match op:
+            case Copy(offset, length):
+                new += basis[offset : offset + length]
+            case Literal(data):
+                new += data
+            case Hole(length):
+                new += bytes(length)
     return bytes(new)

@@ -27,9 +27,11 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from netsync.delta.digest import OpDigest
 from netsync.transfer.basis import Basis
+from netsync.tree.content import copy_data
+from netsync.tree.holes import is_hole
 from netsync.tree.output import Output
-from netsync.tree.partials import copy_start
 from netsync.tree.read import PAGE, PageBuffer, fill
 
 _CHUNK: Final = 1024 * 1024
@@ -41,16 +43,18 @@ _ALIAS: Final = 1024
 """Bytes by which a copy's target must not lie behind its origin in a page; see ``PageBuffer``."""
 _PENDING: Final = 16
 """Literals and chunks not written yet; a literal belongs to a frame that is held until then."""
+_NOTHING: Final = memoryview(b"")
 _ALONE: Final = 1024 * 1024
 """Bytes up to which a file is put together without the helper, whose start costs more."""
 
 
 class _Task(NamedTuple):
-    """Bytes to hash: as given, or read into ``data`` from ``offset`` on first."""
+    """Bytes to hash, as given, or read into ``data`` from ``offset`` on first; or a hole."""
 
     data: memoryview
     offset: int = -1
     is_there: bool = False
+    hole: int = 0
 
 
 class _Pending(NamedTuple):
@@ -60,6 +64,7 @@ class _Pending(NamedTuple):
     position: int
     offset: int
     slot: PageBuffer | None
+    hole: int = 0
 
 
 class Assembly:
@@ -76,7 +81,7 @@ class Assembly:
         self._basis = basis
         self._renew = renew
         self._cloned = not (output.inplace or output.holds) and basis.clone_to(output.fd)
-        self._hasher = blake3()
+        self._digest = OpDigest(blake3)
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[int | BaseException] = SimpleQueue()
         self._pending: deque[_Pending] = deque()
@@ -87,6 +92,12 @@ class Assembly:
         """Append bytes that were sent; they must stay as they are until they are written."""
         self._begin(_Task(data), _Pending(data, self.position, -1, None))
         self.position += len(data)
+
+    def hole(self, length: int) -> None:
+        """Leave bytes out."""
+        task = _Task(_NOTHING, hole=length)
+        self._begin(task, _Pending(_NOTHING, self.position, -1, None, length))
+        self.position += length
 
     def copy(self, offset: int, length: int) -> None:
         """Append bytes of the basis."""
@@ -108,7 +119,7 @@ class Assembly:
         while self._pending:
             self._finish_one()
         self._cut()
-        return self._hasher.digest()
+        return self._digest.digest()
 
     def _cut(self) -> None:
         """Leave nothing of a clone behind the end."""
@@ -143,11 +154,13 @@ class Assembly:
 
     def _finish_one(self) -> None:
         """Write the oldest chunk, once it is read and hashed, if it is not there already."""
-        data, position, offset, slot = self._pending.popleft()
+        data, position, offset, slot, hole = self._pending.popleft()
         outcome = self._done.get()
         if isinstance(outcome, BaseException):
             raise outcome
-        if not self._is_there(offset, position, outcome):
+        if hole:
+            self._leave_hole(position, hole)
+        elif not self._is_there(offset, position, outcome):
             if position < self.output.holds:
                 self._part(position)
             self.output.write(data[:outcome], position)
@@ -159,11 +172,17 @@ class Assembly:
             return False
         return self._cloned or self.output.inplace or offset + count <= self.output.holds
 
+    def _leave_hole(self, position: int, length: int) -> None:
+        held = min(position + length, self.output.holds)
+        if not is_hole(self.output.fd, position, held):
+            self._part(position)
+        self.output.leave_hole(position, length, cloned=self._cloned)
+
     def _part(self, position: int) -> None:
         """Go on in a new file, and leave the partial as it is: it may still be referred to."""
         resumed, self.output = self.output, self._renew()
         try:
-            copy_start(resumed.fd, self.output.fd, position)
+            copy_data(resumed.fd, self.output.fd, position)
         finally:
             resumed.close()
 
@@ -177,8 +196,11 @@ class Assembly:
         What the basis lacks is left out: then the digest cannot be right.
         """
         try:
+            if task.hole:
+                self._digest.skip(task.hole)
+                return 0
             count = len(task.data) if task.offset < 0 else self._read(task)
-            self._hasher.update(task.data[:count])
+            self._digest.update(task.data[:count])
         except BaseException as error:  # raised by the thread that asked
             return error
         return count

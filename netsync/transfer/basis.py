@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import os
 
+from netsync.delta.holes import Holes
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
+from netsync.tree.holes import find_holes
 from netsync.tree.partials import ALIGNMENT
 from netsync.tree.read import fill, open_regular
 from netsync.tree.reflink import reflink
 
 
 class Basis:
-    """The bytes of a partial up to ``seam``, and of the old file behind it. Close it."""
+    """The bytes of a partial up to ``seam``, and of the old file behind it. Close it.
+
+    ``holes`` are those of an old file that stands alone. Raises ``OSError``.
+    """
 
     def __init__(self, partial: int, seam: int, old: int) -> None:
         self.seam = seam
         self._partial = partial
         self._old = old
         self.size = max(seam, os.fstat(old).st_size if old >= 0 else 0)
+        self.holes = find_holes(old, self.size) if old >= 0 and not seam else Holes()
 
     @property
     def block_size(self) -> int:

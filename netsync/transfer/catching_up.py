@@ -10,48 +10,42 @@ from __future__ import annotations
 
 from typing import Final
 
-from blake3 import blake3
-
-from netsync.tree.read import read_fully
-from netsync.wire.codec import Buffer
+from netsync.delta.digest import CHUNK
+from netsync.tree.content import Hashed
 
 PACE: Final = 8
 """Bytes read again for each byte that travels: less than a disk can, more than a line does."""
 STEP_BYTES: Final = 64 * 1024 * 1024
 """Bytes read again in one hop when nothing travels any more: some 20 ms."""
-_READ_BYTES: Final = 1024 * 1024
 
 
 class CatchingUp:
-    """A hasher of the file ``fd``, which stays the caller's, from its first byte on."""
+    """The digest of the file ``fd``, which stays the caller's, read from its first byte on."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._hasher = blake3()
-        self._hashed = 0
+        self._hashed = Hashed(fd)
 
-    def passed(self, data: Buffer, position: int) -> None:
-        """Take ``data``, which stands in the file at ``position``, all before it being there."""
-        if self._hashed == position:
-            self._hasher.update(data)
-            self._hashed += len(data)
-        else:
-            self._read(min(position + len(data), self._hashed + PACE * len(data)))
+    def passed(self, length: int, end: int) -> None:
+        """Read on for ``length`` bytes that have travelled; the file is there up to ``end``."""
+        self._read(min(end, self._hashed.position + PACE * length))
 
     def step(self, size: int) -> bool:
         """Read on, towards the file's end at ``size``; True when there."""
-        self._read(min(size, self._hashed + STEP_BYTES))
-        return self._hashed >= size
+        if size - self._hashed.position > STEP_BYTES:
+            self._read(self._hashed.position + STEP_BYTES)
+        else:
+            self._read_all(size)
+        return self._hashed.position >= size
 
     def digest(self, size: int) -> bytes:
         """Return the digest of the first ``size`` bytes; what is missing counts as nothing."""
-        self._read(size)
-        return self._hasher.digest()
+        self._read_all(size)
+        return self._hashed.digest()
 
     def _read(self, end: int) -> None:
-        while self._hashed < end:
-            data = read_fully(self._fd, min(_READ_BYTES, end - self._hashed), self._hashed)
-            if not data:
-                return
-            self._hasher.update(data)
-            self._hashed += len(data)
+        """Read whole chunks up to ``end``."""
+        self._read_all(end // CHUNK * CHUNK)
+
+    def _read_all(self, end: int) -> None:
+        for _ in self._hashed.read_to(end):
+            pass

@@ -7,13 +7,15 @@ from typing import Final
 
 from xxhash import xxh3_128
 
-from netsync.delta.ops import unpack
+from netsync.delta.digest import OpDigest
+from netsync.delta.ops import HOLE, LITERAL, unpack
 from netsync.errors import ProtocolError
 from netsync.transfer.assembling import Assembly
 from netsync.transfer.basis import Basis
 from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.wanted import Wanted
+from netsync.tree.holes import data_size
 from netsync.tree.output import Output
 
 _FILE_MAX: Final = 2**63 - 1
@@ -27,11 +29,12 @@ class Incoming:
     ) -> None:
         self.wanted = wanted
         self._output = output
-        self.position = self.resumed = self.matched = wanted.rest
+        self.position = wanted.rest
+        self.resumed = self.matched = data_size(output.fd, wanted.rest) if wanted.rest else 0
         self.literal = 0
         self.is_rest = wanted.rest > 0
         self.basis_size = wanted.basis_size if basis is not None else 0
-        self._hasher = xxh3_128()
+        self._digest = OpDigest(xxh3_128)
         self._catching_up = CatchingUp(output.fd) if self.is_rest else None
         self._seam = basis.seam if basis is not None else 0
         self._assembly = Assembly(output, basis, renew) if basis is not None else None
@@ -48,8 +51,9 @@ class Incoming:
         if self._assembly is not None:
             return self._assembly.digest() == digest
         if self._catching_up is None:
-            return self._hasher.digest() == digest
+            return self._digest.digest() == digest
         try:
+            self._output.truncate(size)  # it may end with a hole
             return self._catching_up.digest(size) == digest
         except OSError:
             return False
@@ -97,7 +101,9 @@ class Incoming:
         if self._catching_up is not None and not ops:
             self._catching_up.step(self.position)
         for offset, length in ops:
-            if offset < 0:
+            if offset == HOLE:
+                self._skip(length)
+            elif offset == LITERAL:
                 self._append(tail[taken : taken + length])
                 taken += length
                 self.literal += length
@@ -113,6 +119,13 @@ class Incoming:
             return
         self._output.write(data, self.position)
         if self._catching_up is not None:
-            self._catching_up.passed(data, self.position)
+            self._catching_up.passed(len(data), self.position + len(data))
         else:
-            self._hasher.update(data)
+            self._digest.update(data)
+
+    def _skip(self, length: int) -> None:
+        if self._assembly is not None:
+            self._assembly.hole(length)
+            return
+        self._output.leave_hole(self.position, length)
+        self._digest.skip(length)

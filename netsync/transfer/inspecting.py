@@ -23,10 +23,10 @@ from netsync.plan.xattrs import Items
 from netsync.transfer.backing import Node, Run, anchored, backing_directories
 from netsync.transfer.describing import NONE, Describer
 from netsync.transfer.offers import Located
+from netsync.tree.content import content_digest
 from netsync.tree.directories import Directories
 from netsync.tree.links import LeadsOutError, Resolver
 from netsync.tree.native import XATTR_NAMES, Status, stat_entries
-from netsync.tree.read import content_digest
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_from
 from netsync.tree.xattrs import Where, of_name

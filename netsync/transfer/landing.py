@@ -26,6 +26,7 @@ from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
+from netsync.tree.holes import data_size
 from netsync.tree.large_files import Stage
 from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
@@ -41,11 +42,10 @@ class Lander:
     """Receives the data of wanted files below ``root``.
 
     ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
-    collects files to be asked for once more, ``to_sign`` those of them with a basis, ``settled``
-    the numbers of those done or given up,
-    ``swaps`` files that arrived and that a directory is in the way of. ``source_failed`` says that
-    the source could not read one, for another reason than that it vanished. ``failed_groups`` are
-    the link groups whose data did not come about, ``ignored`` files given up of which more comes.
+    collects files to be asked for once more, ``to_sign`` those with a basis, ``settled`` the
+    numbers of those done or given up, ``swaps`` arrived files that a directory is in the way of,
+    ``failed_groups`` link groups without data, ``ignored`` files given up of which more comes.
+    ``source_failed``: the source could not read one, though it did not vanish.
     """
 
     def __init__(
@@ -252,11 +252,12 @@ class Lander:
     def moved(self, wanted: Wanted, output: Output) -> None:
         """Take a file whose content was found here and verified."""
         try:
+            data = data_size(output.fd, wanted.entry.size)
             self._complete(wanted, output, wanted.entry.size, wanted.entry.mtime_ns)
         except OSError as error:
             self.drop_output(wanted, output, error)
             return
-        self.tally.matched += wanted.entry.size
+        self.tally.matched += data
 
     def unsent(self, message: Unsent) -> None:
         """Give up files the source could not read; what arrived of them is void."""

@@ -21,14 +21,17 @@ import trio
 from blake3 import blake3
 
 from netsync.delta.coarse import Scanner
+from netsync.delta.digest import OpDigest
 from netsync.delta.fine import Refiner, Window
+from netsync.delta.holes import Cutter
 from netsync.delta.levels import Basis, Layout, check_layout, fine_entries
-from netsync.delta.ops import Copy, Literal, Op
+from netsync.delta.ops import Copy, Hole, Literal, Op
 from netsync.delta.search import Budget
 from netsync.delta.signature import ENTRY_SIZE, entries_size
 from netsync.errors import ProtocolError, reason
 from netsync.transfer.offers import Offered
-from netsync.transfer.reading import CHANGED, LargeFile, Outgoing, Reader
+from netsync.transfer.outgoing import CHANGED, LargeFile, Opened, Outgoing, ShrunkError
+from netsync.transfer.reading import Reader
 from netsync.transfer.tally import Observer
 from netsync.tree.read import PageBuffer, fill
 from netsync.wire.fine import FineSignature, WantFine
@@ -120,29 +123,32 @@ class _Scanned:
 class MatchedFile(LargeFile):
     """One large file on its way as a two-level delta: take ``steps()``, then ``close``."""
 
-    def __init__(self, offered: Offered, fd: int, arriving: Arriving) -> None:
-        super().__init__(offered, fd, None, take_changed=False)  # asked whole the last time
+    def __init__(self, opened: Opened, arriving: Arriving) -> None:
+        # Whole files are asked for the last time.
+        super().__init__(arriving.offered, opened, None, take_changed=False)
         want = arriving.want
         self._arriving = arriving
         self._size = self._before.st_size
         layout = Layout(want.block_size, want.fine_size)
         self._basis = Basis(want.basis_size, layout, want.seed, want.forward_only)
         self.budget = Budget()
-        self._hasher = blake3()
+        self._digest = OpDigest(blake3)
         self._hashed = 0
+        self._cutter = Cutter(self._holes)
         self._scan_buffer = PageBuffer(want.block_size)
         self._gap_buffer = PageBuffer()
-        self._scanner = Scanner(self._scan, self._size, self._basis, self.budget)
+        self._scanner = Scanner(self._scan, self._size, self._basis, self.budget, self._holes)
 
     def steps(self) -> Iterator[Outgoing | Pause]:
         """Yield the frames of this file, and pauses."""
         try:
             yield from self._matched()
-        except _ShrunkError:
+        except ShrunkError:
             yield self._void(CHANGED, retry=True)
         except OSError as error:
             yield self._void(reason(error))
         else:
+            self._hash(memoryview(b""), self._size)  # it may end with a hole
             self.offset = self._size
             yield self._last()
 
@@ -205,24 +211,31 @@ class MatchedFile(LargeFile):
                 yield Pause.SIGNATURE
                 while self._arriving.coarse:
                     self._scanner.extend(self._arriving.coarse.popleft())
-            elif isinstance(op, Copy) and ops and isinstance(ops[-1], Copy) and _joins(ops[-1], op):
-                ops[-1] = Copy(ops[-1].offset, ops[-1].length + op.length)
-            else:
-                ops.append(op)
-                literal += len(op.data) if isinstance(op, Literal) else 0
-                if literal >= TAIL_MAX:
-                    yield from self._pieces(ops)
-                    ops, literal = [], 0
+                continue
+            for part in self._cutter.cut((op,)):
+                _append(ops, part)
+                literal += len(part.data) if isinstance(part, Literal) else 0
+            if literal >= TAIL_MAX:
+                yield from self._pieces(ops)
+                ops, literal = [], 0
         yield from self._pieces(ops)
 
     def _scan(self, at: int, count: int) -> memoryview:
         """Read for the scanner, and hash what it reads for the first time."""
         view = self._scan_buffer.room(at, count)
         self._read_into(view, at)
-        if at + count > self._hashed:
-            self._hasher.update(view[self._hashed - at :])
-            self._hashed = at + count
+        self._hash(view, at)
         return view
+
+    def _hash(self, view: memoryview, at: int) -> None:
+        """Hash what ``view`` shows from ``at`` on for the first time, and the holes before it."""
+        end = at + len(view)
+        for extent in self._holes.extents(self._hashed, end):
+            if extent.is_hole:
+                self._digest.skip(extent.end - extent.start)
+            else:
+                self._digest.update(view[extent.start - at : extent.end - at])
+        self._hashed = max(self._hashed, end)
 
     def _read_gap(self, at: int, count: int) -> memoryview:
         view = self._gap_buffer.room(at, count)
@@ -231,7 +244,7 @@ class MatchedFile(LargeFile):
 
     def _read_into(self, view: memoryview, at: int) -> None:
         if fill(self._fd, view, at) < len(view):
-            raise _ShrunkError
+            raise ShrunkError
 
 
 class _End:
@@ -241,12 +254,15 @@ class _End:
 _END: Final = _End()
 
 
-class _ShrunkError(Exception):
-    """The new file is shorter than when it was opened."""
-
-
-def _joins(before: Copy, after: Copy) -> bool:
-    return before.offset + before.length == after.offset
+def _append(ops: list[Op], op: Op) -> None:
+    """Append ``op``, to the last one if that goes on where it ends."""
+    last = ops[-1] if ops else None
+    if isinstance(op, Copy) and isinstance(last, Copy) and last.offset + last.length == op.offset:
+        ops[-1] = Copy(last.offset, last.length + op.length)
+    elif isinstance(op, Hole) and isinstance(last, Hole):
+        ops[-1] = Hole(last.length + op.length)
+    else:
+        ops.append(op)
 
 
 def next_step(steps: Iterator[Outgoing | Pause]) -> Outgoing | Pause | None:
@@ -255,7 +271,7 @@ def next_step(steps: Iterator[Outgoing | Pause]) -> Outgoing | Pause | None:
 
 
 def _open(reader: Reader, arriving: Arriving) -> MatchedFile:
-    return MatchedFile(arriving.offered, reader.open(arriving.offered), arriving)
+    return MatchedFile(reader.open(arriving.offered), arriving)
 
 
 async def send_matched(

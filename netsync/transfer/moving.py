@@ -11,21 +11,20 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from blake3 import blake3
-
 from netsync.errors import ProtocolError
 from netsync.transfer.landing import Lander
 from netsync.transfer.renames import Candidates, Renames
 from netsync.transfer.wanted import Wanted
+from netsync.tree.content import Hashed
 from netsync.tree.directories import Directories
+from netsync.tree.holes import extents
 from netsync.tree.output import Output
-from netsync.tree.read import open_regular, read_fully
+from netsync.tree.read import open_regular
 from netsync.tree.reflink import reflink
 from netsync.wire.reuse import Digests
 
 STEP_BYTES: Final = 64 * 1024 * 1024
 """Bytes read, hashed and perhaps written in one hop: some 50 ms."""
-_READ_BYTES: Final = 1024 * 1024
 
 Work = Generator[None, None, None]
 
@@ -157,14 +156,21 @@ class Mover:
 
     def _read(self, fd: int, output: Output | None) -> Generator[None, None, bytes]:
         """Return the digest of an open file, and copy it to ``output`` if there is one."""
-        hasher = blake3()
-        position = 0
-        while data := read_fully(fd, _READ_BYTES, position):
-            hasher.update(data)
+        hashed = Hashed(fd)
+        for start, data in hashed.read_to(os.fstat(fd).st_size):
             if output is not None:
-                output.write(data, position)
-            position += len(data)
+                _copy_part(fd, output, start, memoryview(data), hashed.position)
             self._done += len(data)
             if self._done >= STEP_BYTES:
                 yield
-        return hasher.digest()
+        return hashed.digest()
+
+
+def _copy_part(fd: int, output: Output, start: int, data: memoryview, end: int) -> None:
+    """Write what was read of an open file from ``start`` up to ``end``, and leave its holes."""
+    for extent in extents(fd, start, end):
+        first, last = extent.start - start, extent.end - start
+        if extent.is_hole:
+            output.leave_hole(extent.start, last - first)
+        else:
+            output.write(data[first:last], extent.start)

@@ -12,9 +12,9 @@ from netsync.plan.compare import Policy
 from netsync.plan.xattrs import Scope, WantedXattrs
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
+from netsync.tree.content import content_digest
 from netsync.tree.directories import Directories
 from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
-from netsync.tree.read import content_digest
 from netsync.tree.scan import entry_from, names_in
 from netsync.tree.stage import sweep
 from netsync.tree.stored import looked_through

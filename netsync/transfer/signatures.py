@@ -10,7 +10,7 @@ import trio
 
 from netsync.model import Options
 from netsync.net.channel import Channel
-from netsync.transfer.reading import next_frame
+from netsync.transfer.outgoing import next_frame
 from netsync.transfer.signing import Signer
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories

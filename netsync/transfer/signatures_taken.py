@@ -14,7 +14,7 @@ from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError
 from netsync.transfer.matching import Arriving
 from netsync.transfer.offers import Offered, Offers
-from netsync.transfer.reading import DeltaRequest
+from netsync.transfer.outgoing import DeltaRequest
 from netsync.wire import messages as m
 from netsync.wire.fine import FineSignature
 

@@ -18,7 +18,7 @@ from netsync.delta.signature import SIGNATURE_MAX, block_size_for, entries_size,
 from netsync.errors import ProtocolError
 from netsync.model import Options
 from netsync.transfer.basis import Basis, open_basis
-from netsync.transfer.reading import Outgoing
+from netsync.transfer.outgoing import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.read import PageBuffer
@@ -29,6 +29,8 @@ FRAME_BYTES: Final = 8 * 1024 * 1024
 """Basis bytes signed in one hop, rounded up to a whole block; 24 KiB of entries at 4-KiB blocks."""
 _READ_BYTES: Final = 128 * 1024
 """Bytes read and signed at a time: they stay in a processor's cache between reading and summing."""
+_HOLE_ENTRIES: Final = 4096
+"""Blocks of a hole signed in one hop: 48 KiB of entries."""
 FINE_ENTRIES: Final = 80 * 1024
 """Fine entries the source may ask for at once."""
 FINE_QUESTIONS: Final = 16
@@ -87,9 +89,8 @@ class Signer:
             )
             self._begun[wanted.number] = wanted, want
             yield Outgoing(want)
-            step = max(layout.block, FRAME_BYTES // layout.block * layout.block)
-            for offset in range(0, size, step):
-                entries = self._sign(basis, offset, min(size, offset + step), layout.block, seed)
+            for start, end in _frames(basis, layout.block):
+                entries = self._sign(basis, start, end, layout.block, seed)
                 yield Outgoing(Signature(wanted.number), entries)
         finally:
             basis.close()
@@ -132,15 +133,33 @@ class Signer:
         """Return the entries of the basis's bytes from ``start`` to ``end``."""
         step = max(block, _READ_BYTES)
         entries: list[bytes] = []
-        for offset in range(start, end, step):
-            view = self._buffer.room(offset, min(step, end - offset))
-            _read_or_zero(basis, view, offset)
+        while start < end:
+            blocks = min(basis.holes.left_of(start), end - start) // block
+            if blocks:
+                entries.append(sign(bytes(block), block, seed) * blocks)
+                start += blocks * block
+                continue
+            view = self._buffer.room(start, min(step, end - start))
+            _read_or_zero(basis, view, start)
             entries.append(sign(view, block, seed))
+            start += len(view)
         return entries
 
 
 def _layout(want: WantDelta) -> Layout:
     return Layout(want.block_size, want.fine_size)
+
+
+def _frames(basis: Basis, block: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a basis whose signatures fill a frame each: holes are soon signed."""
+    step = max(block, FRAME_BYTES // block * block)
+    most = _HOLE_ENTRIES * block
+    start = 0
+    while start < basis.size:
+        hole = min(basis.holes.left_of(start), most) // block * block
+        end = min(basis.size, start + max(step, hole))
+        yield start, end
+        start = end
 
 
 def _parts(ranges: Sequence[int], want: WantDelta) -> Iterator[tuple[int, int]]:

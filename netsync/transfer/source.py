@@ -26,15 +26,8 @@ from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.matching import Arriving, send_matched
 from netsync.transfer.offers import Offered, Offers
-from netsync.transfer.reading import (
-    SMALL_MAX,
-    DeltaRequest,
-    Outgoing,
-    Reader,
-    ReadError,
-    RestRequest,
-    next_frame,
-)
+from netsync.transfer.outgoing import DeltaRequest, Outgoing, RestRequest, next_frame
+from netsync.transfer.reading import SMALL_MAX, Reader, ReadError
 from netsync.transfer.signatures_taken import Ready, SignaturesTaken
 from netsync.transfer.tally import Observer
 from netsync.tree.origin import origin_of
@@ -107,7 +100,7 @@ class Source:
         self._credit = min(start.credit, CREDIT_MAX)
         lister = Lister(self._roots, self._options, start.name, self._problems, start.digests)
         lister.note(self._root_problems)
-        reader = Reader(self._roots)
+        reader = Reader(self._roots, sparse=self._options.keep.sparse)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._list, lister)

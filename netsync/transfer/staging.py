@@ -9,10 +9,11 @@ from netsync.names import join
 from netsync.transfer.basis import Basis, open_basis
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.wanted import Wanted
+from netsync.tree.content import copy_data
 from netsync.tree.directories import Directories
 from netsync.tree.large_files import STAGE_MIN, Stage
 from netsync.tree.output import Output
-from netsync.tree.partials import Partial, copy_start, version_of
+from netsync.tree.partials import Partial, version_of
 from netsync.tree.records import entries_in
 
 
@@ -105,7 +106,7 @@ class Staging:
         try:
             output = self.new(wanted)
             try:
-                copy_start(fd, output.fd, wanted.rest)
+                copy_data(fd, output.fd, wanted.rest)
             except OSError:
                 output.discard(self._directories.fd(wanted.directory))
                 raise

@@ -104,6 +104,7 @@ cdef enum:
     XATTR_NAMES = 256  # bytes of attribute names taken along for one entry
     LISTXATTRAT = 465  # Linux 6.13 and later; the number is the same everywhere but on alpha
     SECOND = 1000000000  # nanoseconds
+    SECTOR = 512  # bytes in a unit of st_blocks
     MODE_BITS = 0o7777
     PERMISSIONS = 0o777
     PRIVATE = 0o600
@@ -206,7 +207,8 @@ def read_listed(int directory, names, sizes, times, room):
 cdef int read_as_listed(
     int directory, const char* path, char* into, Py_ssize_t size, long long listed
 ) noexcept nogil:
-    """Return 0, -1 for a file that is not as it was listed, or an errno."""
+    """Return 0, -1 for a file that is not as it was listed, -2 for one that takes less room than
+    it is long, or an errno."""
     cdef status after
     cdef Py_ssize_t count = 0
     cdef int error = read_named(directory, path, into, size, &count, &after)
@@ -214,7 +216,9 @@ cdef int read_as_listed(
         return error
     if not S_ISREG(after.st_mode):
         return ESTALE
-    return 0 if count == size == after.st_size and is_time(&after, listed) else -1
+    if not (count == size == after.st_size and is_time(&after, listed)):
+        return -1
+    return -2 if <long long>after.st_blocks * SECTOR < size else 0
 
 
 cdef bint is_time(const status* found, long long listed) noexcept nogil:

@@ -34,6 +34,8 @@ _OWNERS_MAX: Final = 64
 _TEXT_MAX: Final = 4096
 _SECOND: Final = 1_000_000_000
 """Nanoseconds."""
+_SECTOR: Final = 512
+"""Bytes in a unit of ``st_blocks``."""
 _SECONDS_MAX: Final = 9_000_000_000
 """Their nanoseconds fit 64 bits; until the year 2255."""
 _PAIR: Final = struct.Struct("<II")
@@ -46,7 +48,11 @@ def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, 
     nanoseconds and its ``st_mode``. From anything but a regular file nothing is read: a FIFO
     or device put in a file's place must neither hang the session nor lose its data.
     """
-    room = room.cast("B")
+    count, status = _read(directory, name, room.cast("B"))
+    return count, status.st_size, status.st_mtime_ns, status.st_mode
+
+
+def _read(directory: int, name: bytes, room: memoryview) -> tuple[int, os.stat_result]:
     fd = os.open(name, OPEN_FILE, dir_fd=directory)
     try:
         count = 0
@@ -57,7 +63,7 @@ def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, 
             status = os.fstat(fd)
     finally:
         os.close(fd)
-    return count, status.st_size, status.st_mtime_ns, status.st_mode
+    return count, status
 
 
 def read_listed(
@@ -70,8 +76,8 @@ def read_listed(
     """Read files that were listed with these sizes and times, one behind the other.
 
     Each has its place in ``room``, whether or not it could be read. Return for each 0, -1 where
-    the file is not as it was listed, or the errno that stands against it: ``ESTALE`` for what is
-    no regular file any more.
+    the file is not as it was listed, -2 where it is, but takes less room than it is long, or the
+    errno that stands against it: ``ESTALE`` for what is no regular file any more.
     """
     told: list[int] = []
     used = 0
@@ -87,12 +93,14 @@ def read_listed(
 
 def _read_as_listed(directory: int, name: bytes, room: memoryview, time: int) -> int:
     try:
-        count, size, mtime_ns, mode = read_file(directory, name, room)
+        count, status = _read(directory, name, room.cast("B"))
     except OSError as error:
         return error.errno or errno.EIO
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         return errno.ESTALE
-    return 0 if count == len(room) == size and mtime_ns == time else -1
+    if not (count == len(room) == status.st_size and status.st_mtime_ns == time):
+        return -1
+    return -2 if status.st_blocks * _SECTOR < status.st_size else 0
 
 
 def stage_file(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Final
 
 from netsync.model import Keep
 from netsync.plan.xattrs import WantedXattrs, scope_for
+from netsync.tree.content import copy_data
 from netsync.tree.place import Attributes, Refusals, set_on_descriptor
-from netsync.tree.read import open_regular, read_fully
+from netsync.tree.read import open_regular
 from netsync.tree.stage import Staged, temporary_name
 from netsync.tree.xattrs import Where, read_set
-
-_COPY_BYTES: Final = 1024 * 1024
 
 
 def link_over(source: int, source_name: bytes, directory: int, name: bytes) -> None:
@@ -62,13 +60,8 @@ def copy_apart(
 
 
 def _fill(basis: int, fd: int, wanted: Attributes) -> Refusals:
-    position = 0
-    while data := read_fully(basis, _COPY_BYTES, position):
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(fd, view, position)
-            view, position = view[written:], position + written
     status = os.fstat(basis)
+    copy_data(basis, fd, status.st_size)
     kept = Attributes(
         status.st_mode & 0o7777 if wanted.mode is None else wanted.mode,
         status.st_uid if wanted.uid is None else wanted.uid,

@@ -27,6 +27,8 @@ Staging = tuple[int, int, int, int, int | None]
 
 AS_NOT_LISTED: Final = -1
 """What ``read_listed`` says of a file that changed."""
+LESS_THAN_ITS_SIZE: Final = -2
+"""What it says of a file that it read and that takes less room than it is long."""
 
 
 class Coverage(NamedTuple):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from typing import Final, Protocol
 
+from netsync.tree.holes import make_hole
 from netsync.tree.native import Buffer, stage_file
 from netsync.tree.partials import Partial
 from netsync.tree.place import OWNER_REFUSED, Attributes, Refusals, set_on_descriptor
-from netsync.tree.read import open_regular
+from netsync.tree.read import open_regular, write_fully
 from netsync.tree.stage import NO_UNNAMED_FILES, Staged
 from netsync.tree.xattrs import settle
 
@@ -37,7 +38,7 @@ class Output:
     ``holds`` counts the bytes at its start that are there already, from a run that was cut.
     """
 
-    __slots__ = ("_staged", "fd", "holds", "inplace", "refused")
+    __slots__ = ("_has_holes", "_staged", "fd", "holds", "inplace", "refused")
 
     def __init__(self, fd: int, staged: StagedFile | None, holds: int = 0) -> None:
         self.fd = fd
@@ -45,6 +46,7 @@ class Output:
         self.holds = holds
         self.inplace = staged is None
         self.refused: Refusals = ()
+        self._has_holes = False
 
     @classmethod
     def create(cls, directory: int, name: bytes, *, inplace: bool) -> Output:
@@ -108,13 +110,17 @@ class Output:
 
     def write(self, data: Buffer, position: int) -> None:
         """Write all of ``data`` at ``position``. Raises ``OSError``."""
-        written = os.pwrite(self.fd, data, position)
-        while written < len(data):
-            written += os.pwrite(self.fd, memoryview(data)[written:], position + written)
+        write_fully(self.fd, data, position)
+
+    def leave_hole(self, position: int, length: int, *, cloned: bool = False) -> None:
+        """Leave bytes out, also where there were some (in a clone, for one). Raises ``OSError``."""
+        self._has_holes = True
+        if self.inplace or self.holds or cloned:
+            make_hole(self.fd, position, position + length)
 
     def truncate(self, size: int) -> None:
-        """Cut what was there behind the new end; a new file has nothing there."""
-        if self.inplace or self.holds:
+        """Cut what was there behind the new end, and end a hole that ends the file."""
+        if self.inplace or self.holds or self._has_holes:
             os.ftruncate(self.fd, size)
 
     def publish(self, directory: int, name: bytes, *, replace: bool) -> None:

@@ -16,13 +16,11 @@ from typing import Final
 from blake3 import blake3
 from xxhash import xxh3_64_intdigest
 
-from netsync.tree.read import read_fully
 from netsync.tree.stage_directory import SessionDirectory
 
 ALIGNMENT: Final = 128 * 1024
 """Partials count in multiples of this, so that no block of a signature has its beginning in the
 partial and its end elsewhere. A cut costs half of it on average."""
-_COPY_BYTES: Final = 1024 * 1024
 OPEN_PARTIAL: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -119,15 +117,6 @@ class Resumable:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
-
-
-def copy_start(source: int, target: int, size: int) -> None:
-    """Copy the first ``size`` bytes of one open file to another. Raises ``OSError``."""
-    for start in range(0, size, _COPY_BYTES):
-        data = read_fully(source, min(_COPY_BYTES, size - start), start)
-        written = 0
-        while written < len(data):
-            written += os.pwrite(target, memoryview(data)[written:], start + written)
 
 
 def name_of(key: bytes, version: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Opening regular files for reading, without being led elsewhere or made to wait."""
+"""Opening regular files without being led elsewhere or made to wait; reading and writing all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import errno
 import mmap
 import os
 import stat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from blake3 import blake3
+if TYPE_CHECKING:
+    from netsync.tree.native import Buffer
 
-_READ_BYTES: Final = 1024 * 1024
 PAGE: Final = 4096
 OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """``O_NONBLOCK``: a FIFO put in a file's place must not hang the session."""
@@ -65,13 +65,8 @@ def read_fully(fd: int, count: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-def content_digest(directory: int, name: bytes) -> bytes:
-    """Return the BLAKE3 of a regular file. Raises ``OSError``."""
-    fd = open_regular(directory, name)
-    try:
-        hasher = blake3()
-        while data := os.read(fd, _READ_BYTES):
-            hasher.update(data)
-        return hasher.digest()
-    finally:
-        os.close(fd)
+def write_fully(fd: int, data: Buffer, at: int) -> None:
+    """Write all of ``data`` at a place in an open file. Raises ``OSError``."""
+    written = os.pwrite(fd, data, at)
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], at + written)

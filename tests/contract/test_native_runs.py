@@ -14,8 +14,9 @@ from typing import cast
 import pytest
 
 from netsync.choice import VARIABLE
-from netsync.tree.native import AS_NOT_LISTED, Native, Staging
+from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, Native, Staging
 from tests.support.confined import needs_known_calls, needs_root, without_unnamed_files
+from tests.support.sparse import write_sparse
 
 MODULES = {"pure": "netsync.tree._plain", "compiled": "netsync.tree._native"}
 WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
@@ -65,6 +66,17 @@ class TestReading:
         files = [make(tmp_path / f"{n}", content) for n, content in enumerate(contents)]
         whole = b"".join(contents)
         assert self.read(native, directory, files, len(whole)) == ([0] * MANY, whole)
+
+    def test_a_file_that_takes_less_room_than_it_is_long_is_read_and_told(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        write_sparse(tmp_path / "sparse", 40_000, {20_000: b"data"})
+        os.utime(tmp_path / "sparse", ns=(TIME, TIME))
+        sparse = b"sparse", 40_000, TIME
+        full = make(tmp_path / "full", b"full")
+        told, data = self.read(native, directory, [sparse, full], 40_004)
+        assert told == [LESS_THAN_ITS_SIZE, 0]
+        assert data == (tmp_path / "sparse").read_bytes() + b"full"
 
     def test_what_cannot_be_read_keeps_its_place_and_harms_no_neighbour(
         self, native: Native, tmp_path: Path, directory: int

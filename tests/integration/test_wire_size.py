@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.places import Place
 from tests.support.samples import MIB, build_tree, random_bytes
+from tests.support.sparse import data_of, write_sparse
 
 SIZE: Final = 100 * MIB
 LIMIT: Final = 200 * 1024
@@ -69,3 +70,33 @@ def test_compression_shrinks_what_can_be_shrunk(place: Place, route: str) -> Non
     size = place.transfer(route, "-z").bytes
     assert size["literal"] == size["total"] == 3 * 21 * 50_000
     assert size["wire_sent"] + size["wire_received"] < size["total"] // 10
+
+
+@pytest.mark.parametrize("route", ["push", "pull"])
+def test_a_sparse_file_costs_its_data(place: Place, route: str) -> None:
+    """10 GiB with 10 MiB of data: under 11 MiB on the wire and on disk, then what changes."""
+    source, target = place.path / "source" / "a" / "b" / "image", place.path / "target/a/b/image"
+    source.parent.mkdir(parents=True)
+    pieces = {number * 1000 * MIB: random_bytes(MIB, number) for number in range(10)}
+    write_sparse(source, 10_240 * MIB, pieces)
+    result = place.transfer(route)
+    assert result.bytes["literal"] == 10 * MIB
+    assert result.bytes["wire_sent"] + result.bytes["wire_received"] < 11 * MIB
+    assert data_of(target) == data_of(source)
+    assert target.stat().st_blocks * 512 < 11 * MIB
+
+    write_sparse(source, 10_240 * MIB, pieces | {5500 * MIB: random_bytes(4096, 11)})
+    result = place.transfer(route)
+    assert (result.bytes["literal"], result.bytes["matched"]) == (4096, 10 * MIB)
+    assert result.bytes["wire_sent"] + result.bytes["wire_received"] < 2 * MIB
+    assert data_of(target) == data_of(source)
+
+
+def test_without_sparse_a_hole_is_data(place: Place) -> None:
+    """What `--no-sparse` sends takes its room at the target."""
+    source, target = place.path / "source" / "image", place.path / "target" / "image"
+    source.parent.mkdir()
+    write_sparse(source, 4 * MIB, {MIB: b"data"})
+    assert place.transfer("push", "--no-sparse").bytes["literal"] == 4 * MIB
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_blocks * 512 >= 4 * MIB

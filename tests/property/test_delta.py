@@ -15,7 +15,7 @@ from netsync.choice import VARIABLE
 from netsync.delta import pure
 from netsync.delta.kernel import Kernel
 from netsync.delta.match import Matcher
-from netsync.delta.ops import LITERAL, Copy, Literal, Op, pack, patch, unpack
+from netsync.delta.ops import LITERAL, Copy, Hole, Literal, Op, pack, patch, unpack
 from netsync.delta.signature import ENTRY_SIZE, Signature, sign
 
 B = 512
@@ -100,7 +100,7 @@ def match(
     return ops + matcher.finish()
 
 
-def plain(ops: list[Op]) -> list[Copy | bytes]:
+def plain(ops: list[Op]) -> list[Copy | Hole | bytes]:
     return [bytes(op.data) if isinstance(op, Literal) else op for op in ops]
 
 
@@ -133,6 +133,7 @@ def test_forward_only_can_be_applied_in_place(case: tuple[bytes, bytes, list[byt
             assert op.offset >= at
             part = bytes(file[op.offset : op.offset + op.length])
         else:
+            assert isinstance(op, Literal)
             part = bytes(op.data)
         file[at : at + len(part)] = part
         at += len(part)

@@ -47,6 +47,8 @@ class Facts(NamedTuple):
     content: object
     attributes: tuple[tuple[str, bytes], ...]
     first_name: bytes
+    data: tuple[tuple[int, int], ...]
+    """Where the data of a file with holes lies."""
 
 
 def acl(user: int, permissions: int) -> bytes:
@@ -215,4 +217,17 @@ def _facts(fd: int, name: bytes, path: bytes, first: dict[tuple[int, int], bytes
         content=content,
         attributes=attributes,
         first_name=first_name,
+        data=_data(fd, name) if regular and status.st_blocks * 512 < status.st_size else (),
     )
+
+
+def _data(fd: int, name: bytes) -> tuple[tuple[int, int], ...]:
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
+    found, end = [], 0
+    with contextlib.suppress(OSError):  # no more data
+        while True:
+            start = os.lseek(file, end, os.SEEK_DATA)
+            end = os.lseek(file, start, os.SEEK_HOLE)
+            found.append((start, end))
+    os.close(file)
+    return tuple(found)

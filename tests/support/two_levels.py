@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from netsync.delta.coarse import Scanner
 from netsync.delta.fine import Refiner, Window
+from netsync.delta.holes import Holes
 from netsync.delta.levels import Basis, Layout, check_layout, fine_entries
 from netsync.delta.ops import Copy, Literal, Op
 from netsync.delta.search import Budget
@@ -46,6 +47,7 @@ def delta(
     window: int = 1 << 30,
     forward_only: bool = False,
     chance: random.Random | None = None,
+    holes: Holes | None = None,
 ) -> Delta:
     """Return the delta from ``basis`` to ``new``.
 
@@ -87,7 +89,7 @@ def delta(
             else:
                 result.ops.append(op)
 
-    scanner = Scanner(read, len(new), signed, result.budget)
+    scanner = Scanner(read, len(new), signed, result.budget, holes)
     gathering = Window(signed)
     for span in scanner.spans():
         if span is None:

@@ -1,0 +1,74 @@
+"""The content of a file, holes and all: hashed, and copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from netsync.delta.digest import CHUNK, ContentDigest
+from netsync.tree.holes import extents
+from netsync.tree.read import open_regular, read_fully, write_fully
+
+_READ_BYTES: Final = 1024 * 1024
+
+
+class Hashed:
+    """The digest of what an open file reads as, from its first byte on, in steps.
+
+    ``position`` is how far it has read.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._digest = ContentDigest()
+        self.position = 0
+
+    def read_to(self, end: int) -> Iterator[tuple[int, bytes]]:
+        """Read on up to ``end``; yield from where on it did, and what it read: of holes nothing.
+
+        ``end`` is a multiple of ``CHUNK`` or the file's end. A file that ends earlier is hashed
+        up to there. Raises ``OSError``.
+        """
+        while self.position < end:
+            start = self.position
+            extent = next(extents(self._fd, start, end), None)
+            if extent is None:
+                return
+            if extent.is_hole and (chunks := (extent.end - start) // CHUNK):
+                self._digest.skip(chunks)
+                self.position += chunks * CHUNK
+                data = b""
+            else:
+                data = read_fully(self._fd, min(_READ_BYTES, end - start), start)
+                self._digest.update(data)
+                self.position += len(data)
+            yield start, data
+
+    def digest(self) -> bytes:
+        """Return the digest of what has been read."""
+        return self._digest.digest()
+
+
+def content_digest(directory: int, name: bytes) -> bytes:
+    """Return the digest of what a regular file reads as. Raises ``OSError``."""
+    fd = open_regular(directory, name)
+    try:
+        hashed = Hashed(fd)
+        for _ in hashed.read_to(os.fstat(fd).st_size):
+            pass
+        return hashed.digest()
+    finally:
+        os.close(fd)
+
+
+def copy_data(source: int, target: int, end: int) -> None:
+    """Copy the first ``end`` bytes of one open file to another, an empty one, holes as holes.
+
+    Raises ``OSError``.
+    """
+    for extent in extents(source, 0, end):
+        for at in range(extent.start, 0 if extent.is_hole else extent.end, _READ_BYTES):
+            data = read_fully(source, min(_READ_BYTES, extent.end - at), at)
+            write_fully(target, data, at)
+    os.ftruncate(target, end)
