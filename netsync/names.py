@@ -27,6 +27,11 @@ def is_reserved(name: bytes) -> bool:
     return name.startswith(RESERVED_PREFIX) and name != IGNORE_FILE
 
 
+def is_session_work(path: bytes) -> bool:
+    """Tell whether a session left it, in a stage or as a temporary: it is nobody's content."""
+    return any(map(is_reserved, path.split(b"/")))
+
+
 def is_component(name: bytes) -> bool:
     """Tell whether ``name`` may stand as one path component offered by a peer."""
     return _COMPONENT.fullmatch(name) is not None and not is_reserved(name)

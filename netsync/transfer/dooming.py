@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from netsync.errors import ProtocolError, UsageError, reason
 from netsync.model import Change, Kind, Options, Problem, Rule
-from netsync.names import join
+from netsync.names import is_session_work, join
 from netsync.plan.filters import Filter
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.spool import Spool
@@ -131,7 +131,7 @@ class Dooming:
         found = 0
         for doomed in due:
             for removed in remove(here, doomed.path, self.protects, dry_run=True):
-                found += removed.error is None
+                found += removed.error is None and not is_session_work(removed.path)
                 if found > most:
                     return found
         return found
@@ -142,7 +142,8 @@ class Dooming:
         dry_run = self._options.dry_run
         for removed in remove(here, path, self.protects, keeper=keeper, dry_run=dry_run):
             if removed.error is None:
-                tally.change(Change.DELETED, removed.path, directory=removed.directory)
+                if not is_session_work(removed.path):
+                    tally.change(Change.DELETED, removed.path, directory=removed.directory)
                 gone = gone or removed.path == path
             else:
                 tally.problem(Problem(removed.path, "delete", reason(removed.error)))

@@ -99,7 +99,11 @@ class Renames:
         self._sizes = bytearray(_SIZES // 8)
         self._candidates: dict[int, Candidates] = {}
         self._room = PATHS_MAX
-        self._possible = bool(options.delete and names_in(root)[0])
+        self._possible = False
+
+    def begin(self) -> None:
+        """Look whether there is anything at the target that may be a file under its old name."""
+        self._possible = self._options.delete and bool(names_in(self._directories.root)[0])
 
     def close(self) -> None:
         """Let go of what waits and of descriptors."""

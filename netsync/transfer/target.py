@@ -130,6 +130,7 @@ class Target:
         """Take the root's metadata, and what earlier runs and attempts left."""
         if self._options.backup_dir:
             check_backup_directory(self._root.fd, self._options.backup_dir)
+        self._renames.begin()
         self._comparer.begin(offer)
         self._resumption.begin(self._tallies)
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from netsync.errors import RootError, root_error
 from netsync.model import Entry, Kind, Options
-from netsync.names import is_reserved, join
+from netsync.names import is_session_work, join
 from netsync.tree.apart import copy_apart, xattrs_of
 from netsync.tree.directories import Directories
 from netsync.tree.place import Attributes, create_special, set_on_descriptor
@@ -105,7 +105,7 @@ class Backup:
     def move(self, directory: int, path: bytes) -> None:
         """Take what is about to be deleted, and is no directory, out of ``directory``."""
         name = path.rpartition(b"/")[2]
-        if not self._path or _is_session_work(path):
+        if not self._path or is_session_work(path):
             os.unlink(name, dir_fd=directory)
             return
         try:
@@ -124,7 +124,7 @@ class Backup:
 
     def directory(self, entry: Entry, path: bytes) -> None:
         """Stand for the emptied directory ``entry``, with its owner, mode and time."""
-        if not self._path or _is_session_work(path):
+        if not self._path or is_session_work(path):
             return
         self._place(join(path, b"x"))
         xattrs = xattrs_of(self._tree.fd(path))
@@ -187,11 +187,6 @@ class Backup:
         for removed in remove(self._kept, join(self._path, path), lambda *_: False):
             if removed.error is not None:
                 raise removed.error
-
-
-def _is_session_work(path: bytes) -> bool:
-    """Tell whether a session left it, in a stage or as a temporary: it is nobody's content."""
-    return any(map(is_reserved, path.split(b"/")))
 
 
 def _link(directory: int, name: bytes, place: int) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from netsync.errors import NetsyncError, RefusedError, root_error
+from netsync.errors import NetsyncError, RefusedError, UsageError, root_error
 from netsync.model import Problem
 from netsync.names import is_reserved, join
 from netsync.tree.directories import OPEN_DIRECTORY
@@ -85,11 +85,12 @@ def local_path(path: bytes) -> bytes:
 
 
 def open_source(anchor: Anchor, path: bytes, listed: bytes) -> SourceRoot:
-    """Open one source below ``anchor``. Raises ``RootError``, ``RefusedError``."""
+    """Open one source below ``anchor``. Raises ``RootError``, ``RefusedError``, ``UsageError``."""
     try:
         stack, name, above = _resolve(anchor, path, create=False)
         try:
             if name and not means_contents(path):
+                _refuse_reserved(name, listed)
                 os.stat(name, dir_fd=stack[-1], follow_symlinks=False)
                 return SourceRoot(stack.pop(), name, listed, anchor, above)
             if name:
@@ -148,19 +149,23 @@ def _open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: boo
             return TargetRoot(stack.pop(), b"", exists=True)
         try:
             return TargetRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", exists=True)
-        except NotADirectoryError:
+        except (NotADirectoryError, FileNotFoundError) as error:
             if single_file and not means_contents(path):
+                _refuse_reserved(name)
                 return TargetRoot(stack.pop(), name, exists=True)
-            raise
-        except FileNotFoundError:
-            if single_file and not means_contents(path):
-                return TargetRoot(stack.pop(), name, exists=True)
-            if dry_run:
+            if dry_run or isinstance(error, NotADirectoryError):
                 raise
         _make(stack[-1], name)
         return TargetRoot(os.open(name, OPEN_DIRECTORY, dir_fd=stack[-1]), b"", exists=True)
     finally:
         _close(stack)
+
+
+def _refuse_reserved(*names: bytes) -> None:
+    """Raise ``UsageError`` for a name that no entry of a transfer may have."""
+    for name in filter(is_reserved, names):
+        words = "names that begin with .netsync are netsync's own and are not copied"
+        raise UsageError(words, op="open", where=name, hint="rename it")
 
 
 def _empty_directory() -> int:

@@ -230,3 +230,25 @@ def test_own_names_are_not_addresses(place: Place) -> None:
     """A path through netsync's reserved names is refused."""
     write(place.path / "source", {"f": "1"})
     refused(place.transfer("push", target=".netsync/x"))
+
+
+@pytest.mark.parametrize("route", ["local", "push", "pull"])
+def test_what_bears_our_own_names_is_no_source(place: Place, route: str) -> None:
+    """Pushed or pulled by its name it is refused in words, not by the other end."""
+    write(place.path / "source", {".netsync-mine/f": "1", ".netsync.conf": "2"})
+    for name in (".netsync-mine", ".netsync.conf"):
+        result = place.transfer(route, source=f"source/{name}")
+        assert result.code == (5 if route == "pull" else 1)
+        assert "netsync's own" in result.stderr
+
+
+@pytest.mark.parametrize("options", [("--delete",), ("--delete", "-n")], ids=" ".join)
+def test_what_a_session_left_in_a_directory_that_goes_is_not_told(
+    place: Place, options: tuple[str, ...]
+) -> None:
+    """Stages of other destinations go with the directory they lie in; they are no entries."""
+    write(place.path / "source", {"f": "1"})
+    write(place.path / "target", {"f": "1", "d/x": "1", "d/.netsync/s/partial": "1"})
+    result = place.transfer("push", *options)
+    assert result.files["deleted"] == 2
+    assert (place.path / "target" / "d").exists() == ("-n" in options)
