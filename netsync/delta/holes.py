@@ -2,8 +2,8 @@
 
 A hole is a stretch of a file that takes no room on disk and reads as zeros. It is neither matched
 nor sent: whoever reads the new file looks here first, and goes on behind it. What was matched or
-gathered across a hole all the same has the hole cut out of it, so that the target's file takes as
-much room as the source's, no more and no less.
+gathered across a hole all the same has the hole cut out of it. So the target's file has the holes
+of the source's. (It may have more, where zeros that are not in a hole were matched with one.)
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Assembly:
         held = min(position + length, self.output.holds)
         if not is_hole(self.output.fd, position, held):
             self._part(position)
-        self.output.leave_hole(position, length, cloned=self._cloned)
+        self.output.leave_hole(position, length)
 
     def _part(self, position: int) -> None:
         """Go on in a new file, and leave the partial as it is: it may still be referred to."""

@@ -20,17 +20,13 @@ from netsync.tree.reflink import reflink
 
 
 class Basis:
-    """The bytes of a partial up to ``seam``, and of the old file behind it. Close it.
-
-    ``holes`` are those of an old file that stands alone. Raises ``OSError``.
-    """
+    """The bytes of a partial up to ``seam``, and of the old file behind it. Close it."""
 
     def __init__(self, partial: int, seam: int, old: int) -> None:
         self.seam = seam
         self._partial = partial
         self._old = old
         self.size = max(seam, os.fstat(old).st_size if old >= 0 else 0)
-        self.holes = find_holes(old, self.size) if old >= 0 and not seam else Holes()
 
     @property
     def block_size(self) -> int:
@@ -49,6 +45,11 @@ class Basis:
             if offset + got < self.seam:
                 return got
         return got + (fill(self._old, view[got:], offset + got) if self._old >= 0 else 0)
+
+    def find_holes(self) -> Holes:
+        """Return the holes of an old file that stands alone. Raises ``OSError``."""
+        alone = self._old >= 0 and not self.seam
+        return find_holes(self._old, self.size) if alone else Holes()
 
     def clone_to(self, target: int) -> bool:
         """Make ``target`` share all bytes of the old file, if it is all there is and can be."""

@@ -27,25 +27,22 @@ class CatchingUp:
 
     def passed(self, length: int, end: int) -> None:
         """Read on for ``length`` bytes that have travelled; the file is there up to ``end``."""
-        self._read(min(end, self._hashed.position + PACE * length))
+        self._read(end // CHUNK * CHUNK, PACE * length)
 
     def step(self, size: int) -> bool:
-        """Read on, towards the file's end at ``size``; True when there."""
-        if size - self._hashed.position > STEP_BYTES:
-            self._read(self._hashed.position + STEP_BYTES)
-        else:
-            self._read_all(size)
-        return self._hashed.position >= size
+        """Read on, towards the file's end at ``size``; True when there is no more."""
+        return self._read(size, STEP_BYTES)
 
     def digest(self, size: int) -> bytes:
         """Return the digest of the first ``size`` bytes; what is missing counts as nothing."""
-        self._read_all(size)
+        self._read(size, size)
         return self._hashed.digest()
 
-    def _read(self, end: int) -> None:
-        """Read whole chunks up to ``end``."""
-        self._read_all(end // CHUNK * CHUNK)
-
-    def _read_all(self, end: int) -> None:
-        for _ in self._hashed.read_to(end):
-            pass
+    def _read(self, end: int, most: int) -> bool:
+        """Read on up to ``end``, but not much more than ``most`` bytes; True at the end."""
+        read = 0
+        for _, data in self._hashed.read_to(end):
+            read += len(data)
+            if read >= most:
+                return self._hashed.position >= end
+        return True

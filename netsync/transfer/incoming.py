@@ -99,6 +99,7 @@ class Incoming:
         """Carry out operations that were checked. Raises ``OSError``."""
         taken = 0
         if self._catching_up is not None and not ops:
+            self._output.truncate(self.position)  # it may end with a hole
             self._catching_up.step(self.position)
         for offset, length in ops:
             if offset == HOLE:

@@ -167,10 +167,19 @@ class Mover:
 
 
 def _copy_part(fd: int, output: Output, start: int, data: memoryview, end: int) -> None:
-    """Write what was read of an open file from ``start`` up to ``end``, and leave its holes."""
+    """Write what was hashed of an open file from ``start`` up to ``end``, and leave its holes.
+
+    Nothing but what was hashed: the file may have become another since.
+    """
+    if not data:
+        output.leave_hole(start, end - start)
+        return
     for extent in extents(fd, start, end):
-        first, last = extent.start - start, extent.end - start
-        if extent.is_hole:
-            output.leave_hole(extent.start, last - first)
+        part = data[: extent.end - extent.start]
+        if extent.is_hole and part == bytes(len(part)):
+            output.leave_hole(extent.start, len(part))
         else:
-            output.write(data[first:last], extent.start)
+            output.write(part, extent.start)
+        start, data = extent.end, data[len(part) :]
+    if data:  # the file has been cut meanwhile
+        output.write(data, start)

@@ -130,7 +130,7 @@ class LargeFile:
         room = READ_BYTES
         for extent in self._holes.extents(self.offset, size):
             while self.offset < extent.end:
-                if extent.is_hole:
+                if extent.is_hole and os.fstat(self._fd).st_size >= extent.end:
                     ops += self._skip(extent.end - self.offset)
                 elif data := read_fully(self._fd, min(room, extent.end - self.offset), self.offset):
                     ops += self._feed(data)

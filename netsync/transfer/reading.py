@@ -29,7 +29,7 @@ from netsync.transfer.backing import backing_directories
 from netsync.transfer.offers import Offered
 from netsync.transfer.outgoing import LargeFile, Opened, Outgoing, Request
 from netsync.tree.content import Hashed
-from netsync.tree.holes import HOLE_MIN, find_holes, has_holes
+from netsync.tree.holes import HOLE_MIN, find_holes
 from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, read_listed
 from netsync.tree.read import open_regular
 from netsync.tree.roots import SourceRoot
@@ -133,7 +133,7 @@ class Reader:
             root, directory, name = offered.located
             fd = open_regular(self._directories[root].fd(directory), name)
             try:
-                return has_holes(fd)
+                return bool(find_holes(fd, offered.entry.size))
             finally:
                 os.close(fd)
         return False

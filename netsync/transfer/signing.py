@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
+from netsync.delta.holes import Holes
 from netsync.delta.levels import TWO_LEVELS_FROM, Layout, fine_entries, layout_for
 from netsync.delta.signature import SIGNATURE_MAX, block_size_for, entries_size, sign
 from netsync.errors import ProtocolError
@@ -31,6 +32,7 @@ _READ_BYTES: Final = 128 * 1024
 """Bytes read and signed at a time: they stay in a processor's cache between reading and summing."""
 _HOLE_ENTRIES: Final = 4096
 """Blocks of a hole signed in one hop: 48 KiB of entries."""
+_NO_HOLES: Final = Holes()
 FINE_ENTRIES: Final = 80 * 1024
 """Fine entries the source may ask for at once."""
 FINE_QUESTIONS: Final = 16
@@ -89,8 +91,9 @@ class Signer:
             )
             self._begun[wanted.number] = wanted, want
             yield Outgoing(want)
-            for start, end in _frames(basis, layout.block):
-                entries = self._sign(basis, start, end, layout.block, seed)
+            holes = basis.find_holes()
+            for start, end in _frames(size, holes, layout.block):
+                entries = self._sign(basis, (start, end), layout.block, seed, holes)
                 yield Outgoing(Signature(wanted.number), entries)
         finally:
             basis.close()
@@ -107,7 +110,7 @@ class Signer:
         signed = 0
         try:
             for start, end in _parts(question.ranges, want):
-                entries += self._sign(basis, start, end, want.fine_size, want.seed)
+                entries += self._sign(basis, (start, end), want.fine_size, want.seed)
                 signed += end - start
                 if signed >= FRAME_BYTES:
                     yield Outgoing(FineSignature(question.number), entries)
@@ -129,12 +132,15 @@ class Signer:
             return layout_for(size)
         return Layout(block_size_for(size), 0)
 
-    def _sign(self, basis: Basis, start: int, end: int, block: int, seed: int) -> list[bytes]:
-        """Return the entries of the basis's bytes from ``start`` to ``end``."""
+    def _sign(
+        self, basis: Basis, part: tuple[int, int], block: int, seed: int, holes: Holes = _NO_HOLES
+    ) -> list[bytes]:
+        """Return the entries of a part of the basis, which is not read where it has holes."""
+        start, end = part
         step = max(block, _READ_BYTES)
         entries: list[bytes] = []
         while start < end:
-            blocks = min(basis.holes.left_of(start), end - start) // block
+            blocks = min(holes.left_of(start), end - start) // block
             if blocks:
                 entries.append(sign(bytes(block), block, seed) * blocks)
                 start += blocks * block
@@ -150,14 +156,14 @@ def _layout(want: WantDelta) -> Layout:
     return Layout(want.block_size, want.fine_size)
 
 
-def _frames(basis: Basis, block: int) -> Iterator[tuple[int, int]]:
+def _frames(size: int, holes: Holes, block: int) -> Iterator[tuple[int, int]]:
     """Yield the parts of a basis whose signatures fill a frame each: holes are soon signed."""
     step = max(block, FRAME_BYTES // block * block)
     most = _HOLE_ENTRIES * block
     start = 0
-    while start < basis.size:
-        hole = min(basis.holes.left_of(start), most) // block * block
-        end = min(basis.size, start + max(step, hole))
+    while start < size:
+        hole = min(holes.left_of(start), most) // block * block
+        end = min(size, start + max(step, hole))
         yield start, end
         start = end
 

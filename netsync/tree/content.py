@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from netsync.delta.digest import CHUNK, ContentDigest
-from netsync.tree.holes import extents
+from netsync.tree.holes import extents, next_data
 from netsync.tree.read import open_regular, read_fully, write_fully
 
 _READ_BYTES: Final = 1024 * 1024
@@ -32,10 +32,8 @@ class Hashed:
         """
         while self.position < end:
             start = self.position
-            extent = next(extents(self._fd, start, end), None)
-            if extent is None:
-                return
-            if extent.is_hole and (chunks := (extent.end - start) // CHUNK):
+            end = min(end, os.fstat(self._fd).st_size)
+            if chunks := (min(end, next_data(self._fd, start)) - start) // CHUNK:
                 self._digest.skip(chunks)
                 self.position += chunks * CHUNK
                 data = b""
@@ -43,6 +41,8 @@ class Hashed:
                 data = read_fully(self._fd, min(_READ_BYTES, end - start), start)
                 self._digest.update(data)
                 self.position += len(data)
+            if self.position == start:
+                return
             yield start, data
 
     def digest(self) -> bytes:

@@ -21,10 +21,10 @@ HOLE_MIN: Final = 4096
 """Bytes below which a hole is not worth its words: a page of most file systems."""
 HOLES_MAX: Final = 1024 * 1024
 """Holes of one file that are looked for, 16 bytes each; behind them all counts as data."""
-_NOWHERE: Final = 2**63 - 1
+NOWHERE: Final = 2**63 - 1
 """Behind the end of any file."""
-_SECTOR: Final = 512
-"""Bytes in a unit of ``st_blocks``."""
+_BLOCK: Final = 64 * 1024
+"""Bytes of the largest block of a common file system."""
 _ZERO_BYTES: Final = 1024 * 1024
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
 """Flags of fallocate(2)."""
@@ -33,49 +33,45 @@ _CANNOT_PUNCH: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def may_have_holes(status: os.stat_result) -> bool:
-    """Tell whether a file takes less room than it is long."""
-    return status.st_blocks * _SECTOR < status.st_size
-
-
 def extents(fd: int, start: int, end: int) -> Iterator[Extent]:
     """Yield what an open file is made of between two places, up to its end.
 
     Raises ``OSError``.
     """
-    status = os.fstat(fd)
-    end = min(end, status.st_size)
-    if not may_have_holes(status):
-        if start < end:
-            yield Extent(start, end, is_hole=False)
-        return
+    end = min(end, os.fstat(fd).st_size)
     while start < end:
-        data = min(end, _seek(fd, start, os.SEEK_DATA))
+        data = min(end, next_data(fd, start))
         if start < data:
             yield Extent(start, data, is_hole=True)
         start = data
         if start < end:
-            hole = min(end, max(start + 1, _seek(fd, start, os.SEEK_HOLE)))
+            hole = min(end, max(start + 1, _next_hole(fd, start)))
             yield Extent(start, hole, is_hole=False)
             start = hole
 
 
-def _seek(fd: int, start: int, whence: int) -> int:
-    """Return where the next data or hole begins; data without end where nobody can say."""
+def next_data(fd: int, at: int) -> int:
+    """Return where, from ``at`` on, data begins; ``NOWHERE`` if there is none."""
+    return _seek(fd, at, os.SEEK_DATA, unknown=at)
+
+
+def _next_hole(fd: int, at: int) -> int:
+    return _seek(fd, at, os.SEEK_HOLE, unknown=NOWHERE)
+
+
+def _seek(fd: int, at: int, whence: int, *, unknown: int) -> int:
     try:
-        return os.lseek(fd, start, whence)
+        return os.lseek(fd, at, whence)
     except OSError as error:
         if error.errno == errno.ENXIO:  # nothing but a hole up to the end, or cut meanwhile
-            return _NOWHERE
-        if error.errno == errno.EINVAL:
-            return start if whence == os.SEEK_DATA else _NOWHERE
+            return NOWHERE
+        if error.errno == errno.EINVAL:  # the file system cannot say
+            return unknown
         raise
 
 
 def find_holes(fd: int, size: int) -> Holes:
     """Return the holes in the first ``size`` bytes of an open file. Raises ``OSError``."""
-    if not may_have_holes(os.fstat(fd)):
-        return Holes()
     starts, ends = array("q"), array("q")
     for extent in extents(fd, 0, size):
         if not extent.is_hole or extent.end - extent.start < HOLE_MIN:
@@ -87,12 +83,6 @@ def find_holes(fd: int, size: int) -> Holes:
     return Holes(starts, ends)
 
 
-def has_holes(fd: int) -> bool:
-    """Tell whether an open file has a hole that counts. Raises ``OSError``."""
-    found = extents(fd, 0, os.fstat(fd).st_size)
-    return any(each.is_hole and each.end - each.start >= HOLE_MIN for each in found)
-
-
 def data_size(fd: int, end: int) -> int:
     """Return how many of an open file's first ``end`` bytes are data. Raises ``OSError``."""
     return sum(each.end - each.start for each in extents(fd, 0, end) if not each.is_hole)
@@ -101,19 +91,30 @@ def data_size(fd: int, end: int) -> int:
 def make_hole(fd: int, start: int, end: int) -> None:
     """Make an open file read as zeros between two places; without room where that can be.
 
-    Nothing is done beyond the file's end. Raises ``OSError``.
+    Behind the file's end there is nothing to read, but there may be room that was taken in
+    advance. Raises ``OSError``.
     """
-    end = min(end, os.fstat(fd).st_size)
-    if is_hole(fd, start, end):
-        return
-    length = ctypes.c_int64(end - start)
+    size = os.fstat(fd).st_size
+    if end - start >= HOLE_MIN:
+        if is_hole(fd, start, end) and start < size:
+            return
+        if end >= size:
+            end = -(-end // _BLOCK) * _BLOCK  # so that the last block goes too
+        if _punched(fd, start, end):
+            return
+    for at in range(start, min(end, size), _ZERO_BYTES):
+        write_fully(fd, bytes(min(_ZERO_BYTES, min(end, size) - at)), at)
+
+
+def _punched(fd: int, start: int, end: int) -> bool:
+    """Take the room away between two places; False where that cannot be done."""
+    length = ctypes.c_int64(min(end, NOWHERE) - start)
     if not _libc.fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(start), length):
-        return
+        return True
     number = ctypes.get_errno()
     if number not in _CANNOT_PUNCH:
         raise OSError(number, os.strerror(number))
-    for at in range(start, end, _ZERO_BYTES):
-        write_fully(fd, bytes(min(_ZERO_BYTES, end - at)), at)
+    return False
 
 
 def is_hole(fd: int, start: int, end: int) -> bool:

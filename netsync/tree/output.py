@@ -112,11 +112,13 @@ class Output:
         """Write all of ``data`` at ``position``. Raises ``OSError``."""
         write_fully(self.fd, data, position)
 
-    def leave_hole(self, position: int, length: int, *, cloned: bool = False) -> None:
-        """Leave bytes out, also where there were some (in a clone, for one). Raises ``OSError``."""
+    def leave_hole(self, position: int, length: int) -> None:
+        """Leave bytes out, also where there were some, or room was taken for what never came.
+
+        Raises ``OSError``.
+        """
         self._has_holes = True
-        if self.inplace or self.holds or cloned:
-            make_hole(self.fd, position, position + length)
+        make_hole(self.fd, position, position + length)
 
     def truncate(self, size: int) -> None:
         """Cut what was there behind the new end, and end a hole that ends the file."""

@@ -11,8 +11,10 @@ import pytest
 
 from netsync.delta.levels import TWO_LEVELS_FROM
 from netsync.model import Keep, Options, Report
-from netsync.transfer import basis, matching
+from netsync.transfer import basis, catching_up, matching, moving
 from netsync.tree.large_files import Stage
+from netsync.tree.output import Output
+from netsync.tree.partials import version_of
 from netsync.tree.read import fill
 from netsync.wire import messages as m
 from tests.support.sparse import data_of, write_sparse
@@ -179,6 +181,17 @@ async def test_checksums_tell_content_not_holes(trees: Trees) -> None:
     assert report.bytes.literal == 0
 
 
+def leave(trees: Trees, data: bytes, version: bytes = b"") -> None:
+    """Leave what a session that was cut leaves of the file."""
+    with opened(trees.roots[1]) as fd:
+        stage = Stage(fd)
+        stage.open()
+        staged = stage.create(fd, b"a/b/file", version)
+        os.write(staged.fd, data)
+        staged.keep(fd)
+        stage.close()
+
+
 @pytest.mark.parametrize("tail", [0, 5 * PAGE], ids=["ends with data", "ends with a hole"])
 async def test_a_partial_with_holes_is_gone_on_with(trees: Trees, tail: int) -> None:
     size = 64 * MIB
@@ -203,17 +216,76 @@ async def test_a_partial_with_holes_is_gone_on_with(trees: Trees, tail: int) -> 
     assert not (trees.roots[1] / ".netsync").exists()
 
 
+async def test_a_resumed_file_with_a_long_hole_at_its_end_is_gone_on_with_at_once(
+    trees: Trees,
+) -> None:
+    write_sparse(trees.source, 1 << 34, {0: content(1, 8 * MIB), 12 * MIB: content(2, MIB)})
+    status = trees.source.stat()
+    leave(trees, content(1, 6 * MIB), version_of(status.st_size, status.st_mtime_ns))
+    run = Transfer(*trees.roots, FAST)
+    report = await run.run()
+    trees.check(9 * MIB)
+    assert (report.bytes.literal, report.bytes.matched) == (3 * MIB, 6 * MIB)
+    assert not [each for each in run.sent_by_target if isinstance(each, m.WantDelta)]
+
+
+async def test_a_source_that_is_cut_while_it_is_read_again_does_not_go_on_for_ever(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 32 * MIB
+    trees.source.write_bytes(content(1, size))
+    status = trees.source.stat()
+    leave(trees, content(1, size - MIB), version_of(status.st_size, status.st_mtime_ns))
+    monkeypatch.setattr(catching_up, "STEP_BYTES", MIB)
+    pieces = 0
+
+    def cut(message: m.Message, body: bytes) -> list[Sent]:
+        nonlocal pieces
+        pieces += isinstance(message, m.Piece)
+        if pieces == 3:
+            os.truncate(trees.source, 5 * MIB)
+        return [(message, body)]
+
+    await trees.run(from_source=cut)
+    assert trees.target.read_bytes() == content(1, size)[: 5 * MIB]
+
+
+async def test_a_hole_that_is_cut_off_is_not_published(trees: Trees) -> None:
+    """With ``--changing publish`` what is there when it is read is taken, not what was."""
+    write_sparse(trees.source, 512 * MIB, {0: b"x" * PAGE, 511 * MIB: b"y" * PAGE})
+    write_sparse(trees.roots[0] / "a/first", 8 * MIB, {0: content(1, 8 * MIB)})
+
+    def cut(message: m.Message, body: bytes) -> list[Sent]:
+        if isinstance(message, m.Piece):
+            os.truncate(trees.source, 5)
+            os.truncate(trees.source, 512 * MIB)
+            os.truncate(trees.source, 5)
+        return [(message, body)]
+
+    await trees.run(Options(fsync=False, changing="publish"), from_source=cut)
+    assert trees.target.read_bytes() == b"xxxxx"
+
+
+def test_what_was_hashed_of_a_renamed_file_is_what_is_written(tmp_path: Path) -> None:
+    """Also if the old file is punched, or cut, between hashing and writing."""
+    data = content(1, 8 * PAGE)
+    for size, holes in ((8 * PAGE, {0: data[:PAGE]}), (2 * PAGE, {})):
+        write_sparse(tmp_path / "old", size, holes)
+        fd = os.open(tmp_path / "old", os.O_RDONLY)
+        directory = os.open(tmp_path, os.O_RDONLY)
+        output = Output.create(directory, b"new", inplace=False)
+        moving._copy_part(fd, output, 0, memoryview(data), len(data))
+        assert os.pread(output.fd, len(data) + 1, 0) == data
+        output.discard(directory)
+        os.close(directory)
+        os.close(fd)
+
+
 async def test_a_hole_that_a_partial_fills_is_made_a_hole(trees: Trees) -> None:
     """The source changed after the cut: a part of what had arrived is a hole now."""
     size = 64 * MIB
     first = content(1, 16 * MIB)
-    with opened(trees.roots[1]) as fd:
-        stage = Stage(fd)
-        stage.open()
-        staged = stage.create(fd, b"a/b/file")
-        os.write(staged.fd, first)
-        staged.keep(fd)
-        stage.close()
+    leave(trees, first)
     write_sparse(trees.source, size, {0: first[: 4 * MIB], 8 * MIB: first[8 * MIB :]})
     report = await trees.run()
     trees.check(12 * MIB)

@@ -14,7 +14,7 @@ from netsync.delta.digest import CHUNK
 from netsync.delta.holes import Extent
 from netsync.tree import content, holes
 from netsync.tree.content import Hashed, content_digest, copy_data
-from netsync.tree.holes import data_size, extents, find_holes, has_holes, is_hole, make_hole
+from netsync.tree.holes import data_size, extents, find_holes, is_hole, make_hole
 from tests.support.sparse import data_of, write_sparse
 
 PAGE = 4096
@@ -43,14 +43,11 @@ def test_extents_say_where_data_is(sparse: int) -> None:
     assert list(extents(sparse, SIZE, SIZE + 1)) == []
 
 
-def test_a_file_that_takes_all_its_room_is_not_searched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "full").write_bytes(b"x" * PAGE)
-    monkeypatch.setattr(os, "lseek", None)
+def test_a_file_without_holes_is_one_extent(tmp_path: Path) -> None:
+    (tmp_path / "full").write_bytes(b"x" * 5 * PAGE)
     fd = os.open(tmp_path / "full", os.O_RDONLY)
-    assert list(extents(fd, 0, PAGE)) == [Extent(0, PAGE, is_hole=False)]
-    assert not find_holes(fd, PAGE)
+    assert list(extents(fd, 0, 10**9)) == [Extent(0, 5 * PAGE, is_hole=False)]
+    assert not find_holes(fd, 5 * PAGE)
     os.close(fd)
 
 
@@ -65,7 +62,6 @@ def test_where_nobody_can_say_all_is_data(sparse: int, monkeypatch: pytest.Monke
 def test_data_is_counted_and_holes_are_found(sparse: int) -> None:
     assert data_size(sparse, SIZE) == 3 * PAGE
     assert data_size(sparse, 9 * PAGE) == PAGE
-    assert has_holes(sparse)
     assert is_hole(sparse, 0, 8 * PAGE)
     assert not is_hole(sparse, 0, 8 * PAGE + 1)
     assert find_holes(sparse, SIZE).left_of(9 * PAGE) == 11 * PAGE
@@ -96,6 +92,17 @@ def test_where_no_hole_can_be_made_zeros_are_written(
     assert os.pread(sparse, 2 * PAGE, 20 * PAGE) == bytes(PAGE) + b"b" * PAGE
 
 
+def test_a_hole_smaller_than_a_page_is_written_as_zeros(sparse: int) -> None:
+    make_hole(sparse, 20 * PAGE + 5, 20 * PAGE + 10)
+    assert os.pread(sparse, 15, 20 * PAGE) == b"b" * 5 + bytes(5) + b"b" * 5
+
+
+def test_a_hole_from_the_end_on_changes_nothing_that_can_be_read(sparse: int) -> None:
+    make_hole(sparse, SIZE, SIZE + 2**30)
+    assert os.fstat(sparse).st_size == SIZE
+    assert data_size(sparse, SIZE) == 3 * PAGE
+
+
 def test_a_copy_has_the_same_holes(sparse: int, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "copy", os.O_CREAT | os.O_RDWR)
     copy_data(sparse, fd, SIZE)
@@ -113,7 +120,7 @@ def test_a_digest_does_not_tell_holes_from_zeros(tmp_path: Path, size: int) -> N
 
 
 def test_a_hole_is_not_read_to_be_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of 8 TiB costs what its data does."""
+    """A file of a TiB costs what its data does."""
     read = 0
 
     def counting(fd: int, count: int, offset: int) -> bytes:
@@ -122,7 +129,7 @@ def test_a_hole_is_not_read_to_be_hashed(tmp_path: Path, monkeypatch: pytest.Mon
         return os.pread(fd, count, offset)
 
     monkeypatch.setattr(content, "read_fully", counting)
-    write_sparse(tmp_path / "huge", 1 << 43, {1 << 42: b"x" * CHUNK})
+    write_sparse(tmp_path / "huge", 1 << 40, {1 << 39: b"x" * CHUNK})
     directory = os.open(tmp_path, os.O_RDONLY)
     assert len(content_digest(directory, b"huge")) == 32
     os.close(directory)
