@@ -1,0 +1,157 @@
+"""The paths of a source that changed and are not on the standby yet.
+
+A path is *dirty* from the moment its change was seen until the standby has answered that it has
+it on disk. In between it is taken for a transfer. What changes again meanwhile is dirty anew, and
+what fails is dirty still, with the time at which it first was: the oldest such time is what the lag
+is measured from.
+
+A path stands for its entry alone, or with ``tree`` for all below it. What is below a dirty tree is
+sent with it, and when there are too many paths the fullest directories become trees: looking at a
+little too much is right, forgetting is not.
+
+It asks no clock; times are seconds, given by the caller.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+PATHS_MAX: Final = 65_536
+"""Dirty paths kept; beyond, whole directories."""
+_COARSENED: Final = 64
+"""Directories taken whole at once when there are too many paths."""
+SETTLE_SECONDS: Final = 1.0
+"""How long a file that is being written is left alone, so that it is not sent for each write."""
+SETTLE_MAX_SECONDS: Final = 5.0
+"""How long at most: a file that is always being written must get there too."""
+
+
+class Dirty(NamedTuple):
+    """One dirty path: since when, and when it should be sent."""
+
+    path: bytes
+    tree: bool
+    since: float
+    due: float
+
+
+class DirtyPaths:
+    """The dirty paths of one source. ``taken`` are those of the transfer under way."""
+
+    def __init__(self, kept: Iterable[Dirty] = ()) -> None:
+        self._waiting: dict[bytes, Dirty] = {}
+        self.taken: list[Dirty] = []
+        for each in kept:
+            self._put(each)
+
+    def __len__(self) -> int:
+        """Return how many there are, those taken included."""
+        return len(self._waiting) + len(self.taken)
+
+    def __iter__(self) -> Iterator[Dirty]:
+        """Yield them all, those taken first."""
+        yield from self.taken
+        yield from self._waiting.values()
+
+    @property
+    def oldest(self) -> float | None:
+        """Return since when the standby has not had all; None if it has."""
+        return min((each.since for each in self), default=None)
+
+    @property
+    def next_due(self) -> float | None:
+        """Return when something should be sent next; None if nothing waits."""
+        return min((each.due for each in self._waiting.values()), default=None)
+
+    def add(self, path: bytes, now: float, *, tree: bool = False, writing: bool = False) -> None:
+        """Note that ``path`` has changed."""
+        known = self._waiting.get(path)
+        since = now if known is None else known.since
+        due = now
+        if writing and not tree:
+            due = min(now + SETTLE_SECONDS, since + SETTLE_MAX_SECONDS)
+            if known is not None and known.due <= now:
+                due = known.due  # it was closed before, and has not been sent since
+        self._put(Dirty(path, tree or (known is not None and known.tree), since, due))
+        if len(self._waiting) > PATHS_MAX:
+            self._coarsen()
+
+    def take(self, now: float, most: int) -> list[Dirty]:
+        """Return what is due, oldest first; it stays dirty until ``done``."""
+        if self.taken:
+            raise ValueError("what was taken before is not done")
+        self._fold()
+        due = sorted((each for each in self._waiting.values() if each.due <= now), key=_since)
+        self.taken = due[:most]
+        for each in self.taken:
+            del self._waiting[each.path]
+        return self.taken
+
+    def done(self, failed: Iterable[bytes] = (), *, again: float = 0.0) -> None:
+        """The transfer is over: what it took is clean, but for ``failed`` paths.
+
+        Those, and what is below or above them, wait until ``again``.
+        """
+        taken, self.taken = self.taken, []
+        paths = list(failed)
+        for each in taken:
+            if any(_touches(each, path) for path in paths):
+                self._put(each._replace(due=again))
+
+    def give_back(self, again: float) -> None:
+        """The transfer came to nothing: all that it took waits until ``again``."""
+        taken, self.taken = self.taken, []
+        for each in taken:
+            self._put(each._replace(due=max(again, each.due)))
+
+    def _put(self, new: Dirty) -> None:
+        """Keep a dirty path, joined with what is known of it and what covers it."""
+        above = self._tree_above(new.path)
+        if above is not None:
+            since = min(above.since, new.since)
+            self._waiting[above.path] = above._replace(since=since, due=min(above.due, new.due))
+            return
+        known = self._waiting.get(new.path)
+        if known is not None:
+            new = new._replace(tree=new.tree or known.tree, since=min(new.since, known.since))
+        self._waiting[new.path] = new
+
+    def _tree_above(self, path: bytes) -> Dirty | None:
+        while path:
+            path = path.rpartition(b"/")[0]
+            found = self._waiting.get(path)
+            if found is not None and found.tree:
+                return found
+        return None
+
+    def _fold(self) -> None:
+        """Put what is below a tree that is dirty as a whole into that."""
+        if any(each.tree for each in self._waiting.values()):
+            waiting, self._waiting = self._waiting, {}
+            for path in sorted(waiting, key=len):
+                self._put(waiting[path])
+
+    def _coarsen(self) -> None:
+        """Take whole directories for the paths of the fullest ones, at last the whole tree."""
+        self._fold()
+        full = Counter(path.rpartition(b"/")[0] for path in self._waiting if path)
+        since, due = min(map(_since, self._waiting.values())), self.next_due
+        assert due is not None
+        for directory, _ in full.most_common(_COARSENED):
+            self._put(Dirty(directory, tree=True, since=since, due=due))
+        self._fold()
+        if len(self._waiting) > PATHS_MAX // 2:
+            self._waiting = {b"": Dirty(b"", tree=True, since=since, due=due)}
+
+
+def _since(dirty: Dirty) -> float:
+    return dirty.since
+
+
+def _touches(dirty: Dirty, path: bytes) -> bool:
+    """Tell whether trouble with ``path`` may concern what is dirty."""
+    if dirty.path == path or not dirty.path or not path:
+        return True
+    return path.startswith(dirty.path + b"/") or dirty.path.startswith(path + b"/")

@@ -1,0 +1,172 @@
+"""What changed and is not on the standby yet: nothing forgotten, little looked at in vain."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsync.plan import dirty
+from netsync.plan.dirty import SETTLE_MAX_SECONDS, SETTLE_SECONDS, Dirty, DirtyPaths
+
+ALL = 10**6
+
+
+def paths(taken: list[Dirty]) -> list[bytes]:
+    return [each.path for each in taken]
+
+
+def test_what_changed_is_taken_oldest_first_and_stays_dirty_until_it_is_done() -> None:
+    found = DirtyPaths()
+    found.add(b"b", 2.0)
+    found.add(b"a", 1.0)
+    assert paths(found.take(3.0, ALL)) == [b"a", b"b"]
+    assert (found.oldest, len(found), found.next_due) == (1.0, 2, None)
+    found.done()
+    assert (found.oldest, len(found)) == (None, 0)
+
+
+def test_what_changes_again_meanwhile_is_dirty_anew() -> None:
+    found = DirtyPaths()
+    found.add(b"a", 1.0)
+    found.take(1.0, ALL)
+    found.add(b"a", 5.0)
+    found.done()
+    assert list(found) == [Dirty(b"a", False, 5.0, 5.0)]
+
+
+def test_what_failed_keeps_its_time_and_waits() -> None:
+    found = DirtyPaths()
+    found.add(b"d/a", 1.0)
+    found.add(b"d/b", 2.0)
+    found.take(2.0, ALL)
+    found.done([b"d/b"], again=9.0)
+    assert list(found) == [Dirty(b"d/b", False, 2.0, 9.0)]
+    assert found.take(8.9, ALL) == []
+
+
+def test_trouble_above_or_below_concerns_a_path_too() -> None:
+    found = DirtyPaths()
+    for path in (b"d", b"e/f/g", b"h"):
+        found.add(path, 1.0)
+    found.take(1.0, ALL)
+    found.done([b"d/x", b"e"], again=2.0)
+    assert sorted(each.path for each in found) == [b"d", b"e/f/g"]
+
+
+def test_a_transfer_that_came_to_nothing_gives_all_back() -> None:
+    found = DirtyPaths()
+    found.add(b"a", 1.0)
+    found.take(1.0, ALL)
+    found.add(b"a", 2.0)
+    found.give_back(7.0)
+    assert list(found) == [Dirty(b"a", False, 1.0, 7.0)]
+    assert found.next_due == 7.0
+
+
+def test_a_tree_takes_what_is_below_it_with_the_oldest_time() -> None:
+    found = DirtyPaths()
+    found.add(b"d/x/y", 1.0)
+    found.add(b"dx", 2.0)
+    found.add(b"d", 3.0, tree=True)
+    found.add(b"d/z", 4.0)
+    assert found.take(4.0, ALL) == [Dirty(b"d", True, 1.0, 1.0), Dirty(b"dx", False, 2.0, 2.0)]
+
+
+def test_a_file_that_is_written_is_left_alone_for_a_while_but_not_for_ever() -> None:
+    found = DirtyPaths()
+    found.add(b"log", 0.0, writing=True)
+    assert found.next_due == SETTLE_SECONDS
+    for tenth in range(1, 100):
+        found.add(b"log", tenth / 10, writing=True)
+    assert found.next_due == SETTLE_MAX_SECONDS
+    assert found.oldest == 0.0
+
+
+def test_a_file_that_is_closed_is_due_at_once_also_if_it_is_written_again() -> None:
+    found = DirtyPaths()
+    found.add(b"f", 0.0, writing=True)
+    found.add(b"f", 0.5)
+    assert found.next_due == 0.5
+    found.add(b"f", 0.6, writing=True)
+    assert found.next_due == 0.5
+
+
+def test_no_more_are_taken_than_asked_for() -> None:
+    found = DirtyPaths()
+    for number in range(10):
+        found.add(b"%d" % number, float(number))
+    assert paths(found.take(100.0, 3)) == [b"0", b"1", b"2"]
+    with pytest.raises(ValueError, match="not done"):
+        found.take(100.0, 3)
+
+
+def test_what_was_kept_is_dirty_still() -> None:
+    kept = [Dirty(b"a", False, 1.0, 1.0), Dirty(b"d", True, 2.0, 2.0)]
+    assert list(DirtyPaths(kept)) == kept
+
+
+def test_too_many_paths_become_their_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dirty, "PATHS_MAX", 100)
+    found = DirtyPaths()
+    found.add(b"other/one", 0.0)
+    for number in range(150):
+        found.add(b"full/%d" % number, 1.0)
+    assert Dirty(b"full", True, 0.0, 0.0) in list(found)
+    assert len(found) < 60
+
+
+def test_too_many_directories_become_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dirty, "PATHS_MAX", 1000)
+    found = DirtyPaths()
+    for number in range(1001):
+        found.add(b"%d/%d/x" % (number, number), 1.0)
+    assert list(found) == [Dirty(b"", True, 1.0, 1.0)]
+
+
+names = st.sampled_from([b"a", b"b", b"c"])
+places = st.lists(names, max_size=3).map(b"/".join)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), places, st.booleans()),
+        st.tuples(st.just("take"), st.integers(1, 3)),
+        st.tuples(st.just("done"), st.lists(places, max_size=2)),
+        st.tuples(st.just("back")),
+    ),
+    max_size=30,
+)
+
+
+@given(steps)
+def test_nothing_is_ever_forgotten(told: list[tuple[object, ...]]) -> None:
+    """Whatever changed since it was last sent without trouble is covered by what is dirty."""
+    found = DirtyPaths()
+    owed: set[bytes] = set()
+    again: set[bytes] = set()  # of those, what changed since the transfer under way was begun
+    for now, step in enumerate(told, 1):
+        match step:
+            case "add", bytes(path), bool(tree):
+                found.add(path, float(now), tree=tree)
+                owed.add(path)
+                again.add(path)
+            case "take", int(most) if not found.taken:
+                found.take(float(now), most)
+                again.clear()
+            case "done", list(failed):
+                sent = [each for each in found.taken if not any(near(each, bad) for bad in failed)]
+                owed -= {path for path in owed - again if any(covers(each, path) for each in sent)}
+                found.done(failed)
+            case ("back",):
+                found.give_back(0.0)
+        assert all(any(covers(each, path) for each in found) for path in owed)
+
+
+def covers(each: Dirty, path: bytes) -> bool:
+    below = each.path + b"/" if each.path else b""
+    return each.path == path or (each.tree and path.startswith(below))
+
+
+def near(each: Dirty, path: bytes) -> bool:
+    if each.path == path or not each.path or not path:
+        return True
+    return path.startswith(each.path + b"/") or each.path.startswith(path + b"/")
