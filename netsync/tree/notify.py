@@ -260,7 +260,7 @@ class Notifier:
         """Tell whether what lies at the path of a node is its directory."""
         try:
             fd = directories.fd(self._path(node) or b"")
-            return self._inotify.add_watch(b"/proc/self/fd/%d" % fd, _WATCHED) == node.wd
+            return bool(self._inotify.add_watch(b"/proc/self/fd/%d" % fd, _WATCHED) == node.wd)
         except OSError:
             return False
 
