@@ -11,9 +11,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from netsync.names import shown
+from netsync.names import one_line, shown
+
+TEXT_MAX: Final = 1024
+"""Characters shown of each part of an error: a peer chooses some of them, and logs are for us."""
 
 
 class NetsyncError(Exception):
@@ -28,11 +31,11 @@ class NetsyncError(Exception):
 
     def __init__(self, why: str, *, op: str = "", where: str | bytes = "", hint: str = "") -> None:
         super().__init__(why)
-        self.why = why
-        self.op = op
+        self.why = one_line(why, TEXT_MAX)
+        self.op = one_line(op, TEXT_MAX)
         self.place = where if isinstance(where, bytes) else where.encode("utf-8", "surrogateescape")
-        self.where = shown(self.place)
-        self.hint = hint
+        self.where = one_line(shown(self.place), TEXT_MAX)
+        self.hint = one_line(hint, TEXT_MAX)
 
     def __str__(self) -> str:
         subject = " ".join(part for part in (self.op, self.where) if part)

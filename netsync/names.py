@@ -64,6 +64,16 @@ def _shown_character(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in raw)
 
 
+def one_line(text: str, most: int) -> str:
+    r"""Return a peer's or a program's ``text`` for a terminal or a log: one line, not too long.
+
+    Control characters become ``\ooo``; of more than ``most`` characters the beginning is left.
+    """
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else _shown_character(each) for each in text)
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def as_text(name: bytes) -> str:
     """Return ``name`` for JSON: UTF-8, other bytes as surrogate escapes."""
     return name.decode("utf-8", "surrogateescape")

@@ -6,6 +6,7 @@ import datetime
 import functools
 import json
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import click
 from netsync.cli.options import connection_options
 from netsync.cli.report import put
 from netsync.cli.run import run_until_signal
-from netsync.errors import UsageError
+from netsync.errors import TEXT_MAX, UsageError
 from netsync.identity.directory import default_directory
 from netsync.model import Entry, Kind
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.listing import list_remote
 from netsync.modes.session import Connection
-from netsync.names import as_text, shown
+from netsync.names import as_text, one_line, shown
 from netsync.wire.messages import ModuleInfo
 
 _TYPES = {
@@ -42,13 +43,21 @@ def ls(
         raise UsageError("not a remote address", op="list", where=remote,
                          hint="write HOST:: or HOST::MODULE/PATH")  # fmt: skip
     connection = Connection(identity or default_directory(), connect_timeout, timeout)
-    found = run_until_signal(functools.partial(list_remote, address, connection))
+    show = functools.partial(_show, as_json=as_json)
+    run_until_signal(functools.partial(list_remote, address, connection, show))
+
+
+def _show(found: Sequence[Entry | ModuleInfo], *, as_json: bool) -> None:
     for each in found:
         if isinstance(each, ModuleInfo):
             row: dict[str, Any] = {"module": each.name, "rights": each.rights}
-            put(json.dumps(row) if as_json else f"{each.name} {','.join(each.rights)}")
+            put(json.dumps(row) if as_json else _module(each))
         else:
             put(json.dumps(_object(each)) if as_json else _line(each))
+
+
+def _module(found: ModuleInfo) -> str:
+    return one_line(f"{found.name} {','.join(found.rights)}", TEXT_MAX)
 
 
 def _line(entry: Entry) -> str:

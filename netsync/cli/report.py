@@ -13,9 +13,11 @@ from netsync.delta import kernel
 from netsync.errors import NetsyncError, OutputError, reason
 from netsync.model import Item, Problem, Report
 from netsync.modes.outcome import Outcome, outcome_of
-from netsync.names import as_text, shown
+from netsync.names import as_text, one_line, shown
 
 SCHEMA: Final = "netsync.report/1"
+_WORDS_MAX: Final = 8192
+"""Characters of what a peer says in words: a message's own limit is no limit for a terminal."""
 
 
 def put(line: str) -> None:
@@ -41,13 +43,19 @@ def print_items(items: Sequence[Item]) -> None:
 def print_problems(report: Report) -> None:
     """Tell each problem in one line on stderr."""
     for notice in report.notices:
-        click.echo(f"netsync: {notice}", err=True)
+        click.echo(f"netsync: {_told(notice)}", err=True)
     for problem in report.problems:
-        click.echo(f"netsync: {problem.op} {shown(problem.path)}: {problem.error}", err=True)
+        where, why = shown(problem.path), _told(problem.error)
+        click.echo(f"netsync: {_told(problem.op)} {where}: {why}", err=True)
     if report.problems_omitted:
         click.echo(f"netsync: and {report.problems_omitted} more problems", err=True)
     if report.held:
-        click.echo(f"netsync: {report.held}", err=True)
+        click.echo(f"netsync: {_told(report.held)}", err=True)
+
+
+def _told(words: str) -> str:
+    """Return what may be a peer's words so that they can do no harm on a terminal."""
+    return one_line(words, _WORDS_MAX)
 
 
 def print_statistics(report: Report, seconds: float) -> None:

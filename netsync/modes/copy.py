@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from netsync.modes.retrying import Attempt, Say, persist
 from netsync.modes.session import Connection, session
 from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
+from netsync.plan.asked import Asked
 from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.tally import Observer, Unobserved
 from netsync.tree.capability import capability
@@ -88,7 +90,9 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
             equip(channel, run.options)
             with _counted(attempt, channel):
                 await _ask(channel, m.Open(m.Direction.PULL, places, asked))
-                return await _receive_locally(channel, target, run, attempt, attempt.token)
+                return await _receive_locally(
+                    channel, target, run, attempt, attempt.token, _asked(places, run.options)
+                )
         raise AssertionError("unreachable: the session returns or raises")
 
     return await persist(work, run.observer, run.retries, run.say)
@@ -133,7 +137,12 @@ async def _send_quietly(
 
 
 async def _receive_locally(
-    channel: Channel, target: bytes, run: Run, observer: Observer, token: bytes = b""
+    channel: Channel,
+    target: bytes,
+    run: Run,
+    observer: Observer,
+    token: bytes = b"",
+    asked: Asked | None = None,
 ) -> Report:
     from netsync.state.sources import RememberedSources  # noqa: PLC0415 - see push
     from netsync.transfer.guarding import Guarding  # noqa: PLC0415
@@ -146,9 +155,15 @@ async def _receive_locally(
             dry_run = run.options.dry_run
             return open_target(anchor, path, single_file=single_file, dry_run=dry_run)
 
-        policy = local_policy(run.options)
+        policy = dataclasses.replace(local_policy(run.options), asked=asked)
         guarding = Guarding(memory=RememberedSources(run.state, path.rstrip(b"/") or b"/"))
         return await receive_tree(channel, open_root, policy, observer, guarding, token)
+
+
+def _asked(places: Sequence[m.Place], options: Options) -> Asked:
+    """Return what a server may list to who pulls from ``places``."""
+    whole = any(means_contents(place.path) for place in places)
+    return Asked(options, None if whole else [os.path.basename(place.path) for place in places])
 
 
 def local_policy(options: Options) -> Policy:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from netsync.model import DEVICES, Entry, Kind, Options
+from netsync.plan.asked import Asked
 from netsync.plan.xattrs import TRUSTED, Scope, scope_for
 
 _SET_ID_AND_STICKY: Final = 0o7000
@@ -52,7 +53,7 @@ class Policy:
     give away (None: any); ``mode_mask`` takes the bits away that a module forbids; ``umask``
     applies to what is created while permissions are not kept. ``uid`` is the user it acts as,
     ``xattrs`` are the extended attributes it may keep. ``stores`` says that what it may not set is
-    kept in records.
+    kept in records. ``asked`` is what a source may list at all (None: anything).
     """
 
     options: Options
@@ -64,6 +65,7 @@ class Policy:
     uid: int
     xattrs: Scope
     stores: bool = False
+    asked: Asked | None = None
 
     def keeps_group(self, gid: int) -> bool:
         """Tell whether ``gid`` (local) is compared and set."""

@@ -17,7 +17,14 @@ from typing import Final
 
 import trio
 
-from netsync.errors import NetsyncError, NetworkError, ProtocolError, principal, unmapped
+from netsync.errors import (
+    NetsyncError,
+    NetworkError,
+    ProtocolError,
+    RefusedError,
+    principal,
+    unmapped,
+)
 from netsync.identity.contexts import server_context
 from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
@@ -134,7 +141,7 @@ class Server:
         try:
             return peer_identity(tls, settings.identity)
         except NetsyncError as error:
-            await channel.fail(error)
+            await channel.fail(RefusedError(error.why))  # the hint names our own directories
             raise
 
     async def _supersede(self, peer: PeerName, run: bytes) -> None:

@@ -16,9 +16,9 @@ from typing import Final
 import trio
 
 from netsync.delta.signature import BLOCK_MIN, is_block_size
-from netsync.errors import NetworkError, ProtocolError
+from netsync.errors import TEXT_MAX, NetworkError, ProtocolError
 from netsync.model import Options, Problem, Report
-from netsync.names import is_inside, shown
+from netsync.names import is_inside, one_line, shown
 from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
@@ -195,7 +195,7 @@ class Session:
             f"{what}: {files.considered} entries, {files.created} created, "
             f"{files.updated} updated, {files.deleted} deleted, {files.failed} failed, "
             f"{size.literal} bytes of data, {size.matched} matched"
-            + (f"; {report.held}" if report.held else "")
+            + (f"; {one_line(report.held, TEXT_MAX)}" if report.held else "")
         )
 
 

@@ -149,7 +149,7 @@ class Comparer:
             self._presence.read(directory)
         unlisted = len(directory.present)
         for number, entry in enumerate(listing.entries, first):
-            directory.admit(entry)
+            directory.admit(entry, self._policy.asked)
             self._attribution.admit(entry)
             self.tally.considered += 1
             if entry.kind is Kind.FILE:

@@ -9,7 +9,8 @@ import msgspec
 
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
-from netsync.names import is_component
+from netsync.names import is_component, join
+from netsync.plan.asked import Asked
 from netsync.tree.place import Attributes
 
 _ENTER: Final = 0o700
@@ -40,12 +41,14 @@ class ListedDirectory:
         self.names_read = fresh
         self.last = b""
 
-    def admit(self, entry: Entry) -> None:
+    def admit(self, entry: Entry, asked: Asked | None) -> None:
         """Refuse an entry that an honest source cannot have listed next."""
         if not is_component(entry.name) or entry.name <= self.last:
             raise ProtocolError("a listed name is not allowed or out of order", op="receive")
         if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
             raise ProtocolError("a listed link has no valid text", op="receive")
+        if asked is not None:
+            asked.check(self.path, join(self.path, entry.name), entry)
         self.last = entry.name
 
     def let_in(self, above: int, present: Entry) -> None:

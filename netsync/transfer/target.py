@@ -10,6 +10,7 @@ for the landing, and the source's receiver never waits at all, so neither end ca
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -363,9 +364,13 @@ async def receive_tree(
     channel.order.begin(State.SOURCE_OFFERS)
     offer = (await channel.receive()).message
     assert isinstance(offer, m.Offer)
+    if policy.asked is not None:
+        policy.asked.check_root(offer.root)
     root = await trio.to_thread.run_sync(open_root, offer.single_file)
     try:
         guards = Guards(guarding, policy.options, offer.origins)
+        if policy.asked is not None:
+            policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
         target = Target(channel, root, policy, observer, guards, run)
         try:
             return await target.run(offer)

@@ -184,11 +184,13 @@ def _resolve(anchor: Anchor, path: bytes, *, create: bool) -> tuple[list[int], b
     one for the innermost directory itself; and that directory's path below the anchor. The
     caller closes the descriptors.
     """
-    stack = [os.dup(anchor.fd)]
-    above: list[bytes] = []
     pending = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, "a path with a NUL")
     if len(pending) > COMPONENTS_MAX:
         raise OSError(errno.ENAMETOOLONG, "the path has too many components")
+    stack = [os.dup(anchor.fd)]
+    above: list[bytes] = []
     hops = 0
     try:
         while pending:
