@@ -61,7 +61,8 @@ from tests.support.trees import make_tree
 
 FEW: Final[Sequence[Any]] = (2**63, None, "\x1b[2J\n")
 ALL: Final[Sequence[Any]] = (
-    *FEW, -1, b"..", 0, 1, 2**31, 2**32, 2**64 - 1, -(2**63), True, 1.5, float("nan"), "", "x" * 5000, b"",
+    *FEW, -1, b"..", 0, 1,
+    2**31, 2**32, 2**64 - 1, -(2**63), True, 1.5, float("nan"), "", "x" * 5000, b"",
     b"a\0b", b"/etc/passwd", b"a/../../x", b"\xff" * 300, [], {}, [[[[]]]], [0] * 3000, [None],
     [b""] * 100, {"x": 1}, msgspec.msgpack.Ext(5, b"x"),
     datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
