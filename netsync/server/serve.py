@@ -30,6 +30,7 @@ from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
 from netsync.net.channel import StreamChannel
 from netsync.net.dial import accept_tls
+from netsync.server.admission import Admission
 from netsync.server.modules import Module
 from netsync.server.session import Session
 from netsync.wire.order import State
@@ -79,6 +80,7 @@ class Server:
         self._running: set[_Running] = set()
         self._accepting = trio.CancelScope()
         self._draining = False
+        self._admission = Admission()
 
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end."""
@@ -115,13 +117,16 @@ class Server:
             with contextlib.suppress(OSError):
                 host, port = tcp.socket.getpeername()[:2]
                 who = f"{host}:{port}"
-            await self._serve_one(tcp, who)
+            with trio.CancelScope() as scope, self._admission.stranger(scope):
+                await self._serve_one(tcp, who, scope)
+            if scope.cancelled_caught:
+                log.warning("%s: too many others came before it said who it is", who)
         except NetsyncError as error:
             log.warning("%s", error if who in str(error) else f"{who}: {error}")
         except Exception as error:
             log.error("%s: %s", who, _defect(error))  # noqa: TRY400 - one line, no traceback
 
-    async def _serve_one(self, tcp: trio.SocketStream, who: str) -> None:
+    async def _serve_one(self, tcp: trio.SocketStream, who: str, place: trio.CancelScope) -> None:
         settings = self._settings
         stream = await accept_tls(tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS)
         channel = StreamChannel(
@@ -131,7 +136,7 @@ class Server:
         try:
             peer = await self._identify(channel, stream.tls, settings)
             channel.peer = f"{peer.name} ({who})"
-            ended_well = await self._run(channel, peer, settings)
+            ended_well = await self._run(channel, peer, settings, place)
         finally:
             await channel.aclose(linger=not ended_well)
 
@@ -156,7 +161,13 @@ class Server:
                 with trio.move_on_after(SUPERSEDE_SECONDS):
                     await running.ended.wait()
 
-    async def _run(self, channel: StreamChannel, peer: PeerName, settings: Settings) -> bool:
+    async def _run(
+        self,
+        channel: StreamChannel,
+        peer: PeerName,
+        settings: Settings,
+        place: trio.CancelScope,
+    ) -> bool:
         """Run the session; tell the client why if it ends early. Returns if it ended well."""
         session = Session(
             channel,
@@ -171,7 +182,9 @@ class Server:
             if self._draining:
                 session.drain()
             try:
-                await session.run()
+                await session.greet()
+                with self._admission.session(place, peer.name):
+                    await session.serve()
             except trio.Cancelled:
                 raise
             except BaseException as error:

@@ -73,9 +73,8 @@ class Session:
         self._draining = True
         self._idle.cancel()
 
-    async def run(self) -> None:
-        """Serve until the client leaves. Raises ``NetsyncError``."""
-        await self._greet()
+    async def serve(self) -> None:
+        """Answer a welcomed client until it leaves. Raises ``NetsyncError``."""
         async with kept_alive(self._channel):
             while (request := await self._next_request()) is not None:
                 self.doing = _shown(request)
@@ -89,7 +88,8 @@ class Session:
                     case _:
                         raise ProtocolError("options of no request", op="receive")
 
-    async def _greet(self) -> None:
+    async def greet(self) -> None:
+        """Take the client's ``Hello`` and welcome it. Raises ``NetsyncError``."""
         with trio.move_on_after(GREETING_SECONDS) as scope:
             hello = (await self._channel.receive()).message
         if scope.cancelled_caught:

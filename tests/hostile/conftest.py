@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.processes import Server, serving, wait_until
 from tests.support.trees import make_tree
 
 MODULE = "m"
+HEARTBEAT = 5.0
 LOOPBACK = "127.0.0.1"
 OUTSIDE_WORDS = b"what lies outside, and no peer may see"
 
@@ -32,6 +34,7 @@ class Victim:
     before: dict[str, tuple[object, ...]]
     read: int = 0
     """Characters of the log that were checked before."""
+    speaking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def outside(self) -> Path:
@@ -68,12 +71,19 @@ class Victim:
 
     def others_are_served(self) -> None:
         """The session that began before all attacks is answered in it."""
-        self.witness.say(m.Browse(MODULE, b"there"))
-        heard = self.witness.hear(m.Browsed)
-        assert isinstance(heard, m.Browsed)
-        while not heard.final:
-            heard = self.witness.hear(m.Browsed)
-            assert isinstance(heard, m.Browsed)
+        with self.speaking:
+            self.witness.say(m.Browse(MODULE, b"there"))
+            final = False
+            while not final:
+                heard = self.witness.hear(m.Browsed)
+                assert isinstance(heard, m.Browsed)
+                final = heard.final
+
+    def stay_alive(self, ended: threading.Event) -> None:
+        """Let the witness be heard of until ``ended``, however long an attack takes."""
+        while not ended.wait(HEARTBEAT):
+            with self.speaking:
+                self.witness.say(m.Ping())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +99,14 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
             made = Victim(server, root, witness.greet(), facts(outside))
             made.others_are_served()
             before = descriptors(server.process.pid)
-            yield made
+            ended = threading.Event()
+            heart = threading.Thread(target=made.stay_alive, args=(ended,))
+            heart.start()
+            try:
+                yield made
+            finally:
+                ended.set()
+                heart.join()
             made.unharmed()
             wait_until(lambda: descriptors(server.process.pid) <= before, "descriptors are closed")
         assert server.running
