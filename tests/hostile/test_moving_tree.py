@@ -28,7 +28,7 @@ from tests.support.trees import Value, make_tree
 pytestmark = needs_root
 
 RUNS: Final = int(os.environ.get("NETSYNC_HOSTILE_RUNS", "12"))
-"""Transfers for each way to write: a handful finds a missing check; ``scripts/hostile`` does more."""
+"""Transfers for each way to write: a few find a missing check; ``scripts/hostile`` does more."""
 SECRET: Final = b"SECRET: what lies outside"
 NAMES: Final = [f"f{number}" for number in range(6)]
 LARGE: Final = 300 * 1024

@@ -1,0 +1,308 @@
+"""Each protection: where it is, what it is without it, and the test that must fail then.
+
+A test that passes whether or not the protection is there proves nothing. ``old`` must be in the
+file exactly once, so a change of the code that moves a protection is noticed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``old`` becomes ``new`` in ``file``; then ``tests`` must fail. ``pure``: with the twins."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    pure: bool = False
+
+
+LIES: Final = "tests/hostile/test_lying_peer.py"
+CLIENT: Final = "tests/hostile/test_lying_client.py"
+SERVER: Final = "tests/hostile/test_lying_server.py"
+STRANGERS: Final = "tests/hostile/test_strangers.py"
+MOVING: Final = "tests/hostile/test_moving_tree.py"
+DELETES: Final = "tests/hostile/test_lying_about_deletes.py"
+
+MUTATIONS: Final = (
+    # --- paths
+    Mutation(
+        "a listed name is one component", "netsync/names.py",
+        'return _COMPONENT.fullmatch(name) is not None and not is_reserved(name)', "return True",
+        f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
+    ),
+    Mutation(
+        "netsync's own names are refused", "netsync/names.py",
+        "return name.startswith(RESERVED_PREFIX) and name != IGNORE_FILE", "return False",
+        f"{CLIENT}::test_m27_a_place_that_leads_out_is_refused",
+    ),
+    Mutation(
+        "names come sorted, each once", "netsync/transfer/listed.py",
+        " or entry.name <= self.last:", ":",
+        f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
+    ),
+    Mutation(
+        "a directory is opened through no link", "netsync/tree/directories.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        f"{MOVING}::test_m31_a_held_directory_is_the_one_that_was_opened",
+    ),
+    Mutation(
+        "a target works through no link", "netsync/tree/directories.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+    ),
+    Mutation(
+        "a file is read through no link", "netsync/tree/read.py",
+        "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDONLY | os.O_NONBLOCK",
+        f"{MOVING}::test_m31_a_source_that_moves_tells_nothing_from_outside", pure=True,
+    ),
+    Mutation(
+        "a file is written in place through no link", "netsync/tree/output.py",
+        "os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDWR | os.O_NONBLOCK",
+        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+    ),
+    Mutation(
+        "owners are set through no link", "netsync/tree/place.py",
+        "os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)",
+        "os.chown(name, uid, gid, dir_fd=directory)",
+        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+    ),
+    Mutation(
+        "times are set through no link", "netsync/tree/place.py",
+        "os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)",
+        "os.utime(name, ns=times, dir_fd=directory)",
+        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+    ),
+    Mutation(
+        "modes are set through no link", "netsync/tree/place.py",
+        "os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)",
+        "os.chmod(name, mode, dir_fd=directory)",
+        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+    ),
+    Mutation(
+        "a place does not climb out of its module", "netsync/tree/roots.py",
+        'raise RefusedError("the path leaves the module", op="open", where=path)',
+        'os.close(stack[0]); stack[0] = os.open("..", OPEN_DIRECTORY, dir_fd=anchor.fd); continue',
+        f"{CLIENT}::test_m27_a_place_that_leads_out_is_refused",
+    ),
+    Mutation(
+        "a link in a place does not leave the module", "netsync/tree/roots.py",
+        "    link = _link_text(stack[-1], name)\n", "    link = None\n",
+        "tests/unit/tree/test_roots.py",
+    ),
+    Mutation(
+        "a path with a NUL is an error, not a defect", "netsync/tree/roots.py",
+        'if b"\\0" in path:', "if False:",
+        f"{CLIENT}::test_m27_a_place_that_leads_out_is_refused",
+    ),
+    Mutation(
+        "a place has so many components", "netsync/tree/roots.py",
+        "if len(pending) > COMPONENTS_MAX:", "if False:",
+        f"{CLIENT}::test_m27_a_place_that_leads_out_is_refused",
+    ),
+    # --- what was asked for
+    Mutation(
+        "only what was asked for is taken", "netsync/transfer/listed.py",
+        "if asked is not None:", "if False:",
+        f"{SERVER}::test_m28_what_was_not_asked_for_is_refused",
+    ),
+    Mutation(
+        "only names of the list are taken", "netsync/plan/asked.py",
+        "return next(named.named_below(path), None) is not None", "return True",
+        f"{SERVER}::test_m28_with_a_list_of_names_only_these_come",
+    ),
+    Mutation(
+        "the root's metadata only if asked for", "netsync/plan/asked.py",
+        "if offered is not None and not allowed:", "if False:",
+        f"{SERVER}::test_m28_metadata_of_a_directory_that_was_not_asked_for_is_refused",
+    ),
+    # --- order and numbers
+    Mutation(
+        "messages come in order", "netsync/wire/order.py",
+        "        if following is None:", "        if following is None and False:",
+        f"{CLIENT}::test_m11_a_message_that_may_not_come_now_ends_the_session",
+    ),
+    Mutation(
+        "a frame's lengths are checked first", "netsync/wire/frames.py",
+        "if body > limit.body or tail > limit.tail:", "if False:",
+        f"{CLIENT}::test_m01_to_m12_a_broken_frame_ends_the_session",
+    ),
+    Mutation(
+        "a frame's flags and zero are checked", "netsync/wire/frames.py",
+        "if limit is None or zero or flags & ~COMPRESSED:", "if limit is None:",
+        f"{CLIENT}::test_m01_to_m12_a_broken_frame_ends_the_session",
+    ),
+    Mutation(
+        "a bomb's announced length is checked", "netsync/wire/codec.py",
+        "if length > LIMITS[frame.type].tail:", "if False:",
+        f"{CLIENT}::test_m12_a_decompression_bomb_costs_its_limit_and_no_more",
+    ),
+    Mutation(
+        "a bomb's real length is checked", "netsync/wire/codec.py",
+        "    if count != length:\n", "    if False:\n",
+        f"{CLIENT}::test_m12_a_decompression_bomb_costs_its_limit_and_no_more",
+    ),
+    Mutation(
+        "what cannot be decoded is the peer's fault", "netsync/wire/codec.py",
+        "except (msgspec.MsgspecError, RecursionError, ValueError) as error:",
+        "except ZeroDivisionError as error:",
+        f"{CLIENT}::test_m01_to_m12_a_broken_frame_ends_the_session",
+    ),
+    Mutation(
+        "only offered files are wanted", "netsync/transfer/offers.py",
+        "            if entry.kind is Kind.FILE:\n", "            if True:\n",
+        f"{LIES}::test_a_lie_of_the_target_ends_the_session",
+    ),
+    Mutation(
+        "a file is wanted so often", "netsync/transfer/offers.py",
+        "if attempts > ATTEMPTS_MAX:", "if False:",
+        f"{LIES}::test_a_lie_of_the_target_ends_the_session",
+    ),
+    Mutation(
+        "a copy stays in its basis", "netsync/delta/ops.py",
+        "elif offset < 0 or offset + length > basis_size:", "elif False:",
+        f"{LIES}::test_a_lie_in_the_data_ends_the_session",
+    ),
+    Mutation(
+        "literals are what came", "netsync/delta/ops.py",
+        "if literal != tail_length:", "if False:",
+        f"{LIES}::test_a_lie_in_the_data_ends_the_session",
+    ),
+    Mutation(
+        "no more is listed than allowed", "netsync/transfer/credit.py",
+        "            if self._granted < 0:", "            if False:",
+        f"{LIES}::test_a_lie_in_the_listing_ends_the_session",
+    ),
+    Mutation(
+        "files fit their frame", "netsync/transfer/runs.py",
+        "        if position > len(tail):", "        if False:",
+        f"{LIES}::test_a_lie_in_the_data_ends_the_session",
+    ),
+    # --- content
+    Mutation(
+        "a small file is verified", "netsync/transfer/runs.py",
+        "whole = xxh3_128_digest(tail[start:position]) == head.digest", "whole = True",
+        f"{CLIENT}::test_m42_m47_a_file_that_is_not_what_was_said_is_not_published",
+    ),
+    Mutation(
+        "a large file is verified", "netsync/transfer/incoming.py",
+        "if self.position != size:\n            return False", "if True:\n            return True",
+        "tests/unit/transfer/test_transfer.py",
+    ),
+    Mutation(
+        "attributes are checked", "netsync/plan/xattrs.py",
+        'if name <= last or len(name) > NAME_MAX or b"\\0" in name or namespace_of(name) is None:',
+        "if False:",
+        f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
+    ),
+    # --- deletion
+    Mutation(
+        "a module's limit holds whatever the client says", "netsync/server/session.py",
+        "guarding = Guarding(module.max_delete, ", "guarding = Guarding(None, ",
+        "tests/integration/test_guards.py",
+    ),
+    Mutation(
+        "deleting is a right of its own", "netsync/server/session.py",
+        "module.require(self._identity, Right.DELETE)", "pass",
+        "tests/integration/test_server.py::test_rights_belong_to_certificates",
+    ),
+    # --- who
+    Mutation(
+        "every client shows a certificate", "netsync/identity/contexts.py",
+        "context.verify_mode = ssl.CERT_REQUIRED\n    context.verify_flags",
+        "context.verify_mode = ssl.CERT_OPTIONAL\n    context.verify_flags",
+        f"{STRANGERS}::test_m14_to_m22_a_stranger_is_turned_away",
+    ),
+    Mutation(
+        "TLS 1.3 and nothing older", "netsync/identity/contexts.py",
+        "context.minimum_version = ssl.TLSVersion.TLSv1_3",
+        "context.minimum_version = ssl.TLSVersion.TLSv1_2",
+        f"{STRANGERS}::test_m14_to_m22_a_stranger_is_turned_away",
+    ),
+    Mutation(
+        "a server's certificate names its host", "netsync/identity/contexts.py",
+        "context.check_hostname = True", "context.check_hostname = False",
+        f"{STRANGERS}::test_a_server_that_is_not_who_it_should_be_is_refused",
+    ),
+    Mutation(
+        "no tickets", "netsync/identity/contexts.py",
+        "context.num_tickets = 0", "context.num_tickets = 2",
+        f"{STRANGERS}::test_m22_no_session_is_resumed",
+    ),
+    Mutation(
+        "exactly one name", "netsync/identity/peer.py",
+        'name = name_in(value for kind, value in _pairs(alternatives) if kind == "URI")',
+        'name = ([v for k, v in _pairs(alternatives) if k == "URI"] or [None])[0]',
+        f"{STRANGERS}::test_m21_a_certificate_of_our_ca_with_no_clear_name_is_refused",
+    ),
+    Mutation(
+        "a revoked certificate opens nothing", "netsync/identity/peer.py",
+        "if serial in identity.revoked:", "if False:",
+        f"{STRANGERS}::test_m18_a_revoked_certificate_opens_no_session_and_loses_its_own",
+    ),
+    Mutation(
+        "a revoked certificate's session ends", "netsync/server/serve.py",
+        '                log.warning("ending the session of %s: revoked", running.peer.name)\n'
+        "                running.scope.cancel()\n", "                pass\n",
+        f"{STRANGERS}::test_m18_a_revoked_certificate_opens_no_session_and_loses_its_own",
+    ),
+    Mutation(
+        "a line that cannot be read is an error", "netsync/identity/revocation.py",
+        "        if serial is None:\n            raise ConfigError(",
+        "        if serial is None:\n            continue\n            raise ConfigError(",
+        f"{STRANGERS}::test_m19_a_list_that_cannot_be_read_lets_nobody_back_in",
+    ),
+    Mutation(
+        "a key that others can read is refused", "netsync/identity/files.py",
+        "    if mode & forbidden:\n", "    if False:\n",
+        f"{STRANGERS}::test_a_key_that_others_can_read_is_refused_by_both_ends",
+    ),
+    Mutation(
+        "a refusal tells nothing of our directories", "netsync/server/serve.py",
+        "await channel.fail(RefusedError(error.why))", "await channel.fail(error)",
+        f"{STRANGERS}::test_m18_a_revoked_certificate_opens_no_session_and_loses_its_own",
+    ),
+    # --- how much, how long
+    Mutation(
+        "the oldest stranger makes way", "netsync/server/admission.py",
+        "if len(self._strangers) > STRANGERS_MAX:", "if False:",
+        f"{STRANGERS}::test_m24_a_storm_of_connections_costs_a_bounded_amount",
+    ),
+    Mutation(
+        "one name has so many sessions", "netsync/server/admission.py",
+        "if self._sessions[name] >= SESSIONS_MAX:", "if False:",
+        f"{STRANGERS}::test_m60_one_name_holds_so_many_sessions_and_others_are_served",
+    ),
+    Mutation(
+        "the time to greet is for all of it", "netsync/server/session.py",
+        "with trio.move_on_after(GREETING_SECONDS) as scope:",
+        "with trio.move_on_after(10**6) as scope:",
+        f"{STRANGERS}::test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds",
+    ),
+    Mutation(
+        "an answer without end is not collected", "netsync/modes/listing.py",
+        "            show([*answer.modules, *answer.entries])\n",
+        "            kept = locals().setdefault('kept', []); kept.append(answer)\n"
+        "            globals().setdefault('KEPT', []).append(answer)\n"
+        "            show([*answer.modules, *answer.entries])\n",
+        f"{SERVER}::test_m59_an_answer_without_end_costs_no_memory",
+    ),
+    # --- what is shown
+    Mutation(
+        "a peer's words are one line", "netsync/names.py",
+        "    if not text.isprintable():\n        text =", "    if False:\n        text =",
+        f"{CLIENT}::test_m56_the_log_holds_no_control_characters_of_a_peer",
+    ),
+    Mutation(
+        "names are shown escaped", "netsync/names.py",
+        'if text.isprintable() and "\\\\" not in text:', "if True:",
+        f"{SERVER}::test_m56_a_browsed_name_is_shown_escaped",
+    ),
+)  # fmt: skip

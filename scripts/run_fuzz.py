@@ -1,0 +1,92 @@
+"""The body of scripts/fuzz: a bounded, coverage-guided run of each target, from the tree's corpus.
+
+A run starts from ``tests/corpus`` and the built-in seeds, in a directory of its own. With
+``--keep`` what reached code that the corpus did not is added to it, minimised by the fuzzer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = ROOT / "tests" / "corpus"
+INPUT_MAX = 4096
+"""Bytes of one input: deep enough for a few frames, small enough for thousands a second."""
+KEPT_MAX = 40
+"""Inputs of one target in the tree."""
+sys.path.insert(0, str(ROOT))
+
+
+def main() -> int:
+    """Fuzz the chosen targets; return how many failed."""
+    parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", help="all unless named")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--keep", action="store_true", help="add to the tree's corpus")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options, words = parser.parse_known_args()
+    if options.one:
+        drive(options.one, words)
+    from tests.support.fuzzing import TARGETS  # noqa: PLC0415 - a driver instruments it first
+
+    failed = 0
+    for target in options.targets or TARGETS:
+        failed += fuzz(target, options.seconds, keep=options.keep)
+    return failed
+
+
+def drive(target: str, words: list[str]) -> None:
+    """Be the fuzzer's process."""
+    import atheris  # noqa: PLC0415 - only here
+
+    with atheris.instrument_imports(include=["netsync", "tests.support.fuzzing"]):
+        from tests.support.fuzzing import TARGETS  # noqa: PLC0415 - see above
+    atheris.Setup([sys.argv[0], *words], TARGETS[target])
+    atheris.Fuzz()
+
+
+def fuzz(target: str, seconds: int, *, keep: bool) -> bool:
+    """Fuzz one target; tell whether it failed."""
+    from tests.support.fuzzing import seeds  # noqa: PLC0415 - a driver instruments it first
+
+    kept = CORPUS / target
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="netsync-fuzz-") as place:
+        found, begun = Path(place, "found"), Path(place, "begun")
+        found.mkdir()
+        begun.mkdir()
+        for number, (name, data) in enumerate(seeds()):
+            if name == target:
+                (begun / f"seed-{number}").write_bytes(data)
+        corpora = [str(found), str(kept), str(begun)]
+        limits = [f"-max_total_time={seconds}", f"-max_len={INPUT_MAX}", "-timeout=10"]
+        words = ["-rss_limit_mb=1024", "-print_final_stats=1", *limits]
+        status = run(target, [*words, f"-artifact_prefix={kept}/crash-", *corpora])
+        if keep and not status:
+            smaller = Path(place, "smaller")
+            smaller.mkdir()
+            run(target, ["-merge=1", f"-max_len={INPUT_MAX}", str(smaller), *corpora])
+            replace(kept, smaller)
+    return bool(status)
+
+
+def run(target: str, words: list[str]) -> int:
+    """Run the fuzzer in a process of its own."""
+    command = [sys.executable, __file__, "--one", target, *words]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own words
+
+
+def replace(kept: Path, smaller: Path) -> None:
+    """Keep the smallest inputs that together reach what all did, as many as the tree holds."""
+    for old in kept.iterdir():
+        old.unlink()
+    for new in sorted(smaller.iterdir(), key=lambda path: path.stat().st_size)[:KEPT_MAX]:
+        (kept / new.name[:16]).write_bytes(new.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
