@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "corpus"
 INPUT_MAX = 4096
 """Bytes of one input: deep enough for a few frames, small enough for thousands a second."""
+DRIVER = "--drive"
+"""First word to this script when it is to be the fuzzer of one target."""
 KEPT_MAX = 40
 """Inputs of one target in the tree."""
 sys.path.insert(0, str(ROOT))
@@ -27,10 +29,9 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help="all unless named")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--keep", action="store_true", help="add to the tree's corpus")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options, words = parser.parse_known_args()
-    if options.one:
-        drive(options.one, words)
+    if sys.argv[1:2] == [DRIVER]:
+        drive(sys.argv[2], sys.argv[3:])
+    options = parser.parse_args()
     from tests.support.fuzzing import TARGETS  # noqa: PLC0415 - a driver instruments it first
 
     failed = 0
@@ -76,7 +77,7 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> bool:
 
 def run(target: str, words: list[str]) -> int:
     """Run the fuzzer in a process of its own."""
-    command = [sys.executable, __file__, "--one", target, *words]
+    command = [sys.executable, __file__, DRIVER, target, *words]
     return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own words
 
 

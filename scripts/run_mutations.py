@@ -40,24 +40,30 @@ def main() -> int:
 
 def notices(mutation: Mutation) -> bool:
     """Tell whether the named test fails without the protection."""
-    with tempfile.TemporaryDirectory(prefix="netsync-mutation-") as place:
-        copy = Path(place)
-        for name in COPIED:
-            source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__")
-            if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=ignore)
-            else:
-                shutil.copy(source, copy / name)
-        apply(mutation, copy)
-        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        if mutation.pure:
-            environment["NETSYNC_KERNEL"] = "pure"
-        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        done = subprocess.run(  # noqa: S603 - our own words
-            [*words, *mutation.tests.split()], cwd=copy, env=environment, timeout=SECONDS,
-            capture_output=True, check=False,
-        )  # fmt: skip
+    place = Path(tempfile.mkdtemp(prefix="netsync-mutation-"))
+    try:
+        return _notices(mutation, place)
+    finally:
+        # What an unprotected program makes may be too deep for Python's own removal.
+        subprocess.run(["/bin/rm", "-rf", str(place)], check=True)  # noqa: S603 - our own words
+
+
+def _notices(mutation: Mutation, copy: Path) -> bool:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    apply(mutation, copy)
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    if mutation.pure:
+        environment["NETSYNC_KERNEL"] = "pure"
+    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    words += [f"--basetemp={copy / 'tmp'}", *mutation.tests.split()]
+    done = subprocess.run(  # noqa: S603 - our own words
+        words, cwd=copy, env=environment, timeout=SECONDS, capture_output=True, check=False
+    )
     return done.returncode == FAILED
 
 

@@ -66,7 +66,7 @@ MUTATIONS: Final = (
     Mutation(
         "a file is written in place through no link", "netsync/tree/output.py",
         "os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDWR | os.O_NONBLOCK",
-        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+        f"{MOVING}::test_m31_a_file_written_in_place_is_the_one_of_that_name",
     ),
     Mutation(
         "owners are set through no link", "netsync/tree/place.py",

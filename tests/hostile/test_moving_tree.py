@@ -18,6 +18,7 @@ import pytest
 from netsync.errors import NetsyncError
 from netsync.model import Options
 from netsync.tree.directories import Directories
+from netsync.tree.output import Output
 from netsync.tree.roots import Anchor, open_source, open_target
 from tests.support.confined import needs_root
 from tests.support.flipping import flipping
@@ -188,6 +189,26 @@ def test_m31_a_held_directory_is_the_one_that_was_opened(tmp_path: Path, outside
                 with Directories(fd) as directories, contextlib.suppress(OSError):
                     assert os.fstat(directories.fd(b"d/dir")).st_ino not in away
                     opened += 1
+    finally:
+        os.close(fd)
+    assert opened
+
+
+def test_m31_a_file_written_in_place_is_the_one_of_that_name(tmp_path: Path, outside: Path) -> None:
+    """Looked at, then opened again to be written: both times it is no link."""
+    root = make_tree(tmp_path / "m" / "root", {"f0": b"1"})
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    away = (outside / "f0").stat().st_ino
+    opened = 0
+    try:
+        with flipping(root / "f0", outside / "f0", tmp_path / "aside"):
+            for _ in range(RUNS * 200):
+                with contextlib.suppress(OSError):
+                    output = Output.create(fd, b"f0", inplace=True)
+                    opened += 1
+                    inode = os.fstat(output.fd).st_ino
+                    output.discard(fd)
+                    assert inode != away
     finally:
         os.close(fd)
     assert opened

@@ -1,0 +1,80 @@
+"""The unit file of ``netsync serve``: systemd takes it, and what it leaves the server is enough."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, serving, succeed
+from tests.support.trees import make_tree
+
+UNIT = ROOT / "scripts" / "systemd" / "netsync.service"
+EXPOSURE_MAX = 3.5
+"""Of 10, as systemd counts: what a server must keep of root's power leaves some."""
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
+)
+needs_setpriv = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+
+
+def analysed(*words: str) -> str:
+    done = subprocess.run(
+        ["systemd-analyze", *words], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@needs_systemd
+def test_systemd_understands_every_line() -> None:
+    assert analysed("verify", "--man=no", str(UNIT)).strip() == ""
+
+
+@needs_systemd
+def test_the_server_is_exposed_to_little() -> None:
+    told = analysed("security", "--offline=yes", "--no-pager", str(UNIT))
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", told)
+    assert found is not None
+    assert float(found[1]) <= EXPOSURE_MAX
+
+
+def capabilities() -> list[str]:
+    """Return the capabilities that the unit leaves, as setpriv names them."""
+    (line,) = re.findall(r"^CapabilityBoundingSet=(.+)$", UNIT.read_text(), re.MULTILINE)
+    return [name.removeprefix("CAP_").lower() for name in line.split()]
+
+
+@needs_setpriv
+def test_metadata_is_kept_with_the_capabilities_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Owners, modes, times and attributes arrive where the server has nothing else of root's."""
+    kept = ",".join(f"+{name}" for name in capabilities())
+    wrapper = tmp_path / "python"
+    words = f"exec setpriv --no-new-privs --bounding-set=-all,{kept} --inh-caps=-all"
+    wrapper.write_text(f'#!/bin/sh\n{words} {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    source = make_tree(tmp_path / "source", {"a": b"1", "d": {"b": b"2"}})
+    os.chown(source / "d" / "b", 1234, 4321)
+    (source / "a").chmod(0o4750)
+    os.setxattr(source / "a", "user.note", b"1")
+    os.mkfifo(source / "fifo")
+    target = tmp_path / "target"
+    target.mkdir()
+    monkeypatch.setattr(sys, "executable", str(wrapper))
+    with serving("--module", f"m={target}") as server:
+        succeed("push", f"{source}/", server.url("m"))
+    status = (target / "d" / "b").stat()
+    assert (status.st_uid, status.st_gid) == (1234, 4321)
+    assert (target / "a").stat().st_mode & 0o7777 == 0o4750
+    assert os.getxattr(target / "a", "user.note") == b"1"
+    assert (target / "fifo").is_fifo()
