@@ -7,6 +7,7 @@ the fix. What the contract names but this version cannot do is refused, never si
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,7 +21,7 @@ from netsync.model import DeleteLimit
 from netsync.names import shown
 from netsync.net.address import DEFAULT_PORT, parse_address
 from netsync.plan.guards import parse_limit
-from netsync.server.modules import EVERYONE, Module, Right
+from netsync.server.modules import EVERYONE, Module, Right, User, user_of
 
 DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
 _SECTIONS: Final = frozenset({"server", "module"})
@@ -28,7 +29,7 @@ DEFAULT_LISTEN: Final = f"0.0.0.0:{DEFAULT_PORT}"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
     "server": {"metrics"},
-    "module": {"uid", "gid"},
+    "module": set(),
     "": {"job"},
 }
 """Keys of the contract that this version does not carry out, by section."""
@@ -51,6 +52,8 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
     allow: dict[str, list[str]] = {}
     special: bool = False
     max_delete: str | int = ""
+    uid: str | int = ""
+    gid: str | int = ""
 
 
 class Config(Struct, frozen=True):
@@ -121,7 +124,25 @@ def _module(file: Path, name: str, section: ModuleSection) -> Module:
                 )
         allow[identity] = frozenset(map(Right, rights))
     limit = _limit(file, f"{key}.max_delete", section.max_delete)
-    return Module(name, Path(section.path), allow, section.special, limit)
+    user = _user(file, key, section)
+    return Module(name, Path(section.path), allow, section.special, limit, user)
+
+
+def _user(file: Path, key: str, section: ModuleSection) -> User | None:
+    """Return whom a module's files are touched as; None for this process's own user."""
+    if section.uid == "":
+        if section.gid != "":
+            raise _wrong(file, f"{key}.gid", "stands without uid", "add uid")
+        return None
+    try:
+        user = user_of(section.uid, section.gid)
+    except LookupError as error:
+        raise _wrong(file, f"{key}.{error.args[0]}", error.args[1]) from error
+    if user.uid == 0:
+        raise _wrong(file, f"{key}.uid", "is root, who needs no such key", "remove the key")
+    if os.geteuid() != 0:
+        raise _wrong(file, f"{key}.uid", "only root can become another user", "remove the key")
+    return user
 
 
 def _limit(file: Path, key: str, value: str | int) -> DeleteLimit | None:

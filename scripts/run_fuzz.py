@@ -1,15 +1,17 @@
 """The body of scripts/fuzz: a bounded, coverage-guided run of each target, from the tree's corpus.
 
 A run starts from ``tests/corpus`` and the built-in seeds, in a directory of its own. With
-``--keep`` what reached code that the corpus did not is added to it, minimised by the fuzzer.
+``--keep`` the corpus becomes a sample of itself and of what reached new code.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,10 +70,7 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> bool:
         words = ["-rss_limit_mb=1024", "-print_final_stats=1", *limits]
         status = run(target, [*words, f"-artifact_prefix={kept}/crash-", *corpora])
         if keep and not status:
-            smaller = Path(place, "smaller")
-            smaller.mkdir()
-            run(target, ["-merge=1", f"-max_len={INPUT_MAX}", str(smaller), *corpora])
-            replace(kept, smaller)
+            replace(kept, [*found.iterdir(), *begun.iterdir(), *kept.iterdir()])
     return bool(status)
 
 
@@ -81,12 +80,15 @@ def run(target: str, words: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own words
 
 
-def replace(kept: Path, smaller: Path) -> None:
-    """Keep the smallest inputs that together reach what all did, as many as the tree holds."""
+def replace(kept: Path, inputs: Iterable[Path]) -> None:
+    """Keep as many of the inputs as the tree holds, small and large ones."""
+    contents = sorted({path.read_bytes() for path in inputs}, key=lambda data: (len(data), data))
+    step = max(1.0, len(contents) / KEPT_MAX)
+    chosen = [contents[int(index * step)] for index in range(min(KEPT_MAX, len(contents)))]
     for old in kept.iterdir():
         old.unlink()
-    for new in sorted(smaller.iterdir(), key=lambda path: path.stat().st_size)[:KEPT_MAX]:
-        (kept / new.name[:16]).write_bytes(new.read_bytes())
+    for data in chosen:
+        (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -11,32 +11,30 @@ import trio
 from netsync.errors import root_error
 from netsync.model import Entry
 from netsync.net.channel import Channel
-from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.modules import Module
 from netsync.tree.directories import Directories
-from netsync.tree.roots import open_source
+from netsync.tree.roots import Anchor, open_source
 from netsync.tree.scan import entry_at, names_in
-from netsync.wire.messages import Browse, Browsed, ModuleInfo
+from netsync.wire.messages import Browsed, ModuleInfo
 
 _ENTRIES: Final = 512
 _BYTES: Final = 64 * 1024
 """Entries, and bytes of names and link texts, in one message."""
 
 
-async def browse(
-    channel: Channel, modules: Mapping[str, Module], identity: str, request: Browse
-) -> None:
-    """Answer one ``Browse``. Raises ``RefusedError`` and ``RootError``."""
-    if not request.module:
-        shown = [
-            ModuleInfo(module.name, sorted(right.value for right in rights))
-            for module in modules.values()
-            if (rights := module.rights_of(identity))
-        ]
-        await channel.send(Browsed(modules=shown, final=True))
-        return
-    module = find_module(modules, request.module)
-    module.require(identity, Right.PULL)
-    batches = _batches(module, request.path)
+async def send_modules(channel: Channel, modules: Mapping[str, Module], identity: str) -> None:
+    """Tell the modules that ``identity`` has a right in."""
+    shown = [
+        ModuleInfo(module.name, sorted(right.value for right in rights))
+        for module in modules.values()
+        if (rights := module.rights_of(identity))
+    ]
+    await channel.send(Browsed(modules=shown, final=True))
+
+
+async def send_entries(channel: Channel, anchor: Anchor, path: bytes) -> None:
+    """Tell the entries at ``path`` below ``anchor``. Raises ``RefusedError`` and ``RootError``."""
+    batches = _batches(anchor, path)
     while (batch := await trio.to_thread.run_sync(_next, batches)) is not None:
         await channel.send(Browsed(entries=batch))
     await channel.send(Browsed(final=True))
@@ -46,17 +44,16 @@ def _next(batches: Iterator[list[Entry]]) -> list[Entry] | None:
     return next(batches, None)
 
 
-def _batches(module: Module, path: bytes) -> Iterator[list[Entry]]:
+def _batches(anchor: Anchor, path: bytes) -> Iterator[list[Entry]]:
     """Yield the entries of the directory at ``path``, or the one entry that it is."""
-    with opened(module) as anchor:
-        root = open_source(anchor, path, b"")
-        try:
-            with Directories(root.fd) as directories:
-                yield from _listed(directories, root.name)
-        except OSError as error:
-            raise root_error(error, op="list", where=path) from error
-        finally:
-            os.close(root.fd)
+    root = open_source(anchor, path, b"")
+    try:
+        with Directories(root.fd) as directories:
+            yield from _listed(directories, root.name)
+    except OSError as error:
+        raise root_error(error, op="list", where=path) from error
+    finally:
+        os.close(root.fd)
 
 
 def _listed(directories: Directories, name: bytes) -> Iterator[list[Entry]]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import grp
 import os
+import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
 
 from netsync.errors import RefusedError, root_error
 from netsync.model import DeleteLimit
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.tree.roots import Anchor
+
+_NO_ID: Final = 2**32 - 1
+"""What is nobody's number: chown(2) takes it for "leave it"."""
 
 
 class Right(enum.StrEnum):
@@ -28,12 +36,47 @@ EVERYONE = "*"
 """Stands for every certificate of this CA; only modules of the command line use it."""
 
 
+class User(Struct, frozen=True):
+    """Whom a module's files are read and written as; ``groups`` beside the main one."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def user_of(uid: str | int, gid: str | int = "") -> User:
+    """Return a user by name or number, in its groups, or in ``gid`` alone.
+
+    Raises ``LookupError`` with the key that is wrong and what is wrong with it.
+    """
+    try:
+        entry = pwd.getpwnam(uid) if isinstance(uid, str) else pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        if isinstance(uid, str) or not 0 <= uid < _NO_ID or gid == "":
+            raise LookupError("uid", f"there is no user {uid!r}") from None
+        entry = None
+    if gid == "":
+        assert entry is not None
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        return User(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
+    try:
+        number = grp.getgrnam(gid).gr_gid if isinstance(gid, str) else gid
+    except KeyError:
+        raise LookupError("gid", f"there is no group {gid!r}") from None
+    if not 0 <= number < _NO_ID:
+        raise LookupError("gid", f"{gid!r} is no group's number")
+    name, found = (str(uid), int(uid)) if entry is None else (entry.pw_name, entry.pw_uid)
+    return User(name, found, number)
+
+
 @dataclass(frozen=True)
 class Module:
     """A directory offered by name. ``allow`` maps certificate names to rights.
 
     ``special`` lets clients create device nodes and set-user and set-group bits in it;
-    ``max_delete`` is the most that one push may delete, whatever the client allows.
+    ``max_delete`` is the most that one push may delete, whatever the client allows. ``user`` is who
+    touches its files (None: this process).
     """
 
     name: str
@@ -41,6 +84,7 @@ class Module:
     allow: Mapping[str, frozenset[Right]] = field(default_factory=dict)
     special: bool = False
     max_delete: DeleteLimit | None = None
+    user: User | None = None
 
     def rights_of(self, identity: str) -> frozenset[Right]:
         """Return what ``identity`` may do here."""

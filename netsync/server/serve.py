@@ -17,20 +17,14 @@ from typing import Final
 
 import trio
 
-from netsync.errors import (
-    NetsyncError,
-    NetworkError,
-    ProtocolError,
-    RefusedError,
-    principal,
-    unmapped,
-)
+from netsync.errors import NetsyncError, NetworkError, RefusedError
 from netsync.identity.contexts import server_context
 from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
 from netsync.net.channel import StreamChannel
 from netsync.net.dial import accept_tls
 from netsync.server.admission import Admission
+from netsync.server.faults import OurFaultError, as_netsync_error, defect
 from netsync.server.modules import Module
 from netsync.server.session import Session
 from netsync.wire.order import State
@@ -124,7 +118,7 @@ class Server:
         except NetsyncError as error:
             log.warning("%s", error if who in str(error) else f"{who}: {error}")
         except Exception as error:
-            log.error("%s: %s", who, _defect(error))  # noqa: TRY400 - one line, no traceback
+            log.error("%s: %s", who, defect(error))  # noqa: TRY400 - one line, no traceback
 
     async def _serve_one(self, tcp: trio.SocketStream, who: str, place: trio.CancelScope) -> None:
         settings = self._settings
@@ -188,9 +182,9 @@ class Server:
             except trio.Cancelled:
                 raise
             except BaseException as error:
-                ended = _as_netsync_error(error)
+                ended = as_netsync_error(error)
                 await channel.fail(ended)
-                if isinstance(ended, _OurFaultError):
+                if isinstance(ended, OurFaultError):
                     raise
                 log.warning("%s: %s%s", channel.peer, session.doing, ended)
                 return False
@@ -204,29 +198,3 @@ class Server:
             with trio.CancelScope(shield=True):
                 await channel.fail(NetworkError("the server is stopping, or refuses us by now"))
         return not scope.cancelled_caught
-
-
-def _as_netsync_error(error: BaseException) -> NetsyncError:
-    """Return what to tell the client: the error that matters, or that we are at fault."""
-    if isinstance(error, BaseExceptionGroup):
-        error = principal(error) or error
-    if isinstance(error, NetsyncError):
-        return error
-    if isinstance(error, OSError):
-        return unmapped(error)
-    return _OurFaultError("internal error of the server, see its log", op="serve")
-
-
-class _OurFaultError(ProtocolError):
-    """A defect on this side, as the client is told of it."""
-
-
-def _defect(error: Exception) -> str:
-    """Describe a defect in one line: the innermost error and where it was raised."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "unknown place"
-    return f"internal error: {type(error).__name__}: {error} (in {place})"

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import trio
 
 from netsync.delta.signature import BLOCK_MIN, is_block_size
-from netsync.errors import TEXT_MAX, NetworkError, ProtocolError
-from netsync.model import Options, Problem, Report
+from netsync.errors import TEXT_MAX, NetworkError, ProtocolError, RefusedError, StateError
+from netsync.model import Options, Origin, Report
 from netsync.names import is_inside, one_line, shown
 from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
-from netsync.plan.compare import policy_for
-from netsync.server.browse import browse
+from netsync.server import confined
+from netsync.server.browse import send_entries, send_modules
+from netsync.server.confined import Job
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.work import receive, send
 from netsync.state.sources import RememberedSources
 from netsync.transfer.guarding import Guarding
-from netsync.transfer.source import send_tree
-from netsync.transfer.tally import Unobserved
-from netsync.transfer.target import receive_tree
-from netsync.tree.capability import capability
-from netsync.tree.roots import SourceRoot, TargetRoot, open_sources, open_target
+from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
 from netsync.wire.selection import Gathering
 
@@ -80,7 +79,7 @@ class Session:
                 self.doing = _shown(request)
                 match request:
                     case m.Browse():
-                        await browse(self._channel, self._modules, self._identity, request)
+                        await self._browse(request)
                     case m.Open(direction=m.Direction.PUSH):
                         await self._push(request)
                     case m.Open():
@@ -132,19 +131,44 @@ class Session:
         if request.run:
             await self._supersede(request.run)
         self.run_token = request.run
-        policy = policy_for(options, capability(), special=module.special)
+        whole = msgspec.structs.replace(request, options=options)
+        memory = self._memory(module, place.path)
         with opened(module) as anchor:
-            await self._channel.send(m.Opened())
-
-            def open_root(single_file: bool) -> TargetRoot:
-                dry_run = options.dry_run
-                return open_target(anchor, place.path, single_file=single_file, dry_run=dry_run)
-
-            guarding = Guarding(module.max_delete, self._memory(module, place.path))
-            report = await receive_tree(
-                self._channel, open_root, policy, Unobserved(), guarding, request.run
-            )
+            if module.user is None:
+                guarding = Guarding(module.max_delete, memory)
+                report = await receive(
+                    self._channel, anchor, whole, guarding, special=module.special
+                )
+            else:
+                report = await self._push_as(module, anchor, whole, memory)
         self._note(f"push {place.module}", report)
+
+    async def _push_as(
+        self, module: Module, anchor: Anchor, request: m.Open, memory: RememberedSources
+    ) -> Report:
+        """Have a module's user receive a tree; remembering is left to us."""
+        assert module.user is not None
+        known, trouble = await trio.to_thread.run_sync(_recalled, memory)
+        job = Job(0, [], request, None, module.special, module.max_delete, known, trouble)
+        done = await confined.transfer(self._channel, module.user, job, [anchor])
+        if done.origins:
+            with contextlib.suppress(StateError):  # said where it was read, and no harm done
+                await trio.to_thread.run_sync(memory.remember, done.origins)
+        return done.report
+
+    async def _browse(self, request: m.Browse) -> None:
+        """Tell the modules, or the entries of a path in one."""
+        if not request.module:
+            await send_modules(self._channel, self._modules, self._identity)
+            return
+        module = find_module(self._modules, request.module)
+        module.require(self._identity, Right.PULL)
+        with opened(module) as anchor:
+            if module.user is None:
+                await send_entries(self._channel, anchor, request.path)
+            else:
+                job = Job(0, [], browsed=request)
+                await confined.browse(self._channel, module.user, job, [anchor])
 
     def _memory(self, module: Module, path: bytes) -> RememberedSources:
         """Return what is remembered of the sources of this client's ``path`` in a module."""
@@ -159,10 +183,19 @@ class Session:
         if options.paths is not None and len(request.places) != 1:
             raise ProtocolError("a restricted listing has one source", op="send")
         equip(self._channel, options)
+        modules = [find_module(self._modules, place.module) for place in request.places]
+        user = modules[0].user
+        if any(module.user != user for module in modules):
+            raise RefusedError("modules of several users in one transfer", op="use module",
+                               hint="pull from one after the other")  # fmt: skip
         with contextlib.ExitStack() as stack:
-            roots, problems = self._open_sources(request.places, stack)
-            await self._channel.send(m.Opened())
-            report = await send_tree(self._channel, roots, options, Unobserved(), problems)
+            anchors = [stack.enter_context(opened(module)) for module in modules]
+            if user is None:
+                report = await send(self._channel, anchors, request.places, options)
+            else:
+                whole = msgspec.structs.replace(request, options=options)
+                job = Job(0, [], whole)
+                report = (await confined.transfer(self._channel, user, job, anchors)).report
         self._note(f"pull {request.places[0].module}", report)
 
     async def _options(self, request: m.Open) -> Options:
@@ -175,20 +208,6 @@ class Session:
             gathering.add(part)
         return gathering.options
 
-    def _open_sources(
-        self, places: Sequence[m.Place], stack: contextlib.ExitStack
-    ) -> tuple[list[SourceRoot], list[Problem]]:
-        """Open what is there; one missing among several is a problem, all missing an error."""
-        wanted = [
-            (
-                stack.enter_context(opened(find_module(self._modules, place.module))),
-                place.path,
-                os.path.basename(place.path),
-            )
-            for place in places
-        ]
-        return open_sources(wanted, stack)
-
     def _note(self, what: str, report: Report) -> None:
         files, size = report.files, report.bytes
         self.done.append(
@@ -197,6 +216,14 @@ class Session:
             f"{size.literal} bytes of data, {size.matched} matched"
             + (f"; {one_line(report.held, TEXT_MAX)}" if report.held else "")
         )
+
+
+def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:
+    """Return what is remembered, and why nothing is."""
+    try:
+        return memory.known(), ""
+    except StateError as error:
+        return [], str(error)
 
 
 def _shown(request: m.Message) -> str:

@@ -10,14 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from netsync.errors import StateError
 from netsync.model import DeleteLimit, Options, Origin
 from netsync.plan import guards
-from netsync.state.sources import RememberedSources
 from netsync.transfer.dooming import Dooming
 from netsync.transfer.wanted import Doomed
 from netsync.tree.directories import Directories
+
+
+class Memory(Protocol):
+    """What remembers the sources of one destination; both raise ``StateError``, and block."""
+
+    def known(self) -> list[Origin]:
+        """Return what is remembered."""
+
+    def remember(self, origins: Sequence[Origin]) -> None:
+        """Let ``origins`` take the place of what was known of their names."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Guarding:
     """
 
     limit: DeleteLimit | None = None
-    memory: RememberedSources | None = None
+    memory: Memory | None = None
 
 
 UNGUARDED = Guarding()

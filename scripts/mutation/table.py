@@ -173,7 +173,7 @@ MUTATIONS: Final = (
     Mutation(
         "literals are what came", "netsync/delta/ops.py",
         "if literal != tail_length:", "if False:",
-        f"{LIES}::test_a_lie_in_the_data_ends_the_session",
+        "tests/unit/delta/test_ops.py",
     ),
     Mutation(
         "no more is listed than allowed", "netsync/transfer/credit.py",
@@ -182,7 +182,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "files fit their frame", "netsync/transfer/runs.py",
-        "        if position > len(tail):", "        if False:",
+        "    if position != len(tail):", "    if False:",
         f"{LIES}::test_a_lie_in_the_data_ends_the_session",
     ),
     # --- content
@@ -218,7 +218,7 @@ MUTATIONS: Final = (
         "every client shows a certificate", "netsync/identity/contexts.py",
         "context.verify_mode = ssl.CERT_REQUIRED\n    context.verify_flags",
         "context.verify_mode = ssl.CERT_OPTIONAL\n    context.verify_flags",
-        f"{STRANGERS}::test_m14_to_m22_a_stranger_is_turned_away",
+        "tests/unit/net/test_dial.py",
     ),
     Mutation(
         "TLS 1.3 and nothing older", "netsync/identity/contexts.py",
@@ -269,6 +269,16 @@ MUTATIONS: Final = (
         "await channel.fail(RefusedError(error.why))", "await channel.fail(error)",
         f"{STRANGERS}::test_m18_a_revoked_certificate_opens_no_session_and_loses_its_own",
     ),
+    Mutation(
+        "a module's user does its work", "netsync/server/worker.py",
+        "    become(user)\n", "    pass\n",
+        "tests/integration/test_module_user.py::test_what_the_user_may_not_touch_is_not_touched",
+    ),
+    Mutation(
+        "a worker that is not the user alone does nothing", "netsync/server/worker.py",
+        "    os.setresgid(user.gid, user.gid, user.gid)\n", "",
+        "tests/integration/test_module_user.py::test_what_is_pushed_belongs_to_the_modules_user",
+    ),
     # --- how much, how long
     Mutation(
         "the oldest stranger makes way", "netsync/server/admission.py",
@@ -289,7 +299,6 @@ MUTATIONS: Final = (
     Mutation(
         "an answer without end is not collected", "netsync/modes/listing.py",
         "            show([*answer.modules, *answer.entries])\n",
-        "            kept = locals().setdefault('kept', []); kept.append(answer)\n"
         "            globals().setdefault('KEPT', []).append(answer)\n"
         "            show([*answer.modules, *answer.entries])\n",
         f"{SERVER}::test_m59_an_answer_without_end_costs_no_memory",

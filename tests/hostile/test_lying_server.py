@@ -403,20 +403,20 @@ def test_m56_a_browsed_name_is_shown_escaped() -> None:
     assert all(line.isprintable() for line in result.stdout.splitlines())
 
 
-ENDLESS: dict[str, tuple[str, m.Browsed | m.List]] = {
-    "browsed names": ("ls", m.Browsed([], [file(b"%09d" % n) for n in range(4000)])),
-    "browsed modules": ("ls", m.Browsed([m.ModuleInfo("x" * 50, ["pull"])] * 3000)),
-    "problems": ("pull", m.List([], problems=[Problem(b"x" * 900, "read", "y")] * 200)),
-    "owners": ("pull", m.List([], users=[Name(n, b"x" * 200) for n in range(1000)])),
-    "nothing": ("pull", m.List([])),
+ENDLESS: dict[str, tuple[str, int, m.Browsed | m.List]] = {
+    "browsed names": ("ls", 60, m.Browsed([], [file(b"%0200d" % n) for n in range(1000)])),
+    "browsed modules": ("ls", 400, m.Browsed([m.ModuleInfo("x" * 4000, ["pull"])] * 60)),
+    "problems": ("pull", 400, m.List([], problems=[Problem(b"x" * 900, "read", "y")] * 200)),
+    "owners": ("pull", 400, m.List([], users=[Name(n, b"x" * 200) for n in range(1000)])),
+    "nothing": ("pull", 20_000, m.List([])),
 }
 
 
-@pytest.mark.parametrize(("command", "message"), ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize(("command", "count", "message"), ENDLESS.values(), ids=ENDLESS)
 def test_m59_an_answer_without_end_costs_no_memory(
-    home: Path, command: str, message: m.Browsed | m.List
+    home: Path, command: str, count: int, message: m.Browsed | m.List
 ) -> None:
-    """Tens of megabytes of it: the client prints, or refuses, and holds none of it."""
+    """Up to 100 MB of it: the client prints, or refuses, and holds none of it."""
 
     def script(liar: Liar) -> None:
         if command == "ls":
@@ -427,9 +427,7 @@ def test_m59_an_answer_without_end_costs_no_memory(
             welcome(liar)
             liar.say(m.Offer(False))
             liar.hear(m.Start)
-        liar.say(message)
-        deadline = time.monotonic() + 0.7
-        while time.monotonic() < deadline:
+        for _ in range(count):
             liar.say(message)
         liar.close()
 
@@ -447,7 +445,7 @@ def test_m59_an_answer_without_end_costs_no_memory(
             result = client.wait()
     assert result.code in (10, 12), result.stderr
     assert "Traceback" not in result.stderr
-    assert peak < 110 * MIB, f"{peak >> 20} MiB"
+    assert peak < 80 * MIB, f"{peak >> 20} MiB"
 
 
 def test_m23_a_client_certificate_is_no_servers(home: Path) -> None:

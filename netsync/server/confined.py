@@ -1,0 +1,201 @@
+"""Modules with a user of their own: their files are touched by a process of that user only.
+
+A module's ``uid`` says as whom its files are read and written. Threads cannot be trusted with
+that: the C library changes the user of a whole process, a bare system call that of one thread,
+and one file operation in a thread that was forgotten would be root's. So a transfer of such a
+module runs in a process of its own (``worker``), which becomes that user before it has read a
+word, keeps no capability and has no way to gain one. It has no key, no certificate and no
+configuration; it holds one end of a pair of sockets, and a descriptor of each directory that was
+granted, opened here, so that the user need not be able to reach them by name.
+
+TLS, identity and rights stay here. What the client and the worker say is passed on message by
+message, decoded and checked on the way like anything from a peer: a worker is one, since it read
+what a peer wrote. Both ends' bounds hold, so what is in flight here is a frame each way.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from netsync.errors import NetworkError, ProtocolError, RootError, reason, unwrapped
+from netsync.model import DeleteLimit, Origin, Report
+from netsync.net.channel import StreamChannel, kept_alive
+from netsync.net.local import LocalStream
+from netsync.server.modules import User
+from netsync.tree.roots import Anchor
+from netsync.wire import messages as m
+from netsync.wire.order import State
+
+WORKER_TIMEOUT: Final = 30.0
+"""Seconds of silence between the two processes: both ping."""
+END_SECONDS: Final = 10.0
+"""How long a worker whose socket is closed may take to drop what it staged."""
+REMEMBERED_MAX: Final = 64 * 1024
+"""Bytes that a worker may ask to have remembered: 128 origins, and what a pipe holds."""
+_KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONWARNINGS", "LANG", "LC_ALL", "NETSYNC_KERNEL")
+"""Variables that a worker gets: none names a directory of ours."""
+
+
+class Job(Struct, frozen=True):
+    """A request that was granted, and what a worker needs for it.
+
+    ``anchors`` are descriptors with the names of their modules, ``channel`` is one too.
+    ``known`` are the origins remembered of a destination (None: nobody remembers), ``trouble``
+    says why they are not known.
+    """
+
+    channel: int
+    anchors: list[tuple[int, str]]
+    opened: m.Open | None = None
+    browsed: m.Browse | None = None
+    special: bool = False
+    limit: DeleteLimit | None = None
+    known: list[Origin] | None = None
+    trouble: str = ""
+
+
+class Done(NamedTuple):
+    """What came of a transfer: its report, and the origins to remember."""
+
+    report: Report
+    origins: list[Origin]
+
+
+class Worker:
+    """A process of another user that does one job. ``channel`` leads to it."""
+
+    def __init__(self, process: trio.Process, channel: StreamChannel) -> None:
+        self.channel = channel
+        self._process = process
+
+    @classmethod
+    async def start(cls, user: User, job: Job, anchors: Sequence[Anchor]) -> Worker:
+        """Start the process. Raises ``RootError`` if it cannot be."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await _start(user, job, theirs, anchors)
+            except OSError as error:
+                ours.close()
+                why = f"no process for the module's user: {reason(error)}"
+                raise RootError(why, op="serve") from error
+            except BaseException:
+                ours.close()
+                raise
+        who = f"the process of user {user.name}"
+        channel = StreamChannel(
+            LocalStream(ours), peer=who, expects=State.SERVER_ANSWERS, timeout=WORKER_TIMEOUT
+        )
+        return cls(process, channel)
+
+    async def end(self) -> None:
+        """Close its socket, which ends it; kill it if it takes too long."""
+        with trio.CancelScope(shield=True):
+            await self.channel.aclose()
+            with trio.move_on_after(END_SECONDS):
+                await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            if self._process.stdout is not None:
+                await self._process.stdout.aclose()
+
+    async def said(self) -> bytes:
+        """Return what it printed, to its end."""
+        stdout, said = self._process.stdout, b""
+        assert stdout is not None
+        while len(said) <= REMEMBERED_MAX and (data := await stdout.receive_some()):
+            said += data
+        return said
+
+
+def _words(user: User) -> list[str]:
+    """Return whom a worker becomes, for its command line: before it reads what a peer wrote."""
+    return [user.name, str(user.uid), str(user.gid), *map(str, user.groups)]
+
+
+async def _start(
+    user: User, job: Job, theirs: socket.socket, anchors: Sequence[Anchor]
+) -> trio.Process:
+    job = msgspec.structs.replace(
+        job, channel=theirs.fileno(), anchors=[(anchor.fd, anchor.shown) for anchor in anchors]
+    )
+    with open(os.memfd_create("job", os.MFD_CLOEXEC), "wb+") as told:
+        told.write(msgspec.msgpack.encode(job))
+        told.seek(0)
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-m", "netsync.server.worker", *_words(user)],
+            stdin=told.fileno(),
+            stdout=-1,  # subprocess.PIPE
+            cwd="/",
+            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            pass_fds=[theirs.fileno(), *(anchor.fd for anchor in anchors)],
+            start_new_session=True,
+        )
+
+
+async def transfer(client: StreamChannel, user: User, job: Job, anchors: Sequence[Anchor]) -> Done:
+    """Have a push or pull done by the module's user; the client hears it as if done here."""
+    assert job.opened is not None
+    pushed = job.opened.direction is m.Direction.PUSH
+    worker = await Worker.start(user, job, anchors)
+    try:
+        async with kept_alive(worker.channel):
+            opened = (await worker.channel.receive()).message
+            if not isinstance(opened, m.Opened):
+                raise ProtocolError("the worker answered something else", op="open")
+            await client.send(opened)
+            report = await _relay(client, worker.channel, pushed=pushed)
+        with trio.move_on_after(END_SECONDS):
+            said = await worker.said()
+            origins = msgspec.msgpack.decode(said, type=list[Origin])
+            return Done(report, origins)
+        raise NetworkError("the process that works for a module does not end", op="serve")
+    finally:
+        await worker.end()
+
+
+async def browse(client: StreamChannel, user: User, job: Job, anchors: Sequence[Anchor]) -> None:
+    """Have a directory listed by the module's user."""
+    worker = await Worker.start(user, job, anchors)
+    try:
+        async with kept_alive(worker.channel):
+            while True:
+                answer = (await worker.channel.receive()).message
+                await client.send(answer)
+                if isinstance(answer, m.Browsed) and answer.final:
+                    return
+    finally:
+        await worker.end()
+
+
+async def _relay(client: StreamChannel, worker: StreamChannel, *, pushed: bool) -> Report:
+    """Pass on what both say until the transfer is committed; return the report."""
+    source, target = State.SOURCE_OFFERS, State.TARGET_STARTS
+    client.order.begin(source if pushed else target)
+    worker.order.begin(target if pushed else source)
+    reports: list[Report] = []
+
+    async def pass_on(speaker: StreamChannel, hearer: StreamChannel, last: type[m.Message]) -> None:
+        message: m.Message | None = None
+        while not isinstance(message, last):
+            message, tail = await speaker.receive()
+            await hearer.send(message, [tail] if len(tail) else ())
+            if isinstance(message, m.Committed):
+                reports.append(message.report)
+
+    clients_last, workers_last = (m.End, m.Committed) if pushed else (m.Committed, m.End)
+    with unwrapped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on, client, worker, clients_last)
+            await pass_on(worker, client, workers_last)
+    client.order.finish()
+    return reports[0]
