@@ -59,16 +59,16 @@ from tests.support.liars import (
 )
 from tests.support.trees import make_tree
 
-FEW: Final[Sequence[Any]] = (2**63, None, "\x1b[2J\n")
+FEW: Final[Sequence[Any]] = (2**63, "\x1b[2J\n")
 ALL: Final[Sequence[Any]] = (
-    *FEW, -1, b"..", 0, 1,
+    *FEW, None, -1, b"..", 0, 1,
     2**31, 2**32, 2**64 - 1, -(2**63), True, 1.5, float("nan"), "", "x" * 5000, b"",
     b"a\0b", b"/etc/passwd", b"a/../../x", b"\xff" * 300, [], {}, [[[[]]]], [0] * 3000, [None],
     [b""] * 100, {"x": 1}, msgspec.msgpack.Ext(5, b"x"),
     datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
 )  # fmt: skip
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 24
 """Sessions side by side: many lies leave both ends waiting, and nobody wants to wait for each."""
 
 SMALL = b"small"
@@ -320,7 +320,7 @@ async def attack_client(direction: m.Direction, base: Path, values: Sequence[Any
 @pytest.mark.parametrize("direction", list(m.Direction))
 async def test_any_field_of_a_server_overridden(direction: m.Direction, tmp_path: Path) -> None:
     """A client ends with an error of its own, one line, whatever field a server lies in."""
-    await attack_client(direction, tmp_path, FEW[:2])
+    await attack_client(direction, tmp_path, FEW[:1])
 
 
 @pytest.mark.slow
