@@ -116,7 +116,7 @@ def open_sources(
     failure: NetsyncError | None = None
     for anchor, path, listed in places:
         try:
-            root = open_source(anchor, path, listed)
+            root = _named(open_source(anchor, path, listed), path)
         except NetsyncError as error:
             failure = error
             problems.append(Problem(path, "open source", error.why))
@@ -126,6 +126,19 @@ def open_sources(
     if failure is not None and not roots:
         raise failure
     return roots, problems
+
+
+def _named(root: SourceRoot, path: bytes) -> SourceRoot:
+    """Refuse what was asked for by name and has none: a link to a directory above itself."""
+    if root.name or means_contents(path):
+        return root
+    os.close(root.fd)
+    raise RefusedError(
+        "the link leads to a directory without a name of its own",
+        op="open source",
+        where=path,
+        hint="write a slash at its end for what is in it",
+    )
 
 
 def open_target(anchor: Anchor, path: bytes, *, single_file: bool, dry_run: bool) -> TargetRoot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from netsync.tree.roots import (
     local_path,
     means_contents,
     open_source,
+    open_sources,
     open_target,
 )
 from tests.support.trees import make_tree, open_descriptors, opened, read_tree
@@ -128,6 +130,15 @@ def test_a_way_out_of_the_module_is_refused_for_sources_and_targets(
         with pytest.raises(RefusedError, match="leaves the module"):
             target(anchor, path, single_file=single_file)
     assert read_tree(module.parent) == before
+
+
+def test_a_link_to_a_directory_above_has_no_name_to_be_listed_by(anchor: Anchor) -> None:
+    """With a slash it is what is in that directory; else nobody could tell what was asked for."""
+    with contextlib.ExitStack() as stack, pytest.raises(RefusedError, match="name of its own"):
+        open_sources([(anchor, b"dir/up", b"up")], stack)
+    with contextlib.ExitStack() as stack:
+        roots, _ = open_sources([(anchor, b"dir/up/", b"")], stack)
+        assert [root.name for root in roots] == [b""]
 
 
 @pytest.mark.parametrize("path", [b"loop", b"loop/x", b"ping", b"ping/x"])
