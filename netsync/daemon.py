@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import trio
 
-from netsync.config import Config
+from netsync.config.file import Config
 from netsync.errors import ConfigError, NetsyncError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.net.dial import listening_address, open_listeners

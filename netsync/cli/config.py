@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from netsync.config import load_config
+from netsync.config.file import load_config
 from netsync.identity.directory import default_directory
 from netsync.plan.guards import limit_text
 from netsync.state.database import default_directory as default_state

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import trio
 
-from netsync.config import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
+from netsync.config.file import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
 from netsync.daemon import run_daemon
 from netsync.delta import kernel
 from netsync.errors import unwrapped
