@@ -55,7 +55,8 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
 class Config(Struct, frozen=True):
     """What a daemon runs with. ``identity`` and ``state`` None mean the default directories.
 
-    ``metrics`` empty means none. ``given`` are the keys that the file names, with dots.
+    ``metrics`` empty means none. ``given`` is what the file says in so many words: values by key,
+    with dots.
     """
 
     listen: tuple[str, ...]
@@ -64,7 +65,7 @@ class Config(Struct, frozen=True):
     state: Path | None = None
     jobs: dict[str, Job] = {}
     metrics: str = ""
-    given: frozenset[str] = frozenset()
+    given: dict[str, object] = {}
 
     @property
     def listens(self) -> bool:
@@ -103,7 +104,7 @@ def load_config(file: Path) -> Config:
         Path(server.state) if server.state else None,
         _jobs(file, raw.get("job", {})),
         server.metrics,
-        frozenset(_keys(raw)),
+        dict(_keys(raw)),
     )
 
 
@@ -164,10 +165,10 @@ def _jobs(file: Path, raw: object) -> dict[str, Job]:
     return {name: job_from(file, name, each) for name, each in sections.items()}
 
 
-def _keys(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the keys of a table and of those in it, with dots."""
+def _keys(raw: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the keys of a table and of those in it, with dots, and their values."""
     for key, value in raw.items():
-        yield prefix + key
+        yield prefix + key, value
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{key}.")
 

@@ -97,7 +97,7 @@ def job_from(file: Path, name: str, raw: object) -> Job:
             raise unknown(file, f"{key}.{each}", each, [*sorted(OWN_KEYS), *OPTIONS])
     own = {each: value for each, value in raw.items() if each in OWN_KEYS}
     section = section_as(file, key, own, JobSection)
-    if section.mode == Mode.WATCH:
+    if section.mode == "watch":
         hint = 'let the standby fetch: mode = "pull" with on_change = true there'
         raise wrong(file, f"{key}.mode", "this version cannot watch yet", hint)
     sources = (section.source,) if isinstance(section.source, str) else tuple(section.source)

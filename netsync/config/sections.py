@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +22,7 @@ _TYPES: Final = {"str": "a string in quotes", "bool": "true or false", "array": 
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 _EXPECTED: Final = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?:[^$]*`\$(?P<at>[\w.]*))?")
+_INVALID: Final = re.compile(r"Invalid enum value (?P<value>.*) - at `\$\.(?P<at>\w+)`")
 
 Section = TypeVar("Section", bound=Struct)
 
@@ -52,6 +53,10 @@ def section_as(file: Path, key: str, raw: object, kind: type[Section]) -> Sectio
     if match := _EXPECTED.search(words):
         wanted = _TYPES.get(match["type"], match["type"])
         raise wrong(file, key + (match["at"] or ""), f"must be {wanted}")
+    if match := _INVALID.fullmatch(words):
+        hints = get_type_hints(kind)
+        allowed = " or ".join(map(repr, get_args(hints.get(match["at"]))))
+        raise wrong(file, f"{key}.{match['at']}", f"{match['value']} cannot be", f"write {allowed}")
     raise wrong(file, key, words)
 
 

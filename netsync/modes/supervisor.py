@@ -22,7 +22,7 @@ from netsync.modes.job import Job, Mode, Runner, Site
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
-from netsync.plan.standing import BEAT_SECONDS, Standing
+from netsync.plan.standing import BEAT_SECONDS, Standing, state_of
 from netsync.state.jobs import JobStates
 
 log = logging.getLogger("netsync")
@@ -47,7 +47,7 @@ class _Post:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     runner: Runner | None = None
-    draining: bool = False
+    record: Record | None = None
 
 
 class Supervisor:
@@ -59,13 +59,13 @@ class Supervisor:
         self._posts: dict[str, _Post] = {}
         self._nursery: trio.Nursery | None = None
         self._draining = False
+        self._stopped = trio.Event()
 
     async def work(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what ``apply`` is given; returns once drained."""
         async with trio.open_nursery() as beating:
             beating.start_soon(self._beat)
             async with trio.open_nursery() as self._nursery:
-                self._stopped = trio.Event()
                 task_status.started()
                 await self._stopped.wait()
                 self._nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
@@ -86,13 +86,13 @@ class Supervisor:
                 former.scope.cancel()
             post = self._posts[name] = _Post(job)
             self._nursery.start_soon(self._tend, post, former)
+        self._nursery.start_soon(self._forget_others)
 
     def drain(self) -> None:
         """Begin nothing more and let runs end within ``DRAIN_SECONDS``. A second call ends them."""
         for post in self._posts.values():
             if self._draining:
                 post.scope.cancel()
-            post.draining = True
             if post.runner is not None:
                 post.runner.drain()
         self._draining = True
@@ -107,7 +107,13 @@ class Supervisor:
             raise UsageError("the daemon has no such job", op="use job", where=name, hint=hint)
         return post.runner
 
-    async def forget_others(self) -> None:
+    @property
+    def summary(self) -> str:
+        """How the jobs are: a word for each."""
+        records = [post.record for _, post in sorted(self._posts.items()) if post.record]
+        return ", ".join(f"{each.standing.name} {state_of(each.standing)}" for each in records)
+
+    async def _forget_others(self) -> None:
         """Forget what is known of jobs that are configured no more."""
         try:
             await trio.to_thread.run_sync(self._states.keep_only, list(self._posts))
@@ -128,14 +134,14 @@ class Supervisor:
 
     async def _carried_out(self, post: _Post) -> bool:
         """Carry a job out; return False if a defect ended it."""
-        record = await self._record_of(post.job)
+        record = post.record = await self._record_of(post.job)
         pinger = Pinger(post.job.ping, record)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pinger.work)
                 runner = RUNNERS[post.job.mode](post.job, record, self.site, pinger.tell)
                 post.runner = runner
-                if post.draining or self._draining:
+                if self._draining:
                     runner.drain()
                 await runner.work()
                 await told(pinger, nursery)
