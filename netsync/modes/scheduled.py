@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import trio
 
 from netsync.errors import NetsyncError
@@ -140,7 +141,9 @@ class ScheduledRunner:
             await self._record.keep(handled=now)
         planned = next_run(schedule, handled, now, self._site.zone)
         if planned.skipped:
-            await self._record.note("missed", "times that passed are left out", handled=now)
+            totals = msgspec.structs.replace(standing.totals, missed=standing.totals.missed + 1)
+            told = "times that passed are left out"
+            await self._record.note("missed", told, handled=now, totals=totals)
         await self._record.keep(next_run=planned.at)
         return planned
 
@@ -198,7 +201,7 @@ class ScheduledRunner:
         while True:
             was_live = False
             try:
-                await follow(sources, connection, self._site.now, self._hear)
+                await follow(sources, connection, self._site.now, self.hear)
                 pause = UNWATCHED_SECONDS
             except NetsyncError as error:
                 was_live = self._record.standing.live
@@ -214,7 +217,7 @@ class ScheduledRunner:
         else:
             await self._record.note("unwatched", why, live=False, unwatched=why)
 
-    async def _hear(self, answer: Changed, known_until: float) -> None:
+    async def hear(self, answer: Changed, known_until: float) -> None:
         """Take an answer of the primary's server."""
         standing = self._record.standing
         if not answer.watched:

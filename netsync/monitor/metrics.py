@@ -25,7 +25,7 @@ from netsync.plan.standing import State, Totals
 _COUNTED = {
     "runs": "Runs that were begun.",
     "failures": "Runs that made no recovery point.",
-    "missed": "Times of the schedule that were left out.",
+    "missed": "How often times of the schedule were left out.",
     "created": "Entries created.",
     "updated": "Entries updated.",
     "deleted": "Entries deleted.",

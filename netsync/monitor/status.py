@@ -129,8 +129,9 @@ def check_line(view: View, only: str | None = None) -> tuple[Level, str]:
 
 def _measured(jobs: Sequence[JobView]) -> str:
     """Return the lags in the notation that graphs are drawn from."""
-    return " ".join(
-        f"'{each.standing.name} lag'={each.lag:.0f}s;;{each.standing.rpo or 0:.0f}".removesuffix(";;0")
-        for each in jobs
-        if each.lag is not None
-    )
+    measured = []
+    for each in jobs:
+        if each.lag is not None:
+            bound = f";;{each.standing.rpo:.0f}" if each.standing.rpo else ""
+            measured.append(f"'{each.standing.name} lag'={each.lag:.0f}s{bound}")
+    return " ".join(measured)

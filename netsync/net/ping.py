@@ -49,13 +49,15 @@ def ping(url: str) -> None:
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310 - as above
             response.read(_READ)
+    except urllib.error.HTTPError as error:
+        with error:  # it holds the connection
+            why = f"the answer was {error.code} {error.reason}"
+        raise NetworkError(why, op="ping", where=url) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NetworkError(_words(error), op="ping", where=url) from error
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the answer was {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
         return reason(error.reason)
     return str(error) or type(error).__name__
