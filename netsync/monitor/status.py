@@ -95,6 +95,7 @@ def _job_as_json(view: JobView) -> dict[str, Any]:
         "backlog_files": standing.backlog_files,
         "backlog_bytes": standing.backlog_bytes,
         "last_point": instant(standing.last_point),
+        "current_until": instant(standing.current_until),
         "next_run": instant(standing.next_run),
         "last_error": view.why or None,
         "exit_code": standing.exit_code,

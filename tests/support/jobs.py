@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.support.certificates import certificates, issue
 from tests.support.places import differences
-from tests.support.processes import Result, Server, netsync, serving, wait_until
+from tests.support.processes import Process, Result, Server, netsync, running, serving, wait_until
 from tests.support.samples import write
 
 JOB: Final = "web"
@@ -51,6 +51,21 @@ class Pair:
         url = f"netsync://127.0.0.1:{port or self.port}/m/"
         own = (f'mode = "pull"\nsource = "{url}"\ntarget = "{self.target}"', "delete = true")
         return "\n".join((f"[job.{name}]", *own, "timeout = 2", *lines, ""))
+
+    def second(self, *lines: str) -> str:
+        """Return the section of another job, into a directory of its own."""
+        return self.job(*lines, name="second").replace(f"{self.target}", f"{self.target}2")
+
+    def third(self) -> str:
+        """Return the section of one more."""
+        return self.job('every = "1h"', name="third").replace(f"{self.target}", f"{self.target}3")
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Process]:
+        """Follow events in a process of its own."""
+        words = ("events", "--follow", "--state", str(self.state))
+        with running(*words, identity=self.identity) as follower:
+            yield follower
 
     def configure(self, *sections: str, server: str = "") -> None:
         """Write the standby's configuration."""
