@@ -128,8 +128,11 @@ class Daemon:
             self._announce(f"carrying out jobs: {', '.join(sorted(config.jobs))}")
 
     def _site_of(self, config: Config) -> Site:
-        """Return what a reload makes of the site: all but the directory whose lock we hold."""
-        return dataclasses.replace(site_of(config), state=self._jobs.supervisor.site.state)
+        """Return what a reload makes of the site: not the directory whose lock we hold, nor the
+        zone, which is another object each time it is read.
+        """
+        now = self._jobs.supervisor.site
+        return dataclasses.replace(site_of(config), state=now.state, zone=now.zone)
 
     @contextlib.asynccontextmanager
     async def _with_metrics(self) -> AsyncGenerator[None]:

@@ -303,9 +303,9 @@ def test_a_reload_changes_what_changed_and_leaves_the_rest_alone(pair: Pair) -> 
         pair.configure(slow, pair.second('every = "1h"'))
         with pair.standby() as standby:
             wait_until(lambda: second_kinds(pair).count("finished") == 1, "the second job has run")
-            pair.configure(slow, pair.second('every = "1h"', 'exclude = "a"'), pair.third())
+            pair.configure(slow, pair.second(OFTEN), pair.third())
             standby.reload()
-            wait_until(lambda: second_kinds(pair).count("started") == 2, "the change takes effect")
+            wait_until(lambda: second_kinds(pair).count("started") > 2, "the change takes effect")
             pair.wait_for_status("the new job", "third", verdict="ok")
             wait_until(lambda: "finished" in kinds_of(pair, JOB), "the first run ends")
             assert kinds_of(pair, JOB) == ["started", "finished"]
