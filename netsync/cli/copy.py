@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -87,28 +86,7 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
     with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
         state = given["state"] or default_state()
         run = copy.Run(options, connection, observer, state, given["retries"], _say)
-        return run_until_signal(_work(command, sources, target, run))
-
-
-def _work(
-    command: str, sources: Sequence[Remote | bytes], target: Remote | bytes, run: copy.Run
-) -> Callable[[], Awaitable[Report]]:
-    """Return the transfer that the addresses mean. Raises ``UsageError``."""
-    local = [source for source in sources if isinstance(source, bytes)]
-    remote = [source for source in sources if isinstance(source, Remote)]
-    if local and remote:
-        raise UsageError("sources must be all local or all remote", op=command)
-    if isinstance(target, Remote):
-        if command == "pull" or remote:
-            raise UsageError(
-                "the destination is remote", op=command, hint="push sends from here to a server"
-            )
-        return functools.partial(copy.push, local, target, run)
-    if local:
-        return functools.partial(copy.copy, local, target, run)
-    if command == "push":
-        raise UsageError("the source is remote", op=command, hint="pull fetches from a server")
-    return functools.partial(copy.pull, remote, target, run)
+        return run_until_signal(copy.transfer_between(command, sources, target, run))
 
 
 def _say(line: str) -> None:

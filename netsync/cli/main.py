@@ -23,6 +23,11 @@ COMMANDS: Final = {
     "ls": ("netsync.cli.ls", "ls"),
     "cert": ("netsync.cli.cert", "cert"),
     "config": ("netsync.cli.config", "config"),
+    "run": ("netsync.cli.jobs", "run"),
+    "wait": ("netsync.cli.jobs", "wait"),
+    "status": ("netsync.cli.status", "status"),
+    "check": ("netsync.cli.status", "check"),
+    "events": ("netsync.cli.status", "events"),
 }
 
 

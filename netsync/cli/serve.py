@@ -6,9 +6,10 @@ import logging
 from pathlib import Path
 
 import click
+import msgspec
 import trio
 
-from netsync.config import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
+from netsync.config.file import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
 from netsync.daemon import run_daemon
 from netsync.delta import kernel
 from netsync.errors import unwrapped
@@ -38,21 +39,23 @@ def serve(
     state: Path | None,
     modules: tuple[str, ...],
 ) -> None:
-    """Serve modules to clients until SIGTERM; SIGHUP reads configuration and keys again."""
+    """Serve modules and carry out jobs until SIGTERM; SIGHUP reads configuration and keys again."""
     logging.basicConfig(level=logging.INFO, format="netsync: %(message)s")
 
     def read_config() -> Config:
         found = _read(config, has_modules=bool(modules))
         flagged = {module.name: module for module in map(module_from_flag, modules)}
-        return Config(
-            listen or found.listen,
-            identity or found.identity,
-            {**found.modules, **flagged},
-            state or found.state,
+        return msgspec.structs.replace(
+            found,
+            listen=listen or found.listen,
+            identity=identity or found.identity,
+            modules={**found.modules, **flagged},
+            state=state or found.state,
+            given={**found.given, "server.listen": listen} if listen else found.given,
         )
 
-    def announce(address: str) -> None:
-        click.echo(f"listening on {address}", err=True)
+    def announce(line: str) -> None:
+        click.echo(line, err=True)
 
     click.echo(f"delta kernel: {kernel.NAME}", err=True)
     with unwrapped():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +43,17 @@ def _say_nothing(line: str) -> None:
     del line
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Run:
     """One transfer as the user asked for it, who watches it, and where its state is kept.
 
     ``retries`` is how often in a row it is tried again without getting further; ``say`` tells
-    the user of each.
+    the user of each. ``begins`` is called before each attempt: what was written before that call
+    is in what the attempt finds.
     """
 
     options: Options
@@ -56,6 +62,34 @@ class Run:
     state: Path
     retries: int = 0
     say: Say = _say_nothing
+    begins: Callable[[], None] = _do_nothing
+
+
+def check_route(command: str, sources: Sequence[Remote | bytes], target: Remote | bytes) -> None:
+    """Raise ``UsageError`` unless ``command`` is a way from ``sources`` to ``target``."""
+    remote = [source for source in sources if isinstance(source, Remote)]
+    if remote and len(remote) < len(sources):
+        raise UsageError("sources must be all local or all remote", op=command)
+    if isinstance(target, Remote) and (command == "pull" or remote):
+        raise UsageError(
+            "the destination is remote", op=command, hint="push sends from here to a server"
+        )
+    if remote and command == "push":
+        raise UsageError("the source is remote", op=command, hint="pull fetches from a server")
+
+
+def transfer_between(
+    command: str, sources: Sequence[Remote | bytes], target: Remote | bytes, run: Run
+) -> Callable[[], Awaitable[Report]]:
+    """Return the transfer that the addresses mean. Raises ``UsageError``."""
+    check_route(command, sources, target)
+    local = [source for source in sources if isinstance(source, bytes)]
+    if isinstance(target, Remote):
+        return functools.partial(push, local, target, run)
+    if local:
+        return functools.partial(copy, local, target, run)
+    remote = [source for source in sources if isinstance(source, Remote)]
+    return functools.partial(pull, remote, target, run)
 
 
 async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
@@ -63,6 +97,7 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     from netsync.transfer.source import send_tree  # noqa: PLC0415 - each role costs 50 ms
 
     async def work(attempt: Attempt) -> Report:
+        run.begins()
         with _open_sources(sources, run.options) as (roots, problems):
             async with session(target, run.connection) as channel:
                 equip(channel, run.options)
@@ -86,6 +121,7 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
     asked = msgspec.structs.replace(run.options, itemize=False)
 
     async def work(attempt: Attempt) -> Report:
+        run.begins()
         async with session(sources[0], run.connection) as channel:
             equip(channel, run.options)
             with _counted(attempt, channel):
@@ -118,6 +154,7 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
                 where=target,
                 hint="copying it into itself would never end",
             )
+    run.begins()
     source_end, target_end = memory_channels(State.CLIENT_ASKS, State.SERVER_ANSWERS)
     equip(source_end, run.options)
     with _open_sources(sources, run.options) as (roots, problems), unwrapped():

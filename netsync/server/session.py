@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import trio
@@ -25,17 +25,20 @@ from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
 from netsync.server.confined import Job
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.watching import Watching
 from netsync.server.work import receive, send
 from netsync.state.sources import RememberedSources
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
 from netsync.wire.selection import Gathering
+from netsync.wire.watching import Watch
 
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
 
 
+Waited = TypeVar("Waited")
 Supersede = Callable[[bytes], Awaitable[None]]
 """Ends the session in which this client's run with the given token is under way."""
 
@@ -64,6 +67,7 @@ class Session:
         self._identity = identity
         self._modules = modules
         self._state = state
+        self._watching = Watching(modules, identity)
         self._idle = trio.CancelScope()
         self._draining = False
 
@@ -74,18 +78,26 @@ class Session:
 
     async def serve(self) -> None:
         """Answer a welcomed client until it leaves. Raises ``NetsyncError``."""
-        async with kept_alive(self._channel):
-            while (request := await self._next_request()) is not None:
-                self.doing = _shown(request)
-                match request:
-                    case m.Browse():
-                        await self._browse(request)
-                    case m.Open(direction=m.Direction.PUSH):
-                        await self._push(request)
-                    case m.Open():
-                        await self._pull(request)
-                    case _:
-                        raise ProtocolError("options of no request", op="receive")
+        with contextlib.closing(self._watching):
+            async with kept_alive(self._channel):
+                while (request := await self._next_request()) is not None:
+                    self.doing = _shown(request)
+                    await self._answer(request)
+
+    async def _answer(self, request: m.Message) -> None:
+        match request:
+            case m.Browse():
+                await self._browse(request)
+            case m.Open(direction=m.Direction.PUSH):
+                await self._push(request)
+            case m.Open():
+                await self._pull(request)
+            case Watch():
+                answer = await self._while_idle(lambda: self._watching.answer(request))
+                await self._channel.send(answer)
+            case _:
+                raise ProtocolError("options of no request", op="receive")
+
 
     async def greet(self) -> None:
         """Take the client's ``Hello`` and welcome it. Raises ``NetsyncError``."""
@@ -106,13 +118,16 @@ class Session:
         await self._channel.send(m.Welcome(m.PROTOCOL, SOFTWARE, FEATURES, self._identity, timeout))
 
     async def _next_request(self) -> m.Message | None:
+        request = (await self._while_idle(self._channel.receive)).message
+        return None if isinstance(request, m.Bye) else request
+
+    async def _while_idle(self, wait: Callable[[], Awaitable[Waited]]) -> Waited:
+        """Wait for something that a draining server does not wait for."""
         with trio.CancelScope() as self._idle:
             if self._draining:
                 self._idle.cancel()
-            request = (await self._channel.receive()).message
-        if self._idle.cancelled_caught:
-            raise NetworkError("the server is shutting down", hint="try again later")
-        return None if isinstance(request, m.Bye) else request
+            return await wait()
+        raise NetworkError("the server is shutting down", hint="try again later")
 
     async def _push(self, request: m.Open) -> None:
         """Receive a tree into a module."""
@@ -233,4 +248,6 @@ def _shown(request: m.Message) -> str:
             return f"{direction.value} {shown(places[0].module.encode())}: "
         case m.Browse(module=module):
             return f"ls {shown(module.encode())}: "
+        case Watch(places=places):
+            return f"watch {shown(places[0].module.encode())}: "
     return ""

@@ -24,8 +24,7 @@ SYSTEM_DIRECTORY: Final = Path("/var/lib/netsync")
 FILE: Final = "state.sqlite3"
 LOCK_SECONDS: Final = 2.0
 """How long a session may wait for another's write, which takes milliseconds."""
-VERSION: Final = 1
-_SCHEMA: Final = """
+_SOURCES: Final = """
 CREATE TABLE source (
     place BLOB NOT NULL,
     client TEXT NOT NULL,
@@ -37,6 +36,22 @@ CREATE TABLE source (
 ) WITHOUT ROWID
 """
 """``source``: which directories a target's place was filled from, by client."""
+_JOBS: Final = """
+CREATE TABLE job (name TEXT PRIMARY KEY, standing TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), beat REAL NOT NULL);
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    job TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL
+)
+"""
+"""``job``: what is known of each, as JSON that grows by fields; ``heartbeat``: when the daemon last
+showed life; ``event``: what happened to jobs, in its order."""
+_STEPS: Final = (_SOURCES, _JOBS)
+"""What each version adds to the one before; files are brought up to date by whoever writes."""
+VERSION: Final = len(_STEPS)
 
 
 def default_directory() -> Path:
@@ -50,10 +65,11 @@ def default_directory() -> Path:
 
 
 @contextlib.contextmanager
-def opened(directory: Path, *, write: bool) -> Iterator[sqlite3.Connection | None]:
+def opened(directory: Path, *, write: bool, since: int = 1) -> Iterator[sqlite3.Connection | None]:
     """Hold the database in ``directory``; what is written is committed at the end of the block.
 
-    Reading where there is none, or none yet, yields None and makes nothing. Raises ``StateError``.
+    Reading where there is none, or none with the tables of version ``since``, yields None and
+    makes nothing. Raises ``StateError``.
     """
     import sqlite3  # noqa: PLC0415 - 10 ms that most runs need not wait for
 
@@ -64,7 +80,7 @@ def opened(directory: Path, *, write: bool) -> Iterator[sqlite3.Connection | Non
             yield None
             return
         with contextlib.closing(_connected(directory / FILE, write=write)) as database, database:
-            yield database if _has_schema(database, write=write) else None
+            yield database if _version_of(database, write=write) >= since else None
     except OSError as error:
         raise StateError(reason(error), op="use state in", where=str(directory)) from error
     except sqlite3.Error as error:
@@ -79,22 +95,23 @@ def _connected(file: Path, *, write: bool) -> sqlite3.Connection:
     return sqlite3.connect(uri, timeout=LOCK_SECONDS, uri=True)
 
 
-def _has_schema(database: sqlite3.Connection, *, write: bool) -> bool:
-    """Tell whether the file holds our schema, which a writer brings to an empty one."""
+def _version_of(database: sqlite3.Connection, *, write: bool) -> int:
+    """Return the version of the tables in the file, which a writer brings up to ours."""
     import sqlite3  # noqa: PLC0415 - as above
 
     version = _version(database)
     if version > VERSION:
         raise sqlite3.DatabaseError("a newer netsync has written it")
     if version == VERSION or not write:
-        return version == VERSION
+        return version
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("BEGIN IMMEDIATE")
-    if _version(database) < VERSION:  # who else found it empty may have been faster
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {VERSION}")
+    for step in _STEPS[_version(database) :]:  # who else found it old may have been faster
+        for statement in step.split(";"):
+            database.execute(statement)
+    database.execute(f"PRAGMA user_version = {VERSION}")
     database.commit()
-    return True
+    return VERSION
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netsync import model
-from netsync.wire import fine, reuse
+from netsync.wire import fine, reuse, watching
 from netsync.wire import messages as m
 from netsync.wire.codec import MESSAGES, encode
 from netsync.wire.messages import Message
@@ -83,6 +83,9 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         b"",
     ),
     "opened": (m.Opened(), b""),
+    "watch": (watching.Watch([m.Place("web", b"a\xff/"), m.Place("b", b"")], 3600), b""),
+    "changed": (watching.Changed(False), b""),
+    "changed, unwatched": (watching.Changed(True, False, "too few watches"), b""),
     "offer, single file": (m.Offer(True), b""),
     "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
     "offer, origins": (

@@ -309,16 +309,25 @@ class Server(Process):
 
 @contextlib.contextmanager
 def serving(
-    *arguments: Argument, identity: Path | None = None, user: int | None = None
+    *arguments: Argument,
+    identity: Path | None = None,
+    user: int | None = None,
+    ready: str = "",
 ) -> Iterator[Server]:
-    """Serve on a free port until the block ends, as another ``user`` if one is given."""
+    """Serve on a free port until the block ends, as another ``user`` if one is given.
+
+    ``ready`` is what it says once it is ready, where it need not listen.
+    """
     words: tuple[Argument, ...] = ("serve", *arguments)
     if "--config" not in arguments:
         words += ("--listen", "127.0.0.1:0")
     started = _start(words, identity or certificates().issuing, user)
     server = Server(started.process, started.directory)
     try:
-        wait_until(server.find_port, "the server listens")
+        if ready:
+            server.wait_for(lambda: ready in server.log, "the daemon is ready")
+        else:
+            wait_until(server.find_port, "the server listens")
         yield server
     finally:
         server.end()

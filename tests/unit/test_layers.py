@@ -33,6 +33,9 @@ IMPURE = {"trio", "ssl", "os", "socket", "random", "time", "datetime", "secrets"
 PURE_FOLDERS = ["wire", "delta", "plan"]
 MAY_READ_THE_ENVIRONMENT = {"choice.py"}
 """The choice of a kernel must be made while importing, before any configuration exists."""
+MAY_USE_DATES = {"plan/schedule.py"}
+"""A calendar is no clock: dates are values, as long as nobody asks which one it is."""
+ASKS_THE_CLOCK = {"now", "utcnow", "today"}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -104,7 +107,17 @@ def test_pure_folders_import_no_world(module: Path) -> None:
     impure = roots & IMPURE
     if shown(module) in MAY_READ_THE_ENVIRONMENT:
         impure -= {"os"}
+    if shown(module) in MAY_USE_DATES:
+        impure -= {"datetime"}
     assert not impure
+
+
+@pytest.mark.parametrize("name", sorted(MAY_USE_DATES))
+def test_who_uses_dates_does_not_ask_for_the_time(name: str) -> None:
+    attributes = {
+        node.attr for node in ast.walk(parsed(PACKAGE / name)) if isinstance(node, ast.Attribute)
+    }
+    assert not attributes & ASKS_THE_CLOCK
 
 
 def test_the_kernels_choice_uses_os_for_the_environment_only() -> None:

@@ -12,7 +12,7 @@ import zstandard
 
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
-from netsync.wire import fine, reuse
+from netsync.wire import fine, reuse, watching
 from netsync.wire import messages as m
 from netsync.wire.codec import LIMITS, MESSAGES, compress, decode, encode, plain_tail
 from netsync.wire.frames import COMPRESSED, TAIL_MAX, Frame, FrameDecoder
@@ -37,9 +37,10 @@ def test_there_is_a_sample_of_every_message() -> None:
 
 def test_message_types_are_unique_and_fit_a_byte() -> None:
     classes = {
-        cls
-        for cls in (*vars(m).values(), *vars(reuse).values(), *vars(fine).values())
-        if isinstance(cls, type) and issubclass(cls, Message)
+        value
+        for module in (m, reuse, fine, watching)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Message)
     }
     classes.remove(Message)
     assert len(MESSAGES) == len(classes)

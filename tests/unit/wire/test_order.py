@@ -6,7 +6,7 @@ import pytest
 
 from netsync.errors import ProtocolError
 from netsync.wire import messages as m
-from netsync.wire import reuse
+from netsync.wire import reuse, watching
 from netsync.wire.codec import MESSAGES
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Message
@@ -81,10 +81,10 @@ def test_every_state_can_be_reached() -> None:
 
 LEGAL: dict[State, set[type[Message]]] = {
     State.CLIENT_GREETS: {m.Hello},
-    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye},
+    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye, watching.Watch},
     State.CLIENT_GONE: set(),
     State.SERVER_GREETS: {m.Welcome},
-    State.SERVER_ANSWERS: {m.Browsed, m.Opened},
+    State.SERVER_ANSWERS: {m.Browsed, m.Opened, watching.Changed},
     State.SOURCE_OFFERS: {m.Offer},
     State.SOURCE_LISTS: {
         m.List,

@@ -6,35 +6,32 @@ the fix. What the contract names but this version cannot do is refused, never si
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from netsync.config.sections import section_as, table_of, unknown, wrong
 from netsync.errors import ConfigError, UsageError, reason
 from netsync.model import DeleteLimit
-from netsync.names import shown
+from netsync.modes.job import Job
 from netsync.net.address import DEFAULT_PORT, parse_address
 from netsync.plan.guards import parse_limit
 from netsync.server.modules import EVERYONE, Module, Right, User, user_of
 
 DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
-_SECTIONS: Final = frozenset({"server", "module"})
+_SECTIONS: Final = frozenset({"server", "module", "job"})
 DEFAULT_LISTEN: Final = f"0.0.0.0:{DEFAULT_PORT}"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_YET: Final = {
-    "server": {"metrics"},
-    "module": set(),
-    "": {"job"},
+    "job": {"scrub"},
 }
 """Keys of the contract that this version does not carry out, by section."""
-_TYPES: Final = {"str": "a string in quotes", "bool": "true or false", "array": "a list in [ ]",
-                 "object": "a table", "int": "a number"}  # fmt: skip
 
 
 class ServerSection(Struct, forbid_unknown_fields=True):
@@ -43,6 +40,7 @@ class ServerSection(Struct, forbid_unknown_fields=True):
     listen: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_LISTEN])
     identity: str = ""
     state: str = ""
+    metrics: str = ""
 
 
 class ModuleSection(Struct, forbid_unknown_fields=True):
@@ -57,12 +55,24 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True):
-    """What a server runs with. ``identity`` and ``state`` None mean the default directories."""
+    """What a daemon runs with. ``identity`` and ``state`` None mean the default directories.
+
+    ``metrics`` empty means none. ``given`` is what the file says in so many words: values by key,
+    with dots.
+    """
 
     listen: tuple[str, ...]
     identity: Path | None
     modules: dict[str, Module]
     state: Path | None = None
+    jobs: dict[str, Job] = {}
+    metrics: str = ""
+    given: dict[str, object] = {}
+
+    @property
+    def listens(self) -> bool:
+        """Tell whether there is anything to listen for: modules, or the wish in so many words."""
+        return bool(self.modules) or "server.listen" in self.given
 
 
 def load_config(file: Path) -> Config:
@@ -75,21 +85,29 @@ def load_config(file: Path) -> Config:
         raise ConfigError(str(error), op="read", where=str(file), hint="fix the syntax") from error
     _refuse_not_yet(file, raw)
     for key in raw.keys() - _SECTIONS:
-        raise _unknown(file, key, key, sorted(_SECTIONS))
-    server = _section(file, "server", raw.get("server", {}), ServerSection)
+        raise unknown(file, key, key, sorted(_SECTIONS))
+    server = section_as(file, "server", raw.get("server", {}), ServerSection)
     if not server.listen:
-        raise _wrong(
+        raise wrong(
             file, "server.listen", "is empty", f"write [{DEFAULT_LISTEN!r}] or leave it out"
         )
     for address in server.listen:
         _check_address(file, address)
     modules: dict[str, Module] = {}
-    for name, section in _table(file, "module", raw.get("module", {})).items():
-        found = _section(file, f"module.{name}", section, ModuleSection)
+    for name, section in table_of(file, "module", raw.get("module", {})).items():
+        found = section_as(file, f"module.{name}", section, ModuleSection)
         modules[name] = _module(file, name, found)
-    identity = Path(server.identity) if server.identity else None
-    state = Path(server.state) if server.state else None
-    return Config(tuple(server.listen), identity, modules, state)
+    if server.metrics:
+        _check_address(file, server.metrics, "server.metrics", None)
+    return Config(
+        tuple(server.listen),
+        Path(server.identity) if server.identity else None,
+        modules,
+        Path(server.state) if server.state else None,
+        _jobs(file, raw.get("job", {})),
+        server.metrics,
+        dict(_keys(raw)),
+    )
 
 
 def module_from_flag(text: str) -> Module:
@@ -109,14 +127,14 @@ def module_from_flag(text: str) -> Module:
 def _module(file: Path, name: str, section: ModuleSection) -> Module:
     key = f"module.{name}"
     if not _MODULE_NAME.fullmatch(name):
-        raise _wrong(file, key, "a module's name is letters, digits and . _ -, at most 64")
+        raise wrong(file, key, "a module's name is letters, digits and . _ -, at most 64")
     if not Path(section.path).is_absolute():
-        raise _wrong(file, f"{key}.path", f"{section.path!r} is not an absolute path")
+        raise wrong(file, f"{key}.path", f"{section.path!r} is not an absolute path")
     allow: dict[str, frozenset[Right]] = {}
     for identity, rights in section.allow.items():
         for right in rights:
             if right not in set(Right):
-                raise _wrong(
+                raise wrong(
                     file,
                     f"{key}.allow.{identity}",
                     f"{right!r} is no right",
@@ -132,16 +150,16 @@ def _user(file: Path, key: str, section: ModuleSection) -> User | None:
     """Return whom a module's files are touched as; None for this process's own user."""
     if section.uid == "":
         if section.gid != "":
-            raise _wrong(file, f"{key}.gid", "stands without uid", "add uid")
+            raise wrong(file, f"{key}.gid", "stands without uid", "add uid")
         return None
     try:
         user = user_of(section.uid, section.gid)
     except LookupError as error:
-        raise _wrong(file, f"{key}.{error.args[0]}", error.args[1]) from error
+        raise wrong(file, f"{key}.{error.args[0]}", error.args[1]) from error
     if user.uid == 0:
-        raise _wrong(file, f"{key}.uid", "is root, who needs no such key", "remove the key")
+        raise wrong(file, f"{key}.uid", "is root, who needs no such key", "remove the key")
     if os.geteuid() != 0:
-        raise _wrong(file, f"{key}.uid", "only root can become another user", "remove the key")
+        raise wrong(file, f"{key}.uid", "only root can become another user", "remove the key")
     return user
 
 
@@ -151,61 +169,43 @@ def _limit(file: Path, key: str, value: str | int) -> DeleteLimit | None:
     try:
         return parse_limit(str(value))
     except ValueError as error:
-        raise _wrong(file, key, str(error), 'write for example "30%" or 1000') from error
+        raise wrong(file, key, str(error), 'write for example "30%" or 1000') from error
 
 
-def _check_address(file: Path, address: str) -> None:
+def _jobs(file: Path, raw: object) -> dict[str, Job]:
+    sections = table_of(file, "job", raw)
+    if not sections:
+        return {}
+    from netsync.config.jobs import job_from  # noqa: PLC0415 - what servers without jobs do without
+
+    for name in sections:
+        if not _MODULE_NAME.fullmatch(name):
+            hint = "a job's name is letters, digits and . _ -, at most 64"
+            raise wrong(file, f"job.{name}", "no job can have this name", hint)
+    return {name: job_from(file, name, each) for name, each in sections.items()}
+
+
+def _keys(raw: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the keys of a table and of those in it, with dots, and their values."""
+    for key, value in raw.items():
+        yield prefix + key, value
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _check_address(
+    file: Path, address: str, key: str = "server.listen", default: int | None = DEFAULT_PORT
+) -> None:
     try:
-        parse_address(address)
+        parse_address(address, default)
     except UsageError as error:
-        raise _wrong(file, "server.listen", f"{address!r} is {error.why}", error.hint) from error
+        raise wrong(file, key, f"{address!r} is {error.why}", error.hint) from error
 
 
 def _refuse_not_yet(file: Path, raw: dict[str, Any]) -> None:
-    modules = raw.get("module")
-    sections: list[tuple[str, str, Any]] = [("", "", raw), ("server", "server.", raw.get("server"))]
-    if isinstance(modules, dict):
-        sections += [("module", f"module.{name}.", each) for name, each in modules.items()]
-    for kind, prefix, section in sections:
-        for key in sorted(_NOT_YET[kind] & set(section if isinstance(section, dict) else ())):
-            raise _wrong(file, prefix + key, "this version cannot do that yet", "remove the key")
-
-
-def _wrong(file: Path, key: str, why: str, hint: str = "") -> ConfigError:
-    return ConfigError(f"{shown(key.encode())}: {why}", op="read", where=str(file), hint=hint)
-
-
-_UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
-_MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
-_EXPECTED: Final = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?:[^$]*`\$(?P<at>[\w.]*))?")
-
-Section = TypeVar("Section", bound=Struct)
-
-
-def _table(file: Path, key: str, raw: object) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise _wrong(file, key, "must be a table", f"write [{key}.NAME]")
-    return raw
-
-
-def _section(file: Path, key: str, raw: object, kind: type[Section]) -> Section:
-    """Return one section as a value; say in an administrator's words what is wrong with it."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        words = str(error)
-    if match := _UNKNOWN.search(words):
-        field = match["field"]
-        raise _unknown(file, f"{key}.{field}", field, list(kind.__struct_fields__))
-    if match := _MISSING.search(words):
-        raise _wrong(file, key, f"the key {match['field']!r} is missing", "add it")
-    if match := _EXPECTED.search(words):
-        wanted = _TYPES.get(match["type"], match["type"])
-        raise _wrong(file, key + (match["at"] or ""), f"must be {wanted}")
-    raise _wrong(file, key, words)
-
-
-def _unknown(file: Path, key: str, field: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(field, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-    return _wrong(file, key, "unknown key", hint)
+    for kind, known in _NOT_YET.items():
+        sections = raw.get(kind)
+        for name, each in sections.items() if isinstance(sections, dict) else ():
+            for key in sorted(known & set(each if isinstance(each, dict) else ())):
+                words = "this version cannot do that yet"
+                raise wrong(file, f"{kind}.{name}.{key}", words, "remove the key")

@@ -1,0 +1,192 @@
+"""A task for each job: starts runners, replaces them when the configuration changes, drains them.
+
+Jobs are values, so what a reload means follows from comparing: an equal job is not touched, a
+changed one is cancelled and begins anew when its old runner has ended, one that is gone is
+cancelled and forgotten. A defect in one job is told and ends that job's runner only, which is
+started again after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import trio
+
+from netsync.errors import StateError, UsageError
+from netsync.modes.attempt import Ping
+from netsync.modes.job import Job, Mode, Runner, Site
+from netsync.modes.pinging import Pinger, told
+from netsync.modes.record import Record, saving_in
+from netsync.modes.scheduled import ScheduledRunner
+from netsync.plan.standing import BEAT_SECONDS, Standing, state_of
+from netsync.state.jobs import JobStates
+
+log = logging.getLogger("netsync")
+
+DRAIN_SECONDS: Final = 60.0
+"""How long runs may take to end when the daemon stops; the server gives its transfers as long."""
+RESTART_SECONDS: Final = 30.0
+"""From a defect in a job to its next start."""
+
+RUNNERS: Final[Mapping[Mode, Callable[[Job, Record, Site, Ping], Runner]]] = {
+    Mode.PULL: ScheduledRunner,
+    Mode.PUSH: ScheduledRunner,
+}
+"""What carries out which mode. ``watch`` has its place here."""
+
+
+@dataclass(eq=False)
+class _Post:
+    """One job under way."""
+
+    job: Job
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    runner: Runner | None = None
+    record: Record | None = None
+
+
+class Supervisor:
+    """Carries out jobs on ``site`` from ``work`` until drained."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._states = JobStates(site.state)
+        self._posts: dict[str, _Post] = {}
+        self._nursery: trio.Nursery | None = None
+        self._draining = False
+        self._stopped = trio.Event()
+
+    async def work(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what ``apply`` is given; returns once drained."""
+        async with trio.open_nursery() as beating:
+            beating.start_soon(self._beat)
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await self._stopped.wait()
+                self._nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+            beating.cancel_scope.cancel()
+
+    def apply(self, jobs: Mapping[str, Job], site: Site) -> None:
+        """Carry out these jobs from now on, and no others; equal ones are not touched."""
+        assert self._nursery is not None
+        changed_site = site != self.site
+        self.site = site
+        for name in set(self._posts) - set(jobs):
+            self._posts.pop(name).scope.cancel()
+        for name, job in jobs.items():
+            former = self._posts.get(name)
+            if former is not None and former.job == job and not changed_site:
+                continue
+            if former is not None:
+                former.scope.cancel()
+            post = self._posts[name] = _Post(job)
+            self._nursery.start_soon(self._tend, post, former)
+        self._nursery.start_soon(self._forget_others)
+
+    def drain(self) -> None:
+        """Begin nothing more and let runs end within ``DRAIN_SECONDS``. A second call ends them."""
+        for post in self._posts.values():
+            if self._draining:
+                post.scope.cancel()
+            if post.runner is not None:
+                post.runner.drain()
+        self._draining = True
+        self._stopped.set()
+
+    def runner(self, name: str) -> Runner:
+        """Return what carries out a job. Raises ``UsageError``."""
+        post = self._posts.get(name)
+        if post is None or post.runner is None:
+            known = ", ".join(sorted(self._posts)) or "none"
+            hint = f"jobs are: {known}; SIGHUP makes the daemon read new ones"
+            raise UsageError("the daemon has no such job", op="use job", where=name, hint=hint)
+        return post.runner
+
+    @property
+    def summary(self) -> str:
+        """How the jobs are: a word for each."""
+        records = [post.record for _, post in sorted(self._posts.items()) if post.record]
+        return ", ".join(f"{each.standing.name} {state_of(each.standing)}" for each in records)
+
+    async def _forget_others(self) -> None:
+        """Forget what is known of jobs that are configured no more."""
+        try:
+            await trio.to_thread.run_sync(self._states.keep_only, list(self._posts))
+        except StateError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line
+
+    async def _tend(self, post: _Post, former: _Post | None) -> None:
+        """Carry one job out, over defects, once its former shape has ended."""
+        try:
+            if former is not None:
+                await former.ended.wait()
+            with post.scope:
+                while not await self._carried_out(post):
+                    await trio.sleep(RESTART_SECONDS)
+        finally:
+            post.runner = None
+            post.ended.set()
+
+    async def _carried_out(self, post: _Post) -> bool:
+        """Carry a job out; return False if a defect ended it."""
+        record = post.record = await self._record_of(post.job)
+        pinger = Pinger(post.job.ping, record)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pinger.work)
+                runner = RUNNERS[post.job.mode](post.job, record, self.site, pinger.tell)
+                post.runner = runner
+                if self._draining:
+                    runner.drain()
+                await runner.work()
+                await told(pinger, nursery)
+        except Exception as error:
+            words = f"internal error, please report it: {_innermost(error)!r}"
+            log.exception("job %s", post.job.name)
+            await record.note("defect", words, running=False, failure=words)
+            return False
+        return True
+
+    async def _record_of(self, job: Job) -> Record:
+        """Return the record of a job, with what was known of it before."""
+        try:
+            known = await trio.to_thread.run_sync(self._states.standing, job.name)
+        except StateError as error:
+            log.error("job %s: %s", job.name, error)  # noqa: TRY400 - one line
+            known = None
+        standing = described(job, known)
+        record = Record(standing, saving_in(self._states), self.site.now)
+        await record.keep()
+        return record
+
+    async def _beat(self) -> None:
+        """Say again and again that the daemon is alive."""
+        while True:
+            try:
+                await trio.to_thread.run_sync(self._states.beat, self.site.now())
+            except StateError as error:
+                log.error("%s", error)  # noqa: TRY400 - one line
+            await trio.sleep(BEAT_SECONDS)
+
+
+def described(job: Job, known: Standing | None) -> Standing:
+    """Return what is known of a job, with what its configuration says now.
+
+    What was found out about other trees says nothing about these.
+    """
+    same = known is not None and (known.source, known.target) == (job.source, job.target)
+    before = known if known is not None and same else Standing(name=job.name)
+    return msgspec.structs.replace(
+        before, mode=job.mode.value, source=job.source, target=job.target, rpo=job.rpo
+    )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

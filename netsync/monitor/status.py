@@ -1,0 +1,138 @@
+"""What is known of all jobs, judged: one view for ``status``, ``check`` and the metrics.
+
+It is made by whoever asks, from the state directory alone, so a daemon that is stuck or gone cannot
+make things look better than they are. Blocks, and belongs into a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from netsync.modes.job import Job
+from netsync.modes.supervisor import described
+from netsync.plan.standing import (
+    Heartbeat,
+    Level,
+    Standing,
+    State,
+    Verdict,
+    daemon_trouble,
+    lag_of,
+    span,
+    state_of,
+    verdict_of,
+)
+from netsync.state import locks
+from netsync.state.jobs import JobStates
+
+SCHEMA: Final = "netsync.status/1"
+NO_JOBS: Final = "no job is configured (add a [job.NAME] section and reload the daemon)"
+
+
+class JobView(NamedTuple):
+    """One job, as of one moment. ``lag`` is in seconds, None where nothing was ever saved."""
+
+    standing: Standing
+    state: State
+    lag: float | None
+    verdict: Verdict
+    why: str
+
+
+class View(NamedTuple):
+    """All jobs, as of ``now``, and what is wrong with the daemon."""
+
+    now: float
+    jobs: Sequence[JobView]
+    trouble: str
+
+
+def heartbeat_of(directory: Path) -> Heartbeat:
+    """Return what is known of the daemon. Raises ``StateError``."""
+    held = locks.is_held(directory, locks.DAEMON)
+    return Heartbeat(held, JobStates(directory).last_beat())
+
+
+def view_of(directory: Path, now: float, configured: Mapping[str, Job]) -> View:
+    """Return what there is to know. Raises ``StateError``.
+
+    Jobs that are configured and of which nothing is known have never run.
+    """
+    heart = heartbeat_of(directory)
+    known = {standing.name: standing for standing in JobStates(directory).standings()}
+    for name, job in configured.items():
+        known.setdefault(name, described(job, None))
+    jobs = [_judged(known[name], now, heart) for name in sorted(known)]
+    return View(now, jobs, daemon_trouble(heart, now))
+
+
+def _judged(standing: Standing, now: float, heart: Heartbeat) -> JobView:
+    trouble = daemon_trouble(heart, now)
+    state = State.DEGRADED if trouble else state_of(standing)
+    why = standing.failure or standing.unwatched or standing.trouble or trouble
+    return JobView(standing, state, lag_of(standing, now), verdict_of(standing, now, heart), why)
+
+
+def as_json(view: View) -> dict[str, Any]:
+    """Return the object of ``status --json``."""
+    return {"schema": SCHEMA, "jobs": [_job_as_json(each) for each in view.jobs]}
+
+
+def _job_as_json(view: JobView) -> dict[str, Any]:
+    standing = view.standing
+    return {
+        "name": standing.name,
+        "mode": standing.mode,
+        "source": standing.source,
+        "target": standing.target,
+        "state": view.state.value,
+        "since": instant(standing.since),
+        "lag_seconds": None if view.lag is None else round(view.lag, 3),
+        "rpo_seconds": standing.rpo,
+        "backlog_files": standing.backlog_files,
+        "backlog_bytes": standing.backlog_bytes,
+        "last_point": instant(standing.last_point),
+        "current_until": instant(standing.current_until),
+        "next_run": instant(standing.next_run),
+        "last_error": view.why or None,
+        "exit_code": standing.exit_code,
+        "verdict": view.verdict.level.name.lower(),
+        "why": view.verdict.why,
+    }
+
+
+def instant(moment: float | None) -> str | None:
+    """Return a moment as ISO 8601 has it, in UTC."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def check_line(view: View, only: str | None = None) -> tuple[Level, str]:
+    """Return the verdict on all jobs, or on one, as monitoring plugins print it."""
+    jobs = [each for each in view.jobs if only in (None, each.standing.name)]
+    if not jobs:
+        return Level.UNKNOWN, f"UNKNOWN: {NO_JOBS if only is None else f'there is no job {only}'}"
+    level = max(each.verdict.level for each in jobs)
+    worst = [each for each in jobs if each.verdict.level is level]
+    if view.trouble:
+        words = view.trouble
+    elif level is Level.OK and len(jobs) > 1:
+        lag = max(each.lag or 0.0 for each in jobs)
+        words = f"{len(jobs)} jobs, the last of them {span(lag)} behind"
+    else:
+        words = "; ".join(f"{each.standing.name}: {each.verdict.why}" for each in worst)
+    return level, f"{level.name}: {words} | {_measured(jobs)}".rstrip(" |")
+
+
+def _measured(jobs: Sequence[JobView]) -> str:
+    """Return the lags in the notation that graphs are drawn from."""
+    measured = []
+    for each in jobs:
+        if each.lag is not None:
+            bound = f";;{each.standing.rpo:.0f}" if each.standing.rpo else ""
+            measured.append(f"'{each.standing.name} lag'={each.lag:.0f}s{bound}")
+    return " ".join(measured)

@@ -1,0 +1,69 @@
+"""Locks in the state directory: who is the daemon, and who runs a job.
+
+They are the kernel's (flock), so they end with the process that holds them, however it ends, and
+whoever finds one free may take it. The files stay, empty: removing one would let two processes
+hold locks on two files of one name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from netsync.errors import StateError, reason
+
+DAEMON: Final = "daemon.lock"
+_OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def of_job(name: str) -> str:
+    """Return the name of a job's lock."""
+    return f"job-{name}.lock"
+
+
+class Lock:
+    """A lock that is held until it is let go of."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let go."""
+        os.close(self._fd)
+
+
+def take(directory: Path, name: str) -> Lock | None:
+    """Take a lock, or return None if another holds it. Raises ``StateError``."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory / name, _OPEN, 0o600)
+    except OSError as error:
+        raise StateError(reason(error), op="use state in", where=str(directory)) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError as error:
+        os.close(fd)
+        raise StateError(reason(error), op="lock", where=str(directory / name)) from error
+    return Lock(fd)
+
+
+def is_held(directory: Path, name: str) -> bool:
+    """Tell whether somebody holds a lock. Raises ``StateError``."""
+    try:
+        fd = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StateError(reason(error), op="use state in", where=str(directory)) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

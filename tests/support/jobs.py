@@ -1,0 +1,115 @@
+"""Two daemons with real TLS: a primary that serves a module, a standby that carries out a job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.certificates import certificates, issue
+from tests.support.places import differences
+from tests.support.processes import Process, Result, Server, netsync, running, serving, wait_until
+from tests.support.samples import write
+
+JOB: Final = "web"
+STANDBY_NAME: Final = "standby2"
+_READY: Final = "carrying out jobs: "
+
+
+class Pair:
+    """A primary and a standby below ``base``; the standby's certificate may only pull."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.source = write(base / "source", {"a": "1", "b/c": "2"})
+        self.target = base / "target"
+        self.state = base / "state"
+        self.file = base / "standby.toml"
+        self.port = 0
+        self.identity = base / "identity"
+        issue(self.identity, STANDBY_NAME)
+
+    @contextlib.contextmanager
+    def primary(self, port: int | None = None) -> Iterator[Server]:
+        """Serve the source; again on the same port if it was served before."""
+        file = self.base / "primary.toml"
+        address = f"127.0.0.1:{self.port if port is None else port}"
+        file.write_text(
+            f'[server]\nlisten = ["{address}"]\nidentity = "{certificates().issuing}"\n'
+            f'state = "{self.base}/primary-state"\n'
+            f'[module.m]\npath = "{self.source}"\nallow = {{ {STANDBY_NAME} = ["pull"] }}\n'
+        )
+        with serving("--config", file) as server:
+            self.port = server.port
+            yield server
+            assert "internal error" not in server.log
+
+    def job(self, *lines: str, name: str = JOB, port: int | None = None) -> str:
+        """Return the section of a job that pulls the module."""
+        url = f"netsync://127.0.0.1:{port or self.port}/m/"
+        own = (f'mode = "pull"\nsource = "{url}"\ntarget = "{self.target}"', "delete = true")
+        return "\n".join((f"[job.{name}]", *own, "timeout = 2", *lines, ""))
+
+    def second(self, *lines: str) -> str:
+        """Return the section of another job, into a directory of its own."""
+        return self.job(*lines, name="second").replace(f"{self.target}", f"{self.target}2")
+
+    def third(self) -> str:
+        """Return the section of one more."""
+        return self.job('every = "1h"', name="third").replace(f"{self.target}", f"{self.target}3")
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Process]:
+        """Follow events in a process of its own."""
+        words = ("events", "--follow", "--state", str(self.state))
+        with running(*words, identity=self.identity) as follower:
+            yield follower
+
+    def configure(self, *sections: str, server: str = "") -> None:
+        """Write the standby's configuration."""
+        own = f'[server]\nidentity = "{self.base}/identity"\nstate = "{self.state}"\n{server}\n'
+        self.file.write_text(own + "".join(sections))
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[Server]:
+        """Carry out what is configured."""
+        with serving("--config", self.file, identity=self.identity, ready=_READY) as server:
+            yield server
+            assert "internal error" not in server.log, server.log
+
+    def ask(self, *words: str, **more: Any) -> Result:
+        """Run a command that asks the standby's daemon."""
+        return netsync(*words, "--config", self.file, state=self.state, **more)
+
+    def job_status(self, name: str = JOB) -> dict[str, Any]:
+        """Return what ``status --json`` says of a job."""
+        result = self.ask("status", "--json")
+        assert result.code == 0, result
+        document = result.report
+        assert document["schema"] == "netsync.status/1"
+        (found,) = [each for each in document["jobs"] if each["name"] == name]
+        return dict(found)
+
+    def wait_for_status(self, what: str, name: str = JOB, **facts: Any) -> None:
+        """Look until the job's status has these values."""
+
+        def holds() -> bool:
+            status = self.job_status(name)
+            return all(status[key] == value for key, value in facts.items())
+
+        wait_until(holds, what)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return all events."""
+        out = self.ask("events", "--json", "--last", "10000").stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of all events, in their order."""
+        return [event["kind"] for event in self.events()]
+
+    def in_step(self) -> bool:
+        """Tell whether source and target are equal."""
+        return self.target.is_dir() and differences(self.source, self.target) == ""
