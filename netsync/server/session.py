@@ -23,6 +23,7 @@ from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_a
 from netsync.plan.compare import policy_for
 from netsync.server.browse import browse
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.state.pending import PendingPlace
 from netsync.state.sources import RememberedSources
 from netsync.transfer.guarding import Guarding
 from netsync.transfer.source import send_tree
@@ -127,6 +128,8 @@ class Session:
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
         if options.backup_dir and not is_inside(options.backup_dir):
             raise ProtocolError("the backup directory is no path inside", op="receive")
+        if contradiction := options.contradiction():
+            raise ProtocolError(contradiction, op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
         if request.run:
@@ -140,16 +143,17 @@ class Session:
                 dry_run = options.dry_run
                 return open_target(anchor, place.path, single_file=single_file, dry_run=dry_run)
 
-            guarding = Guarding(module.max_delete, self._memory(module, place.path))
+            guarding = self._guarding(module, place.path)
             report = await receive_tree(
                 self._channel, open_root, policy, Unobserved(), guarding, request.run
             )
         self._note(f"push {place.module}", report)
 
-    def _memory(self, module: Module, path: bytes) -> RememberedSources:
-        """Return what is remembered of the sources of this client's ``path`` in a module."""
+    def _guarding(self, module: Module, path: bytes) -> Guarding:
+        """Return what guards ``path`` in a module, and remembers this client's sources of it."""
         place = os.path.normpath(os.fsencode(module.path) + b"/" + path)
-        return RememberedSources(self._state, place, self._identity)
+        memory = RememberedSources(self._state, place, self._identity)
+        return Guarding(module.max_delete, memory, PendingPlace(self._state, place))
 
     async def _pull(self, request: m.Open) -> None:
         """Send trees out of modules."""

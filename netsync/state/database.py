@@ -24,8 +24,10 @@ SYSTEM_DIRECTORY: Final = Path("/var/lib/netsync")
 FILE: Final = "state.sqlite3"
 LOCK_SECONDS: Final = 2.0
 """How long a session may wait for another's write, which takes milliseconds."""
-VERSION: Final = 1
-_SCHEMA: Final = """
+VERSION: Final = 2
+"""A reader may find an older one: a table that is missing there is empty."""
+_SCHEMA: Final = (
+    """
 CREATE TABLE source (
     place BLOB NOT NULL,
     client TEXT NOT NULL,
@@ -35,8 +37,11 @@ CREATE TABLE source (
     uuid BLOB NOT NULL,
     PRIMARY KEY (place, client, listed, inode, file_system, uuid)
 ) WITHOUT ROWID
-"""
-"""``source``: which directories a target's place was filled from, by client."""
+""",
+    "CREATE TABLE pending (place BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID",
+)
+"""What makes each version of the one before it. ``source``: which directories a target's place
+was filled from, by client. ``pending``: places at which a run is committed, perhaps in part."""
 
 
 def default_directory() -> Path:
@@ -87,11 +92,12 @@ def _has_schema(database: sqlite3.Connection, *, write: bool) -> bool:
     if version > VERSION:
         raise sqlite3.DatabaseError("a newer netsync has written it")
     if version == VERSION or not write:
-        return version == VERSION
+        return version > 0
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("BEGIN IMMEDIATE")
-    if _version(database) < VERSION:  # who else found it empty may have been faster
-        database.execute(_SCHEMA)
+    if (version := _version(database)) < VERSION:  # another may have been faster
+        for statement in _SCHEMA[version:]:
+            database.execute(statement)
         database.execute(f"PRAGMA user_version = {VERSION}")
     database.commit()
     return True

@@ -142,6 +142,13 @@ class Groups(_Table):
             (carrier.path, device, inode, number),
         )
 
+    def move_carrier(self, number: int, path: bytes) -> None:
+        """Note that ``path`` got an inode of its own, if it carries the group."""
+        self._connection.execute(
+            "UPDATE groups SET device = NULL, inode = NULL WHERE number = ? AND path = ?",
+            (number, path),
+        )
+
     def drop_carrier(self, number: int, path: bytes) -> None:
         """Leave the group without a carrier, if ``path`` is that."""
         self._connection.execute(

@@ -32,10 +32,12 @@ _REMEMBERED: Final = (Change.CREATED, Change.UPDATED, Change.METADATA)
 class Ledger:
     """The changes of a run's earlier attempts, and this one's as they are noted.
 
-    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated.
+    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated. Without
+    ``changes`` only data is noted: no attempt changes anything but the last.
     """
 
-    def __init__(self, fd: int = -1) -> None:
+    def __init__(self, fd: int = -1, *, changes: bool = True) -> None:
+        self._notes_changes = changes
         self.deleted = 0
         self.literal = 0
         self.matched = 0
@@ -106,7 +108,7 @@ class Ledger:
         records = [
             _RECORD.pack(change.value.encode(), xxh3_64_intdigest(path))
             for change, path in changes
-            if change is not Change.FAILED
+            if change is not Change.FAILED and self._notes_changes
         ]
         records += (_RECORD.pack(_LITERAL, literal), _RECORD.pack(_MATCHED, matched))
         self._append(b"".join(records))
