@@ -21,6 +21,7 @@ from netsync.config import Config
 from netsync.errors import ConfigError, NetsyncError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.net.dial import listening_address, open_listeners
+from netsync.server.recovering import recover_all
 from netsync.server.serve import Server, Settings
 from netsync.state.database import default_directory as default_state
 
@@ -45,7 +46,10 @@ def settings_of(config: Config) -> Settings:
 async def run_daemon(read_config: Callable[[], Config], announce: Callable[[str], None]) -> None:
     """Serve until told to stop. ``announce`` is called with each address listened on."""
     config = read_config()
-    server = Server(settings_of(config))
+    settings = settings_of(config)
+    server = Server(settings)
+    paths = [module.path for module in config.modules.values()]
+    await trio.to_thread.run_sync(recover_all, paths, settings.state)
     _raise_descriptor_limit()
     listeners = await open_listeners(config.listen)
     with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:

@@ -35,6 +35,7 @@ class Resumption:
     ) -> None:
         self.stage = Stage(root.fd, run)
         self._options = options
+        self._pending = pending
         self._root = root.fd
         self._ledger: Ledger | None = None
         self._preparation: Preparation | None = None
@@ -61,6 +62,8 @@ class Resumption:
             self._waits = is_pending(self._root)
             return
         self._recovered = recover(self._root)
+        if self._recovered.records and self._pending is not None:
+            self._pending.forget()
         self.stage.open()
         if self._preparation is not None:
             self._preparation.begin()

@@ -44,7 +44,8 @@ NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
 """The other name is on another file system, has too many names, or may not be linked: a copy
 then has the right content, if not the right inode."""
 _ENTER: Final = stat.S_IRWXU
-_ABSENT: Final = (FileNotFoundError, NotADirectoryError)
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""There is nothing under a path: it, or a directory on the way, is gone or something else."""
 
 
 class RollForwardError(Exception):
@@ -122,7 +123,7 @@ class RollForward:
 
     def _enter(self, path: bytes) -> None:
         """Let ourselves into a directory of ours until it is settled."""
-        with contextlib.suppress(*_ABSENT):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # somebody took it away
             above, name = self._above(path)
             status = _status(above, name)
             mode = stat.S_IMODE(status.st_mode)
@@ -131,37 +132,45 @@ class RollForward:
 
     def _set_aside(self, record: SetAside) -> None:
         path, kept = record.path, record.kept
-        leaf_kept = kept is not None and kept.kind is not Kind.DIRECTORY
         number = b"%d" % record.number
         if _exists(self._aside, number):
             return
-        in_backup = leaf_kept and self._in_backup(record)
         try:
             above, name = self._above(path)
             found = _status(above, name)
-        except _ABSENT:  # done, or somebody else took it away
+        except OSError as error:
+            if error.errno in _ABSENT:  # done, or somebody else took it away
+                return
+            raise
+        leaf_kept = kept is not None and kept.kind is not Kind.DIRECTORY
+        if leaf_kept and self._in_backup(record):
+            self._drop_second_name(record, above, name)
             return
         self._directories.forget(path)
         self._carriers.forget(path)
         if leaf_kept and not stat.S_ISDIR(found.st_mode):
-            if not in_backup:
-                self._backup.move(above, path)
-            if _is(
-                above, name, record.inode
-            ):  # a rename between two names of one file does nothing
-                os.unlink(name, dir_fd=above)
+            self._backup.move(above, path)
+            self._drop_second_name(record, above, name)
             return
         if kept is not None and stat.S_ISDIR(found.st_mode):
             self._backup.directory(kept, path)
         os.rename(name, number, src_dir_fd=above, dst_dir_fd=self._aside)
 
+    def _drop_second_name(self, record: SetAside, above: int, name: bytes) -> None:
+        """Remove a name whose file is in the backup: a rename between two names does nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            if _inode(_status(above, name)) == record.inode and self._in_backup(record):
+                os.unlink(name, dir_fd=above)
+
     def _in_backup(self, record: SetAside) -> bool:
         parent, _, name = join(self._header.backup_dir, record.path).rpartition(b"/")
         try:
             found = _status(self._carriers.fd(parent), name)
-        except _ABSENT:
-            return False
-        return (found.st_dev, found.st_ino) == record.inode
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return False
+            raise
+        return _inode(found) == record.inode
 
     def _make_directory(self, path: bytes) -> None:
         above, name = self._above(path)
@@ -198,7 +207,7 @@ class RollForward:
         try:
             above, name = self._above(record.path)
             present: Entry = entry_at(above, name)
-        except _ABSENT:  # somebody else took it away
+        except (FileNotFoundError, NotADirectoryError):  # somebody else took it away
             return ()
         return set_on_name(above, name, present, record.attributes)
 
@@ -207,11 +216,8 @@ def _status(directory: int, name: bytes) -> os.stat_result:
     return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
-def _is(directory: int, name: bytes, inode: tuple[int, int]) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        found = _status(directory, name)
-        return (found.st_dev, found.st_ino) == inode
-    return False
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _exists(directory: int, name: bytes) -> bool:
