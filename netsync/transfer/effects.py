@@ -17,7 +17,7 @@ from typing import Protocol
 from netsync.model import Entry, Kind
 from netsync.names import join
 from netsync.transfer.destination import Destination
-from netsync.transfer.inodes import Carrier, Inode, inode_of
+from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.prepared import Prepared
 from netsync.transfer.spool import Spool
@@ -26,7 +26,6 @@ from netsync.transfer.wanted import Ending, Restated
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
-from netsync.tree.native import stat_entries
 from netsync.tree.place import (
     Attributes,
     Refusals,
@@ -77,8 +76,11 @@ class Effects(Protocol):
     def part(self, above: bytes, entry: Entry, attributes: Attributes) -> Refusals:
         """Put an entry that is no directory on an inode of its own."""
 
-    def inode(self, carrier: Carrier) -> Inode | None:
-        """Return the inode that a carrier is on; None for one that will be new."""
+    def inode(self, path: bytes) -> Inode | None:
+        """Return the inode that ``path`` is on now, if there is something."""
+
+    def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
+        """Return the inode that a carrier is on; None for one that is not there, or not yet."""
 
     def link(
         self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
@@ -167,12 +169,11 @@ class Immediate:
             return create_special(place[0], entry, attributes, replace=True)
         return copy_apart(place, place, attributes, durable=self._durable)
 
-    def inode(self, carrier: Carrier) -> Inode | None:
-        parent, _, name = carrier.path.rpartition(b"/")
-        (status,) = stat_entries(self._carriers.fd(parent), [name])
-        if isinstance(status, int):
-            raise OSError(status, os.strerror(status))
-        return inode_of(status)
+    def inode(self, path: bytes) -> Inode | None:
+        return inode_at(self._directories, path)
+
+    def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
+        return inode_at(self._carriers, carrier.path)
 
     def link(
         self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
@@ -239,7 +240,10 @@ class Untouched:
     def part(self, above: bytes, entry: Entry, attributes: Attributes) -> Refusals:
         return ()
 
-    def inode(self, carrier: Carrier) -> Inode | None:
+    def inode(self, path: bytes) -> Inode | None:
+        return inode_at(self._directories, path)
+
+    def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         return carrier.inode
 
     def link(

@@ -15,6 +15,8 @@ leaves the other names of its old inode alone anyway.
 from __future__ import annotations
 
 import enum
+import errno
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
@@ -241,14 +243,13 @@ class Linker:
         """Make a name one of its carrier's, unless it is that already."""
         carrier = self._groups.carrier(share.group)
         assert carrier is not None  # a share is noted only where there is one
-        try:
-            there = self._effects.inode(carrier)
-        except OSError:
+        there = self._effects.inode_of_carrier(carrier)
+        if there is None and self._effects.touches:
             if share.entry.kind is Kind.FILE:
-                raise
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return self._stand_in(share)
-        (here,) = stat_entries(self._directories.fd(share.directory), [share.entry.name])
-        if isinstance(here, int) or there is None or inode_of(here) != there:
+        here = self._effects.inode(share.path)
+        if here is None or here != there:
             quiet = share.change is None  # its carrier moved: the directory, not known to change,
             refused = self._effects.link(  # keeps its time
                 share.directory, share.entry, carrier.path, share.attributes, quiet=quiet

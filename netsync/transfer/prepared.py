@@ -16,7 +16,7 @@ import msgspec
 
 from netsync.model import Entry, Kind
 from netsync.names import join
-from netsync.transfer.inodes import Carrier, Inode
+from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.preparing import Preparation
 from netsync.transfer.wanted import Ending
@@ -149,14 +149,17 @@ class Prepared:
         self._preparation.add(Place(join(above, entry.name), name))
         return refused
 
-    def inode(self, carrier: Carrier) -> Inode | None:
+    def inode(self, path: bytes) -> Inode | None:
+        return inode_at(self._directories, path)
+
+    def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         return carrier.inode
 
     def link(
         self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
     ) -> Refusals:
         path = join(above, entry.name)
-        if self._preparation.backs_up and _is_there(self._directories, path):
+        if self._preparation.backs_up and self.inode(path) is not None:
             self._set_aside(path)
         self._preparation.add(Link(path, carrier, entry.kind, attributes))
         if quiet:  # not known to change, it keeps its time
@@ -181,12 +184,3 @@ class Prepared:
         refused = self._preparation.rehearse(attributes, Kind.DIRECTORY)
         self._preparation.add(Settle(ending.path, attributes))
         return refused
-
-
-def _is_there(directories: Directories, path: bytes) -> bool:
-    parent, _, name = path.rpartition(b"/")
-    try:
-        os.stat(name, dir_fd=directories.fd(parent), follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True

@@ -9,6 +9,8 @@ under a name, and the journal is told; no name at the destination is touched.
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from typing import Protocol
 
 from netsync.transfer.destination import Destination
@@ -16,7 +18,7 @@ from netsync.transfer.preparing import OTHER_MOUNT, Preparation
 from netsync.transfer.runs import Batched, make_durable, name_last
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.half_written import HalfWritten
 from netsync.tree.journal import Place
 from netsync.tree.native import link_files
@@ -104,6 +106,8 @@ class InOneGo:
         self.places = preparation.places()
         self._preparation = preparation
         self._directories = directories
+        # Something of another kind may be in the place of what is new as a file.
+        self._looks = preparation.backs_up or os.geteuid() != 0
 
     def close(self, *, keeps_partials: bool) -> None:
         """Let go of descriptors."""
@@ -119,7 +123,7 @@ class InOneGo:
     def name_last(self, batch: list[Batched]) -> list[int]:
         run: list[Batched] = []
         for wanted, output in reversed(batch):
-            if not output.is_unnamed or not wanted.is_new:
+            if self._looks or not output.is_unnamed or not wanted.is_new:
                 break
             run.append((wanted, output))
         run.reverse()
@@ -135,7 +139,7 @@ class InOneGo:
         path, name = wanted.path, self._preparation.new_name()
         if resumable := output.stage_name:
             name = self._preparation.name_beside(resumable)
-        if replace and not wanted.in_the_way:
+        if not wanted.in_the_way and (replace or self._looks):
             self._replace(wanted)
         try:
             output.park(self.places.fd(wanted.directory), self._preparation.session, name)
@@ -147,11 +151,15 @@ class InOneGo:
 
     def _replace(self, wanted: Wanted) -> None:
         """See that what is there can be replaced, and is kept if that is asked for."""
-        above = self._directories.fd(wanted.directory)
         try:
+            above = self._directories.fd(wanted.directory)
             self._preparation.check_removal(above, wanted.path)
-        except FileNotFoundError:  # somebody else took it away
-            return
+            if stat.S_ISDIR(os.stat(wanted.name, dir_fd=above, follow_symlinks=False).st_mode):
+                return  # it was empty, and is to make way already
+        except OSError as error:
+            if error.errno in ABSENT:
+                return
+            raise
         if self._preparation.backs_up:
             self._preparation.set_aside(above, wanted.path)
 

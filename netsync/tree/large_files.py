@@ -28,6 +28,7 @@ from netsync.tree.partials import (
     key_of,
     name_of,
 )
+from netsync.tree.publication import sweep
 from netsync.tree.stage import Staged
 from netsync.tree.stage_directory import (
     MARK_PREFIX,
@@ -111,6 +112,7 @@ class Stage:
             os.close(session.fd)
             return False
         self._taken.append(session)
+        sweep(session, all_of_it=False)
         for each in names:
             self._take(session, each, now)
         return True
@@ -126,7 +128,7 @@ class Stage:
         with contextlib.suppress(OSError):
             status = os.stat(name, dir_fd=session.fd, follow_symlinks=False)
             found = Partial(session, name, status.st_size // ALIGNMENT * ALIGNMENT)
-            useless = name.startswith((_LEDGER_PREFIX, NEW_PREFIX))
+            useless = name.startswith(_LEDGER_PREFIX)
             expired = useless or now - status.st_ctime > EXPIRY_SECONDS
             if expired or not is_ours(status) or not found.size:
                 found.remove()

@@ -2,8 +2,9 @@
 
 Each record is done only if it is not done already, and what tells is never the name it is about,
 which may have been given anew since: a staged entry that is not in the stage any more has been
-placed; what was set aside lies where it was put, under its number or, in the backup, as the inode
-it was. So all records may be gone through again from the first one, after whatever crash.
+placed; what was set aside lies under its number, or in the backup as the inode it was, and then a
+mark lies under the number. So all records may be gone through again from the first one, after
+whatever crash.
 
 What was set aside stays until everything else is done and flushed: a number must not be free
 before. Nothing is followed: every step is one component below a held descriptor.
@@ -22,7 +23,7 @@ from netsync.model import Entry, Kind, Options
 from netsync.names import join
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
-from netsync.tree.directories import OPEN_DIRECTORY, Directories
+from netsync.tree.directories import ABSENT, OPEN_DIRECTORY, Directories
 from netsync.tree.durable import sync_file_system
 from netsync.tree.journal import (
     Enter,
@@ -44,8 +45,6 @@ NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
 """The other name is on another file system, has too many names, or may not be linked: a copy
 then has the right content, if not the right inode."""
 _ENTER: Final = stat.S_IRWXU
-_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""There is nothing under a path: it, or a directory on the way, is gone or something else."""
 
 
 class RollForwardError(Exception):
@@ -131,6 +130,7 @@ class RollForward:
                 os.chmod(name, mode | _ENTER, dir_fd=above, follow_symlinks=False)
 
     def _set_aside(self, record: SetAside) -> None:
+        """Put away what has a name, once: what gets the name later must never go the same way."""
         path, kept = record.path, record.kept
         number = b"%d" % record.number
         if _exists(self._aside, number):
@@ -139,22 +139,25 @@ class RollForward:
             above, name = self._above(path)
             found = _status(above, name)
         except OSError as error:
-            if error.errno in _ABSENT:  # done, or somebody else took it away
-                return
-            raise
-        leaf_kept = kept is not None and kept.kind is not Kind.DIRECTORY
-        if leaf_kept and self._in_backup(record):
-            self._drop_second_name(record, above, name)
+            if error.errno not in ABSENT:
+                raise
+            self._mark(number)  # somebody else took it away
             return
         self._directories.forget(path)
         self._carriers.forget(path)
-        if leaf_kept and not stat.S_ISDIR(found.st_mode):
-            self._backup.move(above, path)
-            self._drop_second_name(record, above, name)
+        if kept is None or stat.S_ISDIR(found.st_mode):
+            if kept is not None:
+                self._backup.directory(kept, path)
+            os.rename(name, number, src_dir_fd=above, dst_dir_fd=self._aside)
             return
-        if kept is not None and stat.S_ISDIR(found.st_mode):
-            self._backup.directory(kept, path)
-        os.rename(name, number, src_dir_fd=above, dst_dir_fd=self._aside)
+        if not self._in_backup(record):
+            self._backup.move(above, path)
+        self._drop_second_name(record, above, name)
+        self._mark(number)
+
+    def _mark(self, number: bytes) -> None:
+        """Note that a number is done with, although nothing lies under it."""
+        os.mkdir(number, _ENTER, dir_fd=self._aside)
 
     def _drop_second_name(self, record: SetAside, above: int, name: bytes) -> None:
         """Remove a name whose file is in the backup: a rename between two names does nothing."""
@@ -167,7 +170,7 @@ class RollForward:
         try:
             found = _status(self._carriers.fd(parent), name)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in ABSENT:
                 return False
             raise
         return _inode(found) == record.inode

@@ -7,18 +7,15 @@ one above: so a file is created in the nearest directory that there is, without 
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Final
 
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.native import stage_file
 from netsync.tree.stage import NO_UNNAMED_FILES
 
 _KNOWN_MAX: Final = 1024
 """Paths remembered."""
-_NONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""There is no such directory: nothing, or something else in its place."""
 
 
 class Standing(Directories):
@@ -57,7 +54,7 @@ class Standing(Directories):
             try:
                 fd = super().fd(path)
             except OSError as error:
-                if error.errno not in _NONE:
+                if error.errno not in ABSENT:
                     raise
                 path = path.rpartition(b"/")[0]
             else:

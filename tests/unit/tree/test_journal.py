@@ -74,7 +74,7 @@ def test_what_is_written_is_read_phase_by_phase(given: list[Record]) -> None:
         assert list(journal) == list(journal) == expected
 
 
-SAMPLE = [Place(b"a/b", b"new-1"), MakeDirectory(b"a"), SetAside(b"x", 7)]
+SAMPLE: list[Record] = [Place(b"a/b", b"new-1"), MakeDirectory(b"a"), SetAside(b"x", 7)]
 
 
 def test_a_journal_torn_anywhere_says_nothing() -> None:
@@ -108,7 +108,7 @@ def test_what_lies_behind_the_end_is_refused() -> None:
 
 def test_records_do_not_change_places() -> None:
     """Two whole records swapped are not the journal that was written."""
-    with written([Place(b"a", b"1"), Place(b"b", b"2")]) as fd:
+    with written((Place(b"a", b"1"), Place(b"b", b"2"))) as fd:
         data = os.pread(fd, 4096, 0)
         one, other = data.index(b"\xc4\x01a"), data.index(b"\xc4\x01b")
         start, middle = one - 14, other - 14

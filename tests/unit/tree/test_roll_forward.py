@@ -33,20 +33,20 @@ from netsync.tree.scan import entry_at
 from netsync.tree.stage_directory import make_session, make_stage
 from tests.support.confined import as_nobody, needs_known_calls, needs_root
 from tests.support.samples import snapshot
-from tests.support.trees import make_tree, opened, read_tree
+from tests.support.trees import Value, make_tree, opened, read_tree
 
 NOTHING = Attributes(None, None, None, None)
-OLD = {
+OLD: dict[str, Value] = {
     "stays": b"same", "restated": b"mode", "replaced": b"old", "file to directory": b"f",
     "directory to file": {"x": b"1", "deep": {"y": b"2"}}, "gone": {"z": b"3"},
     "parent": {"kept": b"k", "new": b"to be replaced"}, "carrier": b"c",
 }  # fmt: skip
-NEW = {
+NEW: dict[str, Value] = {
     "stays": b"same", "restated": b"mode", "replaced": b"new 1",
     "file to directory": {"inner": {"leaf": b"new 2"}}, "directory to file": b"new 3",
     "parent": {"kept": b"k", "new": b"new 4"}, "carrier": b"c", "linked": b"c",
 }  # fmt: skip
-BACKED_UP = {
+BACKED_UP: dict[str, Value] = {
     "replaced": b"old", "file to directory": b"f",
     "directory to file": {"x": b"1", "deep": {"y": b"2"}}, "gone": {"z": b"3"},
     "parent": {"new": b"to be replaced"},
