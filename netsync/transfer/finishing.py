@@ -45,6 +45,7 @@ class Finisher:
         self.tally = Tally(itemize=options.itemize)
         self.cleared: set[bytes] = set()
         self.published = True
+        self._complete = True
         self._stage = destination.stage
         self._root = destination.root
         self._preparation = destination.preparation
@@ -67,7 +68,7 @@ class Finisher:
         Called once: before the data, when files that need the way cleared have not arrived yet,
         or behind it. Raises ``RootError``.
         """
-        complete = complete and not self._lander.source_failed
+        complete = self._complete = complete and not self._lander.source_failed
         try:
             self._guards.decide(self._comparer.dooming, self._directories, self._due())
             if complete and not self._guards.held:
@@ -121,7 +122,8 @@ class Finisher:
 
     def _is_spoilt(self) -> bool:
         """Tell whether a run that is all or nothing has to be nothing."""
-        return bool(self._guards.held) or any(tally.has_trouble for tally in self._tallies)
+        wrong = any(tally.has_trouble for tally in self._tallies)
+        return wrong or not self._complete or bool(self._guards.held)
 
     def _close_stage(self) -> None:
         """Leave the stage before the root gets its times, and say if it was of no use."""

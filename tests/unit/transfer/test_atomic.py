@@ -1,0 +1,124 @@
+"""Runs that are published at once, in memory: what spoils them, what is gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from netsync.errors import NetworkError, RootError
+from netsync.model import Change, Item, Options, Problem
+from netsync.transfer.lines import Lines
+from netsync.transfer.tally import Tally
+from netsync.tree.roll_forward import RollForward
+from netsync.wire.messages import FileEnd, Files, Message, Piece, Unsent
+from tests.support.samples import random_bytes, snapshot, write
+from tests.support.transfers import Sent, Transfer, transfer
+from tests.support.trees import temporaries
+
+ATOMIC = Options(atomic=True, delete=True, itemize=True)
+
+
+def vanish(message: Message, tail: bytes) -> Sequence[Sent]:
+    """Say of the first entry, a small file, that it vanished before it was read."""
+    if not isinstance(message, Files) or message.files[0].number != 1:
+        return [(message, tail)]
+    head = message.files[0]
+    problem = Problem(b"a", "read", "no such file or directory", vanished=True)
+    rest = Files(message.files[1:])
+    return [(Unsent([head.number], [problem]), b""), (rest, tail[head.size :])]
+
+
+async def test_a_vanished_file_publishes_nothing(tmp_path: Path) -> None:
+    """Not even what came; the report counts nothing as done and tells no line but the failure."""
+    source = write(tmp_path / "source", {"a": "1", "b": "2", "new/c": "3"})
+    target = write(tmp_path / "target", {"b": "old", "gone": "x"})
+    before = snapshot(target)
+    run = Transfer(source, target, ATOMIC, from_source=vanish)
+    report = await run.run()
+    assert snapshot(target) == before
+    files = report.files
+    assert (files.created, files.updated, files.metadata, files.deleted) == (0, 0, 0, 0)
+    assert (files.failed, files.unchanged, files.considered) == (1, 3, 4)
+    assert not report.durable
+    assert [line.change for line in run.watch.lines] == [Change.FAILED]
+    assert [problem.vanished for problem in report.problems] == [True]
+    assert temporaries(target) == []
+
+
+async def test_a_cut_changes_nothing_and_large_files_are_gone_on_with(tmp_path: Path) -> None:
+    """A large file that came whole, and the beginning of another, need not come again."""
+    first, second = random_bytes(6 << 20, 1), random_bytes(9 << 20, 2)
+    source = write(tmp_path / "source", {"first": first, "second": second, "small": "s"})
+    target = write(tmp_path / "target", {"first": "old", "gone": "x"})
+    before = snapshot(target)
+    ended = False
+
+    def cut(message: Message, tail: bytes) -> Sequence[Sent]:
+        nonlocal ended
+        if ended and isinstance(message, Piece) and message.number == last:
+            raise NetworkError("cut")
+        if isinstance(message, FileEnd):
+            ended = True
+        return [(message, tail)]
+
+    last = 2
+    with pytest.raises(NetworkError):
+        await Transfer(source, target, ATOMIC, from_source=cut).run()
+    left = {path: facts for path, facts in snapshot(target).items() if b".netsync" not in path}
+    assert left == before
+    report = await transfer(source, target, ATOMIC)
+    assert report.bytes.literal < 10 << 20
+    assert snapshot(target) == snapshot(source)
+    assert temporaries(target) == []
+
+
+async def test_a_roll_forward_that_fails_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk says after the commit ends the session; the next run finishes it."""
+    source = write(tmp_path / "source", {"a": "1", "b/c": "2"})
+    target = write(tmp_path / "target", {"a": "old"})
+    with monkeypatch.context() as patched:
+
+        def fail(self: RollForward, path: bytes) -> None:
+            raise OSError(5, os.strerror(5), path)
+
+        patched.setattr(RollForward, "_make_directory", fail)
+        with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
+            await transfer(source, target, ATOMIC)
+    assert (target / "a").read_text() == "old"
+    report = await transfer(source, target, Options(dry_run=True))
+    assert any("waits to be published" in notice for notice in report.notices)
+    report = await transfer(source, target, Options())
+    assert report.files.created == report.files.updated == 0
+    assert snapshot(target) == snapshot(source)
+    assert temporaries(target) == []
+
+
+async def test_nothing_to_do_commits_nothing(tmp_path: Path) -> None:
+    """Equal trees need no journal, and the stage that was made leaves no trace."""
+    source = write(tmp_path / "source", {"a": "1", "b/c": "2"})
+    target = tmp_path / "target"
+    target.mkdir()
+    await transfer(source, target, ATOMIC)
+    before = snapshot(target)
+    report = await transfer(source, target, ATOMIC)
+    assert report.files.unchanged == report.files.considered == 3
+    assert snapshot(target) == before
+
+
+def test_lines_wait_until_they_are_true() -> None:
+    """All of them come if the run is published, else only those that failed."""
+    made, failed = Item(Change.CREATED, b"a"), Item(Change.FAILED, b"b")
+    for published, expected in ((True, [failed, made]), (False, [failed])):
+        lines, tally = Lines(waits=True), Tally(items=[made, failed])
+        assert lines.take(tally) == []
+        assert [each for some in lines.let_go(published=published) for each in some] == expected
+        lines.close()
+    lines, tally = Lines(waits=False), Tally(items=[made, failed])
+    assert lines.take(tally) == [made, failed]
+    assert list(lines.let_go(published=True)) == []
+    lines.close()
