@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import msgspec
-
 from netsync.errors import is_fatal, reason, root_error
-from netsync.model import XATTRS_UNKNOWN, Change, Entry, Kind, Problem
+from netsync.model import Change, Entry, Kind, Problem
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.transfer.attributes import Attribution
@@ -27,6 +25,7 @@ from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling, Sha
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
+from netsync.transfer.renewing import Renewal
 from netsync.transfer.spool import Spool
 from netsync.transfer.staging import forget_partials, partial_of
 from netsync.transfer.tally import Tally
@@ -36,7 +35,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.native import Packed
 from netsync.tree.place import Attributes
 from netsync.tree.scan import root_entry
-from netsync.tree.xattrs import differ, of_name, read_set
+from netsync.tree.xattrs import differ
 from netsync.wire.messages import List, Listing, Offer, Relisted, Terms
 
 DELTA_MIN: Final = 16 * 1024
@@ -72,6 +71,9 @@ class Comparer:
         self.dooming = Dooming(self._directories, policy.options, tally, self._effects)
         self._attribution = Attribution(policy, root, tally)
         self._presence = Presence(self._directories, policy, tally, self._effects)
+        self._renewal = Renewal(
+            self._directories, self._attribution, self._presence, policy.options
+        )
         root_directory = ListedDirectory(b"", _NOTHING, fresh=not destination.exists)
         self.unfolding = Unfolding(root_directory, self.linker.admit)
         self._whole: list[Wanted] = []
@@ -330,7 +332,7 @@ class Comparer:
             if not wanted.in_the_way:  # else it is counted when the guards have decided
                 self.tally.change(change, wanted.path)
             return
-        wanted.attributes = self._of_new(directory, entry, wanted.present)
+        wanted.attributes = self._renewal.attributes(directory, entry, wanted.present)
         if not self._options.delete_before:
             wanted.partial = partial_of(wanted, self._stage, self._options)
         if self._renames.takes(wanted):
@@ -344,7 +346,7 @@ class Comparer:
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
-        attributes = self._of_new(directory, entry, present if same_kind else None)
+        attributes = self._renewal.attributes(directory, entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self.dooming.clear(directory, entry.name):
                 self.dooming.add(Doomed(path, entry, attributes=attributes))
@@ -354,32 +356,6 @@ class Comparer:
         refused = self._effects.create(directory.path, entry, attributes, replaces=replaces)
         self.tally.refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
-
-    def _of_new(
-        self, directory: ListedDirectory, entry: Entry, present: Entry | None
-    ) -> Attributes:
-        """Return what to set on a new inode that may replace ``present``.
-
-        One that has no attributes, and inherits none, need not be asked for them.
-        """
-        attributes = self._attribution.of(entry, present)
-        xattrs = attributes.xattrs
-        if entry.xattrs == XATTRS_UNKNOWN and present is not None:
-            where = of_name(self._directories.fd(directory.path), present.name)
-            xattrs = self._attribution.kept(read_set(where, self._attribution.scope))
-        elif xattrs is not None and not xattrs.items and not self._may_have(directory, present):
-            xattrs = None
-        if xattrs is attributes.xattrs:
-            return attributes
-        return msgspec.structs.replace(attributes, xattrs=xattrs)
-
-    def _may_have(self, directory: ListedDirectory, present: Entry | None) -> bool:
-        """Tell whether the file to be written has attributes before any are set."""
-        if self._options.dry_run or (self._options.inplace and present is not None):
-            return True
-        if self._options.atomic and directory.fresh:  # it cannot be asked before it is made
-            return True
-        return self._presence.hands_down(directory)
 
     def _end(self, directory: ListedDirectory, *, partial: bool) -> None:
         """A directory is listed whole: note what is left over, and what it becomes."""

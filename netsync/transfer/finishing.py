@@ -85,7 +85,7 @@ class Finisher:
     def finish(self) -> None:
         """Settle the directories, make it durable, remember the source. Raises ``RootError``."""
         try:
-            self._lander.publish_swaps(self.cleared, IN_THE_WAY)
+            self._lander.blocked.publish(self.cleared, IN_THE_WAY)
             if self._options.atomic:
                 self._finish_at_once()
             else:
@@ -136,7 +136,7 @@ class Finisher:
 
     def _due(self) -> Iterator[Doomed]:
         """Yield what is to go: a directory in the way of a file only if that has arrived."""
-        arrived = {wanted.path for wanted, _ in self._lander.swaps}
+        arrived = self._lander.blocked.paths
         at_once = self._options.dry_run or self._options.delete_before
         instead = self._comparer.linker.wanted_instead
         for doomed in self._comparer.dooming.doomed:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Container
 from typing import Final
 
 from netsync.errors import ProtocolError, is_fatal, root_error
@@ -21,7 +20,7 @@ from netsync.model import Change
 from netsync.transfer.destination import Destination
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
-from netsync.transfer.publishing import discard, publisher_for
+from netsync.transfer.publishing import Blocked, discard, publisher_for
 from netsync.transfer.runs import Arrival, Batched, runs
 from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
@@ -55,7 +54,6 @@ class Lander:
         self.again: list[Wanted] = []
         self.to_sign: list[Wanted] = []
         self.settled: list[int] = []
-        self.swaps: list[tuple[Wanted, Output | None]] = []
         self.source_failed = False
         self.failed_groups: set[int] = set()
         self._outstanding = outstanding
@@ -63,6 +61,7 @@ class Lander:
         self._directories = Directories(destination.root)
         self._publisher = publisher_for(destination, self._directories)
         self._places = self._publisher.places
+        self.blocked = Blocked(self._publisher, tally)
         self._staging = Staging(destination, self._directories, self._places)
         self._keeps_partials = True
         self._batch: list[Batched] = []
@@ -73,8 +72,7 @@ class Lander:
 
     def close(self) -> None:
         """Drop what is not published, but for partials, and let go of all descriptors."""
-        waiting = [(wanted, output) for wanted, output in self.swaps if output is not None]
-        outputs = [*self._batch, *waiting]
+        outputs = self._batch
         if (incoming := self._incoming) is not None:
             incoming.close_basis()
             incoming.note(self.tally.ledger)
@@ -82,7 +80,8 @@ class Lander:
             self._incoming = None
         for wanted, output in outputs:
             discard(self._places, wanted, output, keep=self._keeps_partials)
-        self._batch, self.swaps = [], []
+        self._batch = []
+        self.blocked.close(keep=self._keeps_partials)
         self._publisher.close(keeps_partials=self._keeps_partials)
         self._directories.close()
 
@@ -319,47 +318,19 @@ class Lander:
         self._settle(wanted)
 
     def _publish(self, wanted: Wanted, output: Output) -> None:
-        if wanted.in_the_way:
-            error = self._hold(wanted, output)
-        else:
-            error = self._name(wanted, output, replace=wanted.present is not None)
-        if error is not None:
+        try:
+            if wanted.in_the_way:
+                self.blocked.hold(wanted, output)
+            else:
+                self._publisher.publish(wanted, output, replace=wanted.present is not None)
+        except OSError as error:
+            discard(self._places, wanted, output)
             self._fail(wanted, error)
-        elif wanted.in_the_way:
+            return
+        if wanted.in_the_way:
             self._settle(wanted)
         else:
             self._published(wanted)
-
-    def _hold(self, wanted: Wanted, output: Output) -> OSError | None:
-        """Keep a file whose way is not clear yet; return what was against it, as ``_name``."""
-        try:
-            self.swaps.append((wanted, self._publisher.hold(wanted, output)))
-        except OSError as error:
-            discard(self._places, wanted, output)
-            return error
-        return None
-
-    def _name(self, wanted: Wanted, output: Output, *, replace: bool) -> OSError | None:
-        """Give a file its name; return what was in the way, in which case it is dropped."""
-        try:
-            self._publisher.publish(wanted, output, replace=replace)
-        except OSError as error:
-            discard(self._places, wanted, output)
-            return error
-        return None
-
-    def publish_swaps(self, cleared: Container[bytes], otherwise: str) -> None:
-        """Publish the files whose paths are ``cleared`` of directories; else say why not."""
-        swaps, self.swaps = self.swaps, []
-        for wanted, output in swaps:
-            if wanted.path not in cleared:
-                if output is not None:
-                    discard(self._places, wanted, output)
-                self.tally.fail(wanted.path, "replace", otherwise)
-            elif output is None or (error := self._name(wanted, output, replace=True)) is None:
-                self.tally.change(wanted.change, wanted.path)
-            else:
-                self.tally.fail(wanted.path, "replace", error)
 
     def _retry(self, wanted: Wanted, why: str) -> None:
         """Ask for a file again, whole; give it up when that has been done enough."""

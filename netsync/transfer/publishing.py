@@ -11,11 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Container
 from typing import Protocol
 
 from netsync.transfer.destination import Destination
 from netsync.transfer.preparing import OTHER_MOUNT, Preparation
 from netsync.transfer.runs import Batched, make_durable, name_last
+from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
 from netsync.tree.directories import ABSENT, Directories
@@ -166,6 +168,50 @@ class InOneGo:
     def hold(self, wanted: Wanted, output: Output) -> Output | None:
         self.publish(wanted, output, replace=True)
         return None
+
+
+class Blocked:
+    """Files that arrived and that a full directory is in the way of; counted in ``tally``.
+
+    ``publisher`` stays the caller's.
+    """
+
+    def __init__(self, publisher: Publisher, tally: Tally) -> None:
+        self._publisher = publisher
+        self._tally = tally
+        self._files: list[tuple[Wanted, Output | None]] = []
+
+    def close(self, *, keep: bool) -> None:
+        """Drop what still waits, or leave it to the next run."""
+        for wanted, output in self._files:
+            if output is not None:
+                discard(self._publisher.places, wanted, output, keep=keep)
+        self._files = []
+
+    @property
+    def paths(self) -> set[bytes]:
+        """The paths of those that wait."""
+        return {wanted.path for wanted, _ in self._files}
+
+    def hold(self, wanted: Wanted, output: Output) -> None:
+        """Keep a file. Raises ``OSError``, and then it is still the caller's."""
+        self._files.append((wanted, self._publisher.hold(wanted, output)))
+
+    def publish(self, cleared: Container[bytes], otherwise: str) -> None:
+        """Publish the files whose paths are ``cleared`` of directories; else say why not."""
+        files, self._files = self._files, []
+        for wanted, output in files:
+            try:
+                if wanted.path not in cleared:
+                    raise OSError(otherwise)
+                if output is not None:
+                    self._publisher.publish(wanted, output, replace=True)
+            except OSError as error:
+                if output is not None:
+                    discard(self._publisher.places, wanted, output)
+                self._tally.fail(wanted.path, "replace", error)
+            else:
+                self._tally.change(wanted.change, wanted.path)
 
 
 def publisher_for(destination: Destination, directories: Directories) -> Publisher:

@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from netsync.errors import NetworkError, RootError
-from netsync.model import Change, Item, Options, Problem
+from netsync.model import Change, DeleteLimit, Item, Options, Problem
 from netsync.transfer.lines import Lines
 from netsync.transfer.tally import Tally
 from netsync.tree.roll_forward import RollForward
-from netsync.wire.messages import FileEnd, Files, Message, Piece, Unsent
+from netsync.wire.messages import FileEnd, Files, Message, Unsent
 from tests.support.samples import random_bytes, snapshot, write
 from tests.support.transfers import Sent, Transfer, transfer
 from tests.support.trees import temporaries
@@ -48,29 +49,37 @@ async def test_a_vanished_file_publishes_nothing(tmp_path: Path) -> None:
     assert temporaries(target) == []
 
 
-async def test_a_cut_changes_nothing_and_large_files_are_gone_on_with(tmp_path: Path) -> None:
-    """A large file that came whole, and the beginning of another, need not come again."""
-    first, second = random_bytes(6 << 20, 1), random_bytes(9 << 20, 2)
-    source = write(tmp_path / "source", {"first": first, "second": second, "small": "s"})
-    target = write(tmp_path / "target", {"first": "old", "gone": "x"})
+def cut(message: Message, tail: bytes) -> Sequence[Sent]:
+    """End the connection before the end of the first large file."""
+    if isinstance(message, FileEnd):
+        raise NetworkError("cut")
+    return [(message, tail)]
+
+
+async def test_a_cut_changes_nothing(tmp_path: Path) -> None:
+    """What had come stays in the stage; the next run needs no more than the rest."""
+    source = write(tmp_path / "source", {"large": random_bytes(6 << 20, 1), "small": "s"})
+    target = write(tmp_path / "target", {"large": "old", "gone": "x"})
     before = snapshot(target)
-    ended = False
-
-    def cut(message: Message, tail: bytes) -> Sequence[Sent]:
-        nonlocal ended
-        if ended and isinstance(message, Piece) and message.number == last:
-            raise NetworkError("cut")
-        if isinstance(message, FileEnd):
-            ended = True
-        return [(message, tail)]
-
-    last = 2
     with pytest.raises(NetworkError):
         await Transfer(source, target, ATOMIC, from_source=cut).run()
-    left = {path: facts for path, facts in snapshot(target).items() if b".netsync" not in path}
-    assert left == before
+    assert {p: f for p, f in snapshot(target).items() if b".netsync" not in p} == before
+    await transfer(source, target, ATOMIC)
+    assert snapshot(target) == snapshot(source)
+    assert temporaries(target) == []
+
+
+async def test_large_files_of_a_run_that_came_to_nothing_do_not_come_again(tmp_path: Path) -> None:
+    """They wait like the partials of any run; small ones are swept."""
+    source = write(tmp_path / "source", {"large": random_bytes(6 << 20, 1), "small": "s"})
+    target = write(tmp_path / "target", {"gone": "x", "gone too": "y"})
+    held = msgspec.structs.replace(ATOMIC, max_delete=DeleteLimit(1))
+    report = await transfer(source, target, held)
+    assert report.held
+    assert report.bytes.literal > 6 << 20
+    assert len(list(target.glob(".netsync/*/*"))) == 1
     report = await transfer(source, target, ATOMIC)
-    assert report.bytes.literal < 10 << 20
+    assert report.bytes.literal == 1
     assert snapshot(target) == snapshot(source)
     assert temporaries(target) == []
 
