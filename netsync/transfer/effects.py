@@ -20,12 +20,14 @@ from netsync.transfer.destination import Destination
 from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.prepared import Prepared
+from netsync.transfer.preparing import check_directory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Ending, Restated
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
+from netsync.tree.mounts import mount_of
 from netsync.tree.place import (
     Attributes,
     Refusals,
@@ -210,12 +212,13 @@ class Immediate:
 
 
 class Untouched:
-    """A dry run's changes: none."""
+    """A dry run's changes: none. ``at_once``: the real run would be published as a whole."""
 
     touches = False
 
-    def __init__(self, directories: Directories) -> None:
+    def __init__(self, directories: Directories, *, at_once: bool) -> None:
         self._directories = directories
+        self._at_once = at_once
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -224,7 +227,11 @@ class Untouched:
     def make_directory(self, path: bytes, *, replaces: bool) -> None: ...
     def let_in(self, listed: ListedDirectory, above: bytes, present: Entry) -> None: ...
     def remove_empty(self, path: bytes) -> None: ...
-    def check_touched(self, directory: ListedDirectory) -> None: ...
+
+    def check_touched(self, directory: ListedDirectory) -> None:
+        if self._at_once and not directory.fresh:
+            here = self._directories.fd(directory.path)
+            check_directory(here, mount_of(self._directories.root))
 
     def remove(self, path: bytes, protects: Protects) -> Iterator[Removed]:
         return remove(self._directories, path, protects, dry_run=True)
@@ -260,7 +267,7 @@ def effects_for(
 ) -> Effects:
     """Return the changes of a worker as this run makes them."""
     if destination.options.dry_run:
-        return Untouched(directories)
+        return Untouched(directories, at_once=destination.options.atomic)
     if destination.preparation is not None:
         return Prepared(destination.preparation, directories)
     return Immediate(destination, directories, tally, restated)

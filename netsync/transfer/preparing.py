@@ -124,16 +124,11 @@ class Preparation:
 
     def check_mount(self, fd: int) -> None:
         """Raise ``OSError`` where the directory ``fd`` is on another mount than the root."""
-        if mount_of(fd) != self._mount:
-            raise OSError(OTHER_MOUNT)
+        check_mount(fd, self._mount)
 
     def check_directory(self, fd: int) -> None:
         """Raise ``OSError`` where names in the directory ``fd`` cannot be changed by us."""
-        self.check_mount(fd)
-        if not os.access(b".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
-            status = os.fstat(fd)
-            if status.st_uid != os.geteuid() or not os.geteuid():
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        check_directory(fd, self._mount)
 
     def check_removal(self, directory: int, path: bytes) -> None:
         """Raise ``OSError`` where the entry ``path`` may not be taken out of ``directory``."""
@@ -185,6 +180,21 @@ class Preparation:
             with contextlib.suppress(OSError):
                 sweep(self._session, all_of_it=not self.keeps_large)
         self._session = None
+
+
+def check_mount(fd: int, mount: tuple[int, int]) -> None:
+    """Raise ``OSError`` where the directory ``fd`` is not on ``mount``, that of the root."""
+    if mount_of(fd) != mount:
+        raise OSError(OTHER_MOUNT)
+
+
+def check_directory(fd: int, mount: tuple[int, int]) -> None:
+    """Raise ``OSError`` where names in the directory ``fd`` cannot be changed by us."""
+    check_mount(fd, mount)
+    if not os.access(b".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or not os.geteuid():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _refused(why: str, hint: str) -> RootError:

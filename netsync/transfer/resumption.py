@@ -78,7 +78,7 @@ class Resumption:
             tallies[-1].refused(path, refused)
         if self._options.dry_run:
             return
-        self._ledger = Ledger(self.stage.open_ledger(), changes=not self._options.atomic)
+        self._ledger = Ledger(self.stage.open_ledger(), lasting=not self._options.atomic)
         if self._ledger.is_kept:
             for tally in tallies:
                 tally.ledger = self._ledger

@@ -186,9 +186,10 @@ def test_another_mount_in_the_target_is_refused(place: Place, mounted: Path, wha
         files[f"m/{what}"] = "changed"
     write(place.path / "source", files)
     before = facts(mounted)
-    result = place.transfer("push", "--atomic", "--delete")
-    assert_unpublished(result, 23, before, mounted)
-    assert "another mount" in result.stderr
+    for more in (("-n",), ()):
+        result = place.transfer("push", "--atomic", "--delete", *more)
+        assert_unpublished(result, 23, before, mounted)
+        assert "another mount" in result.stderr
 
 
 @needs_root
