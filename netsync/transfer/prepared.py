@@ -21,7 +21,7 @@ from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.preparing import Preparation
 from netsync.transfer.wanted import Ending
 from netsync.tree.apart import copy_apart
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.journal import Enter, Link, MakeDirectory, Place, Restate, Settle
 from netsync.tree.place import Attributes, Refusals, create_special
 from netsync.tree.remove import Protects, Removed, remove
@@ -175,10 +175,12 @@ class Prepared:
         attributes = ending.attributes
         if attributes == _NOTHING:
             return ()
+        owner = os.geteuid()
         try:
             owner = os.fstat(self._directories.fd(ending.path)).st_uid
-        except (FileNotFoundError, NotADirectoryError):  # it will be made, and ours
-            owner = os.geteuid()
+        except OSError as error:
+            if error.errno not in ABSENT:  # else it will be made, and ours
+                raise
         if os.geteuid() not in (0, owner):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         refused = self._preparation.rehearse(attributes, Kind.DIRECTORY)

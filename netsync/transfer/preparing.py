@@ -27,7 +27,12 @@ from netsync.tree.mounts import mount_of
 from netsync.tree.place import Attributes, Refusals, set_on_descriptor
 from netsync.tree.publication import Refused, carry_out, commit, sweep
 from netsync.tree.scan import entry_at
-from netsync.tree.stage_directory import NEW_PREFIX, SessionDirectory, StageRefusedError
+from netsync.tree.stage_directory import (
+    NEW_PREFIX,
+    SessionDirectory,
+    StageRefusedError,
+    is_committed,
+)
 from netsync.tree.standing import Standing
 
 _NOTHING: Final = Attributes(None, None, None, None)
@@ -63,7 +68,6 @@ class Preparation:
         self._session: SessionDirectory | None = None
         self._mount = (0, 0)
         self._scratch: dict[bool, int] = {}
-        self._committed = False
         self.keeps_large = True
 
     def begin(self) -> None:
@@ -165,7 +169,6 @@ class Preparation:
         if self._pending is not None:
             self._pending.note()
         commit(self._root, self._stage.fd, self._session, self._journal)
-        self._committed = True
         refused = carry_out(self._root, self._session).refused
         if self._pending is not None:
             self._pending.forget()
@@ -176,9 +179,10 @@ class Preparation:
         self._journal.close()
         while self._scratch:
             os.close(self._scratch.popitem()[1])
-        if self._session is not None and not self._committed:
+        if self._session is not None:
             with contextlib.suppress(OSError):
-                sweep(self._session, all_of_it=not self.keeps_large)
+                if not is_committed(map(os.fsencode, os.listdir(self._session.fd))):
+                    sweep(self._session, all_of_it=not self.keeps_large)
         self._session = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from netsync.errors import NetworkError, RootError
 from netsync.model import Change, DeleteLimit, Item, Options, Problem
 from netsync.transfer.lines import Lines
 from netsync.transfer.tally import Tally
-from netsync.tree.roll_forward import RollForward
-from netsync.wire.messages import FileEnd, Files, Message, Unsent
+from netsync.wire.messages import FileEnd, Files, Message, Unsent, WantsEnd
 from tests.support.samples import random_bytes, snapshot, write
 from tests.support.transfers import Sent, Transfer, transfer
 from tests.support.trees import temporaries
@@ -84,23 +82,24 @@ async def test_large_files_of_a_run_that_came_to_nothing_do_not_come_again(tmp_p
     assert temporaries(target) == []
 
 
-async def test_a_roll_forward_that_fails_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the disk says after the commit ends the session; the next run finishes it."""
+async def test_a_roll_forward_that_fails_is_gone_on_with(tmp_path: Path) -> None:
+    """What comes between after the comparison ends the session; once mended, all is published."""
     source = write(tmp_path / "source", {"a": "1", "b/c": "2"})
     target = write(tmp_path / "target", {"a": "old"})
-    with monkeypatch.context() as patched:
 
-        def fail(self: RollForward, path: bytes) -> None:
-            raise OSError(5, os.strerror(5), path)
+    def come_between(message: Message, tail: bytes) -> Sequence[Sent]:
+        if isinstance(message, WantsEnd):
+            (target / "b").write_text("in the way")
+        return [(message, tail)]
 
-        patched.setattr(RollForward, "_make_directory", fail)
-        with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
-            await transfer(source, target, ATOMIC)
+    with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
+        await Transfer(source, target, ATOMIC, from_target=come_between).run()
     assert (target / "a").read_text() == "old"
+    with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
+        await transfer(source, target, ATOMIC)
     report = await transfer(source, target, Options(dry_run=True))
     assert any("waits to be published" in notice for notice in report.notices)
+    (target / "b").unlink()
     report = await transfer(source, target, Options())
     assert report.files.created == report.files.updated == 0
     assert snapshot(target) == snapshot(source)
