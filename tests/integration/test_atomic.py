@@ -192,6 +192,20 @@ def test_another_mount_in_the_target_is_refused(place: Place, mounted: Path, wha
         assert "another mount" in result.stderr
 
 
+@needs_mount
+def test_a_backup_directory_on_another_mount_gets_copies(place: Place) -> None:
+    """What goes can be copied there; only what is published must be on one mount."""
+    source = write(place.path / "source", {"a": "new"})
+    there = write(place.path / "target", {"a": "old", "gone/x": "x", ".kept": None})
+    with small_disk(there / ".kept", 1 << 20):
+        done(place.transfer("push", "--atomic", "--delete", "--backup-dir", ".kept"))
+        kept = {each.relative_to(there / ".kept") for each in (there / ".kept").rglob("*")}
+        assert kept == {Path("a"), Path("gone"), Path("gone/x")}
+        assert (there / ".kept" / "a").read_text() == "old"
+    assert (there / "a").read_text() == (source / "a").read_text()
+    assert not (there / "gone").exists()
+
+
 @needs_root
 def test_an_ordinary_users_run() -> None:
     """Without privileges: a closed directory of one's own is entered, another's is a failure."""
