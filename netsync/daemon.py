@@ -30,6 +30,7 @@ from netsync.modes.service import JobService
 from netsync.monitor.notify import keep_watchdog, notify, watchdog_seconds
 from netsync.net.address import parse_address
 from netsync.net.dial import listening_address, open_listeners
+from netsync.server.recovering import recover_all
 from netsync.server.serve import Server, Settings
 from netsync.state.database import default_directory as default_state
 
@@ -102,6 +103,8 @@ class Daemon:
     async def run(self) -> None:
         """Serve and carry out jobs until told to stop."""
         config = self._config
+        ours = [module.path for module in config.modules.values() if module.user is None]
+        await trio.to_thread.run_sync(recover_all, ours, config.state or default_state())
         _raise_descriptor_limit()
         listeners = await open_listeners(config.listen if config.listens else ())
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:

@@ -229,11 +229,20 @@ class Options(Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     itemize: bool = False
     inplace: bool = False
+    atomic: bool = False
     whole_file: bool = False
     block_size: U32 = 0
     fsync: bool = True
     compress: Annotated[int, Meta(ge=0, le=COMPRESSION_LEVELS[1])] = 0
     rate: U63 = 0
+
+    def contradiction(self) -> str:
+        """Return why these options cannot be meant together, or nothing."""
+        if self.atomic and self.inplace:
+            return "--atomic publishes all or nothing, --inplace writes half of a file: choose one"
+        if self.atomic and self.delete_before:
+            return "--atomic needs room for old and new, --delete-before is for a target without it"
+        return ""
 
 
 class Problem(Struct, frozen=True, array_like=True):

@@ -84,6 +84,7 @@ _TRANSFER: Final = [
     click.option("--stored-by", default="", metavar="USER", help="Believe what USER stored."),
     *DELETION,
     _flag("--inplace", help="Write files where they are (not crash-safe)."),
+    _flag("--atomic", help="Publish the whole run at its end, or nothing of it."),
     _flag("-W", "--whole-file", help="Send files whole, without deltas."),
     click.option("--block-size", type=Size(), default=0, help="Bytes of a delta block."),
     _flag("--no-fsync", help="Do not wait until the target's disk has everything."),
@@ -155,7 +156,7 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
             f"--block-size {block_size} is not a power of two from {BLOCK_MIN} to {BLOCK_FREE}"
         )
     usermap, groupmap = _ownership(given)
-    return Options(
+    options = Options(
         rules=rules_from(given["rules"]),
         paths=paths_from(given),
         max_size=None if given["max_size"] is None else min(given["max_size"], SIZE_MAX),
@@ -182,12 +183,16 @@ def options_from(given: dict[str, Any], *, local: bool) -> Options:
         dry_run=given["dry_run"],
         itemize=given["itemize_changes"] or given["verbose"],
         inplace=given["inplace"],
+        atomic=given["atomic"],
         whole_file=given["whole_file"] or (local and not given["inplace"]),
         block_size=block_size,
         fsync=not given["no_fsync"],
         compress=_compression(given["compress"], flag=given["compress_flag"]),
         rate=given["bwlimit"],
     )
+    if contradiction := options.contradiction():
+        raise UsageError(contradiction)
+    return options
 
 
 def _stored_by(given: dict[str, Any]) -> bytes:

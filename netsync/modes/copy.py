@@ -181,6 +181,7 @@ async def _receive_locally(
     token: bytes = b"",
     asked: Asked | None = None,
 ) -> Report:
+    from netsync.state.pending import PendingPlace  # noqa: PLC0415 - see push
     from netsync.state.sources import RememberedSources  # noqa: PLC0415 - see push
     from netsync.transfer.guarding import Guarding  # noqa: PLC0415
     from netsync.transfer.target import receive_tree  # noqa: PLC0415
@@ -193,7 +194,9 @@ async def _receive_locally(
             return open_target(anchor, path, single_file=single_file, dry_run=dry_run)
 
         policy = dataclasses.replace(local_policy(run.options), asked=asked)
-        guarding = Guarding(memory=RememberedSources(run.state, path.rstrip(b"/") or b"/"))
+        place = path.rstrip(b"/") or b"/"
+        memory, pending = RememberedSources(run.state, place), PendingPlace(run.state, place)
+        guarding = Guarding(memory=memory, pending=pending)
         return await receive_tree(channel, open_root, policy, observer, guarding, token)
 
 

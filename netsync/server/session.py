@@ -27,6 +27,7 @@ from netsync.server.confined import Job
 from netsync.server.modules import Module, Right, find_module, opened
 from netsync.server.watching import Watching
 from netsync.server.work import receive, send
+from netsync.state.pending import PendingPlace
 from netsync.state.sources import RememberedSources
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
@@ -98,7 +99,6 @@ class Session:
             case _:
                 raise ProtocolError("options of no request", op="receive")
 
-
     async def greet(self) -> None:
         """Take the client's ``Hello`` and welcome it. Raises ``NetsyncError``."""
         with trio.move_on_after(GREETING_SECONDS) as scope:
@@ -141,6 +141,8 @@ class Session:
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
         if options.backup_dir and not is_inside(options.backup_dir):
             raise ProtocolError("the backup directory is no path inside", op="receive")
+        if contradiction := options.contradiction():
+            raise ProtocolError(contradiction, op="receive")
         if options.delete or options.delete_excluded:
             module.require(self._identity, Right.DELETE)
         if request.run:
@@ -150,7 +152,8 @@ class Session:
         memory = self._memory(module, place.path)
         with opened(module) as anchor:
             if module.user is None:
-                guarding = Guarding(module.max_delete, memory)
+                pending = PendingPlace(self._state, _place_of(module, place.path))
+                guarding = Guarding(module.max_delete, memory, pending)
                 report = await receive(
                     self._channel, anchor, whole, guarding, special=module.special
                 )
@@ -187,8 +190,7 @@ class Session:
 
     def _memory(self, module: Module, path: bytes) -> RememberedSources:
         """Return what is remembered of the sources of this client's ``path`` in a module."""
-        place = os.path.normpath(os.fsencode(module.path) + b"/" + path)
-        return RememberedSources(self._state, place, self._identity)
+        return RememberedSources(self._state, _place_of(module, path), self._identity)
 
     async def _pull(self, request: m.Open) -> None:
         """Send trees out of modules."""
@@ -239,6 +241,10 @@ def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:
         return memory.known(), ""
     except StateError as error:
         return [], str(error)
+
+
+def _place_of(module: Module, path: bytes) -> bytes:
+    return os.path.normpath(os.fsencode(module.path) + b"/" + path)
 
 
 def _shown(request: m.Message) -> str:

@@ -49,7 +49,9 @@ CREATE TABLE event (
 """
 """``job``: what is known of each, as JSON that grows by fields; ``heartbeat``: when the daemon last
 showed life; ``event``: what happened to jobs, in its order."""
-_STEPS: Final = (_SOURCES, _JOBS)
+_PENDING: Final = "CREATE TABLE pending (place BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID"
+"""``pending``: places at which a run is committed, perhaps in part."""
+_STEPS: Final = (_SOURCES, _JOBS, _PENDING)
 """What each version adds to the one before; files are brought up to date by whoever writes."""
 VERSION: Final = len(_STEPS)
 

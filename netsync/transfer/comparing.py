@@ -10,32 +10,32 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import msgspec
-
-from netsync.errors import is_fatal, root_error
-from netsync.model import XATTRS_UNKNOWN, Change, Entry, Kind
+from netsync.errors import is_fatal, reason, root_error
+from netsync.model import Change, Entry, Kind, Problem
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.transfer.attributes import Attribution
+from netsync.transfer.destination import Destination
 from netsync.transfer.digests import subdirectories
 from netsync.transfer.dooming import Dooming
+from netsync.transfer.effects import effects_for
 from netsync.transfer.equality import equality_for
 from netsync.transfer.inodes import names_of
 from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling, Share
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
+from netsync.transfer.renewing import Renewal
 from netsync.transfer.spool import Spool
 from netsync.transfer.staging import forget_partials, partial_of
 from netsync.transfer.tally import Tally
 from netsync.transfer.unfolding import Unfolding
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.large_files import Stage
 from netsync.tree.native import Packed
-from netsync.tree.place import Attributes, create_directory, create_special, set_on_name
+from netsync.tree.place import Attributes
 from netsync.tree.scan import root_entry
-from netsync.tree.xattrs import differ, of_name, read_set
+from netsync.tree.xattrs import differ
 from netsync.wire.messages import List, Listing, Offer, Relisted, Terms
 
 DELTA_MIN: Final = 16 * 1024
@@ -52,37 +52,36 @@ class Compared(NamedTuple):
 
 
 class Comparer:
-    """Compares a listing with the tree below ``root`` and makes the small changes."""
+    """Compares a listing with the tree at ``destination`` and makes the small changes."""
 
     def __init__(
-        self,
-        stage: Stage,
-        renames: Renames,
-        root: int,
-        policy: Policy,
-        tally: Tally,
-        *,
-        root_exists: bool,
+        self, destination: Destination, renames: Renames, policy: Policy, tally: Tally
     ) -> None:
+        root = destination.root
         self.tally = tally
         self.endings = Spool(Ending)
         self.restated = Spool(Restated)
-        self.linker = Linker(root, policy.options, self.restated, tally)
-        self._stage = stage
+        self.linker = Linker(destination, self.restated, tally)
+        self._stage = destination.stage
         self._renames = renames
         self._policy = policy
         self._options = policy.options
         self._directories = Directories(root)
-        self.dooming = Dooming(self._directories, policy.options, tally)
+        self._effects = effects_for(destination, self._directories, tally, self.restated)
+        self.dooming = Dooming(self._directories, policy.options, tally, self._effects)
         self._attribution = Attribution(policy, root, tally)
-        self._presence = Presence(self._directories, policy, tally)
-        root_directory = ListedDirectory(b"", _NOTHING, fresh=not root_exists)
+        self._presence = Presence(self._directories, policy, tally, self._effects)
+        self._renewal = Renewal(
+            self._directories, self._attribution, self._presence, policy.options
+        )
+        root_directory = ListedDirectory(b"", _NOTHING, fresh=not destination.exists)
         self.unfolding = Unfolding(root_directory, self.linker.admit)
         self._whole: list[Wanted] = []
         self._deltas: list[Wanted] = []
 
     def close(self) -> None:
         """Let go of descriptors and spools."""
+        self._effects.close()
         self._directories.close()
         self._presence.close()
         self.linker.close()
@@ -275,11 +274,7 @@ class Comparer:
         created = verdict in (Verdict.CREATE, Verdict.REPLACE)
         if created:
             above.touched = True
-            if not self._options.dry_run:
-                fd = self._directories.fd(above.path)
-                if verdict is Verdict.REPLACE:
-                    self.dooming.backup.move(fd, path)
-                create_directory(fd, entry.name)
+            self._effects.make_directory(path, replaces=verdict is Verdict.REPLACE)
             self.tally.change(Change.CREATED, path, directory=True)
         elif verdict is Verdict.METADATA:
             self.tally.change(Change.METADATA, path, directory=True)
@@ -287,8 +282,8 @@ class Comparer:
             self.tally.same(path, directory=True)
         opened = self._open_directory(number, path, entry, fresh=created)
         opened.touched = created or verdict is Verdict.METADATA
-        if present is not None and not created and not self._options.dry_run:
-            opened.let_in(self._directories.fd(above.path), present)
+        if present is not None and not created:
+            self._effects.let_in(opened, above.path, present)
 
     def _open_directory(
         self, number: int, path: bytes, entry: Entry, *, fresh: bool = False, lost: bool = False
@@ -316,11 +311,9 @@ class Comparer:
     def _metadata(
         self, directory: ListedDirectory, entry: Entry, present: Entry, path: bytes
     ) -> None:
-        if not self._options.dry_run:
-            self.restated.append(Restated(path, entry.kind))
-            fd = self._directories.fd(directory.path)
-            refused = set_on_name(fd, entry.name, present, self._attribution.of(entry, present))
-            self.tally.refused(path, refused)
+        attributes = self._attribution.of(entry, present)
+        refused = self._effects.restate(directory.path, present, attributes)
+        self.tally.refused(path, refused)
         self.tally.change(Change.METADATA, path)
         self.tally.settled += entry.size
 
@@ -339,7 +332,7 @@ class Comparer:
             if not wanted.in_the_way:  # else it is counted when the guards have decided
                 self.tally.change(change, wanted.path)
             return
-        wanted.attributes = self._of_new(directory, entry, wanted.present)
+        wanted.attributes = self._renewal.attributes(directory, entry, wanted.present)
         if not self._options.delete_before:
             wanted.partial = partial_of(wanted, self._stage, self._options)
         if self._renames.takes(wanted):
@@ -353,48 +346,27 @@ class Comparer:
     ) -> None:
         same_kind = present is not None and present.kind is entry.kind
         directory.touched = True
-        attributes = self._of_new(directory, entry, present if same_kind else None)
+        attributes = self._renewal.attributes(directory, entry, present if same_kind else None)
         if present is not None and present.kind is Kind.DIRECTORY:
             if self.dooming.clear(directory, entry.name):
                 self.dooming.add(Doomed(path, entry, attributes=attributes))
                 return
             present = None  # replaced by nothing: the way is clear
-        if not self._options.dry_run:
-            fd = self._directories.fd(directory.path)
-            if present is not None:
-                self.dooming.backup.keep(fd, path)
-            refused = create_special(fd, entry, attributes, replace=present is not None)
-            self.tally.refused(path, refused)
+        replaces = present is not None
+        refused = self._effects.create(directory.path, entry, attributes, replaces=replaces)
+        self.tally.refused(path, refused)
         self.tally.change(Change.UPDATED if same_kind else Change.CREATED, path)
-
-    def _of_new(
-        self, directory: ListedDirectory, entry: Entry, present: Entry | None
-    ) -> Attributes:
-        """Return what to set on a new inode that may replace ``present``.
-
-        One that has no attributes, and inherits none, need not be asked for them.
-        """
-        attributes = self._attribution.of(entry, present)
-        xattrs = attributes.xattrs
-        if entry.xattrs == XATTRS_UNKNOWN and present is not None:
-            where = of_name(self._directories.fd(directory.path), present.name)
-            xattrs = self._attribution.kept(read_set(where, self._attribution.scope))
-        elif xattrs is not None and not xattrs.items and not self._may_have(directory, present):
-            xattrs = None
-        if xattrs is attributes.xattrs:
-            return attributes
-        return msgspec.structs.replace(attributes, xattrs=xattrs)
-
-    def _may_have(self, directory: ListedDirectory, present: Entry | None) -> bool:
-        """Tell whether the file to be written has attributes before any are set."""
-        if self._options.dry_run or (self._options.inplace and present is not None):
-            return True
-        return self._presence.hands_down(directory)
 
     def _end(self, directory: ListedDirectory, *, partial: bool) -> None:
         """A directory is listed whole: note what is left over, and what it becomes."""
         if directory.lost or directory.left:
             return
         self.dooming.end(directory, partial=partial)
-        if directory.touched and not self._options.dry_run:
+        if not directory.touched:
+            return
+        try:
+            self._effects.check_touched(directory)
+        except OSError as error:
+            self.tally.problem(Problem(directory.path or b".", "publish in", reason(error)))
+        if not self._options.dry_run:
             self.endings.append(Ending(directory.path, directory.wanted))

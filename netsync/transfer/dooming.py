@@ -9,22 +9,20 @@ done only where there is a limit, and no further than past that.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable, Sequence
 
 from netsync.errors import ProtocolError, UsageError, reason
 from netsync.model import Change, Kind, Options, Problem, Rule
 from netsync.names import is_session_work, join
 from netsync.plan.filters import Filter
+from netsync.transfer.effects import Effects
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Doomed
-from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
-from netsync.tree.remove import Keeper, remove
+from netsync.tree.remove import remove
 from netsync.tree.scan import entry_at, names_in
-from netsync.tree.stage import sweep
 
 
 class Dooming:
@@ -32,10 +30,12 @@ class Dooming:
 
     ``listed`` counts the target's entries in scope that stay, since the source listed them too.
     ``emptied`` is the topmost directory for which the source listed nothing at all, if entries
-    of the target would go with it. ``backup`` takes what gives way while comparing.
+    of the target would go with it. ``effects`` are the comparison's.
     """
 
-    def __init__(self, directories: Directories, options: Options, tally: Tally) -> None:
+    def __init__(
+        self, directories: Directories, options: Options, tally: Tally, effects: Effects
+    ) -> None:
         self.doomed = Spool(Doomed)
         self.listed = 0
         self.emptied: bytes | None = None
@@ -43,13 +43,12 @@ class Dooming:
         self._options = options
         self._tally = tally
         self._filter = Filter(options.rules)
-        self.backup = Backup(directories.root, options)
+        self._effects = effects
         self._root_in_scope = True
 
     def close(self) -> None:
         """Drop what was noted."""
         self.doomed.close()
-        self.backup.close()
 
     def add(self, doomed: Doomed) -> None:
         """Note what gives way to an entry of another kind."""
@@ -111,19 +110,14 @@ class Dooming:
         """
         path = join(directory.path, name)
         inside = self._directories.fd(path)
-        names, reserved = names_in(inside)
+        names, _ = names_in(inside)
         if names:
             if not self._options.delete:
                 raise OSError(errno.ENOTEMPTY, "a directory that is not empty is in the way")
             if self._keeps_part_of(path):
                 raise OSError(errno.ENOTEMPTY, "a directory that holds what a rule protects")
             return True
-        if not self._options.dry_run:
-            sweep(inside, reserved)
-            self._directories.forget(path)
-            fd = self._directories.fd(directory.path)
-            self.backup.directory(entry_at(fd, name), path)
-            os.rmdir(name, dir_fd=fd)
+        self._effects.remove_empty(path)
         return False
 
     def count(self, here: Directories, due: Iterable[Doomed], most: int) -> int:
@@ -136,11 +130,10 @@ class Dooming:
                     return found
         return found
 
-    def remove(self, here: Directories, path: bytes, keeper: Keeper, tally: Tally) -> bool:
+    def remove(self, effects: Effects, path: bytes, tally: Tally) -> bool:
         """Remove ``path`` and all below it that is not protected; tell whether it is gone."""
         gone = False
-        dry_run = self._options.dry_run
-        for removed in remove(here, path, self.protects, keeper=keeper, dry_run=dry_run):
+        for removed in effects.remove(path, self.protects):
             if removed.error is None:
                 if not is_session_work(removed.path):
                     tally.change(Change.DELETED, removed.path, directory=removed.directory)

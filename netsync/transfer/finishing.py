@@ -16,52 +16,51 @@ from netsync.delta import kernel
 from netsync.errors import is_fatal, reason, root_error
 from netsync.model import Change, Kind, Options, Problem, Report
 from netsync.transfer.comparing import Comparer
+from netsync.transfer.destination import Destination
+from netsync.transfer.effects import effects_for
 from netsync.transfer.guarding import Guards
 from netsync.transfer.landing import Lander
 from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_files
-from netsync.transfer.wanted import Doomed, Ending, Restated
-from netsync.tree.backup import Backup
+from netsync.transfer.wanted import Doomed, Restated
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
-from netsync.tree.large_files import Stage
-from netsync.tree.place import create_special, set_on_descriptor
 from netsync.tree.read import open_regular
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
+UNPUBLISHED: str = "nothing was published: with --atomic all of a run is, or nothing"
 IN_THE_WAY: str = "a directory is in the way and was kept"
 
 
 class Finisher:
     """Brings a transfer to its end. Runs in a worker thread after all files have landed.
 
-    ``cleared`` are the paths at which a directory made way for a file.
+    ``cleared`` are the paths at which a directory made way for a file; ``published`` tells
+    whether what was counted has come about, or in a dry run would.
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        root: int,
-        options: Options,
-        comparer: Comparer,
-        lander: Lander,
-        guards: Guards,
+        self, destination: Destination, comparer: Comparer, lander: Lander, guards: Guards
     ) -> None:
+        options = destination.options
         self.tally = Tally(itemize=options.itemize)
         self.cleared: set[bytes] = set()
-        self._stage = stage
-        self._root = root
-        self._device = os.fstat(root).st_dev
+        self.published = True
+        self._complete = True
+        self._stage = destination.stage
+        self._root = destination.root
+        self._preparation = destination.preparation
+        self._device = os.fstat(destination.root).st_dev
         self._options = options
         self._comparer = comparer
         self._lander = lander
         self._guards = guards
-        self._directories = Directories(root)
-        self._backup = Backup(root, options)
+        self._directories = Directories(destination.root)
+        self._effects = effects_for(destination, self._directories, self.tally, comparer.restated)
 
     def close(self) -> None:
         """Let go of descriptors."""
+        self._effects.close()
         self._directories.close()
-        self._backup.close()
 
     def delete(self, *, complete: bool) -> None:
         """Delete what must go if the source was read whole and no guard holds it.
@@ -69,7 +68,7 @@ class Finisher:
         Called once: before the data, when files that need the way cleared have not arrived yet,
         or behind it. Raises ``RootError``.
         """
-        complete = complete and not self._lander.source_failed
+        complete = self._complete = complete and not self._lander.source_failed
         try:
             self._guards.decide(self._comparer.dooming, self._directories, self._due())
             if complete and not self._guards.held:
@@ -86,29 +85,58 @@ class Finisher:
     def finish(self) -> None:
         """Settle the directories, make it durable, remember the source. Raises ``RootError``."""
         try:
-            self._lander.publish_swaps(self.cleared, IN_THE_WAY)
-            self._comparer.linker.finish()
-            self._close_stage()
-            for ending in self._comparer.endings:
-                self._settle_directory(ending)
-            if self._options.fsync and not self._options.dry_run:
-                self._make_durable()
+            self._lander.blocked.publish(self.cleared, IN_THE_WAY)
+            if self._options.atomic:
+                self._finish_at_once()
+            else:
+                self._comparer.linker.finish()
+                self._close_stage()
+                self._settle_directories()
+                if self._options.fsync and not self._options.dry_run:
+                    self._make_durable()
         except OSError as error:
             raise root_error(error, op="finish", where=b".") from error
-        self._guards.remember(listed=self._comparer.tally.considered > 0)
+        if self.published:
+            self._guards.remember(listed=self._comparer.tally.considered > 0)
         for words in self._guards.notices:
             self.tally.notice(words)
+
+    def _finish_at_once(self) -> None:
+        """Publish everything, or nothing if anything is wrong with anything."""
+        if not self._is_spoilt():
+            self._comparer.linker.finish()
+            self._settle_directories()
+        self.published = not self._is_spoilt()
+        if not self.published:
+            for tally in self._tallies:
+                tally.void()
+            self.tally.notice(UNPUBLISHED)
+        elif self._preparation is not None:
+            for path, refused in self._preparation.publish():
+                self.tally.refused(path, refused)
+        self._close_stage()
+
+    @property
+    def _tallies(self) -> tuple[Tally, Tally, Tally]:
+        return self._comparer.tally, self._lander.tally, self.tally
+
+    def _is_spoilt(self) -> bool:
+        """Tell whether a run that is all or nothing has to be nothing."""
+        wrong = any(tally.has_trouble for tally in self._tallies)
+        return wrong or not self._complete or bool(self._guards.held)
 
     def _close_stage(self) -> None:
         """Leave the stage before the root gets its times, and say if it was of no use."""
         if self._stage.refused:
             self.tally.notice(self._stage.refused)
         self._stage.drop_ledger()
+        if self._preparation is not None:
+            self._preparation.close()
         self._stage.close()
 
     def _due(self) -> Iterator[Doomed]:
         """Yield what is to go: a directory in the way of a file only if that has arrived."""
-        arrived = {wanted.path for wanted, _ in self._lander.swaps}
+        arrived = self._lander.blocked.paths
         at_once = self._options.dry_run or self._options.delete_before
         instead = self._comparer.linker.wanted_instead
         for doomed in self._comparer.dooming.doomed:
@@ -118,7 +146,7 @@ class Finisher:
 
     def _delete(self, doomed: Doomed) -> None:
         dooming = self._comparer.dooming
-        gone = dooming.remove(self._directories, doomed.path, self._backup, self.tally)
+        gone = dooming.remove(self._effects, doomed.path, self.tally)
         if not gone:
             self._fail_replacement(doomed)
         elif doomed.special is not None:
@@ -139,24 +167,24 @@ class Finisher:
         assert doomed.special is not None
         assert doomed.attributes is not None
         try:
-            if not self._options.dry_run:
-                fd = self._directories.fd(doomed.path.rpartition(b"/")[0])
-                refused = create_special(fd, doomed.special, doomed.attributes, replace=False)
-                self.tally.refused(doomed.path, refused)
+            above = doomed.path.rpartition(b"/")[0]
+            refused = self._effects.create(above, doomed.special, doomed.attributes, replaces=False)
+            self.tally.refused(doomed.path, refused)
         except OSError as error:
             self.tally.fail(doomed.path, "replace", error)
         else:
             self.tally.change(Change.CREATED, doomed.path)
 
-    def _settle_directory(self, ending: Ending) -> None:
-        path = ending.path
-        try:
-            refused = set_on_descriptor(self._directories.fd(path), ending.attributes)
-            self.tally.refused(path or b".", refused)
-        except OSError as error:
-            if is_fatal(error):
-                raise
-            self.tally.problem(Problem(path or b".", "set metadata of", reason(error)))
+    def _settle_directories(self) -> None:
+        """Give directories their metadata, what is deeper first."""
+        for ending in self._comparer.endings:
+            path = ending.path or b"."
+            try:
+                self.tally.refused(path, self._effects.settle(ending))
+            except OSError as error:
+                if is_fatal(error):
+                    raise
+                self.tally.problem(Problem(path, "set metadata of", reason(error)))
 
     def _make_durable(self) -> None:
         """Flush every directory that changed and every entry that got other metadata.
@@ -208,14 +236,16 @@ def _parent(restated: Restated) -> bytes:
     return restated.path.rpartition(b"/")[0]
 
 
-def report(options: Options, tallies: Iterable[Tally], held: str) -> Report:
-    """Return the report of a finished transfer."""
+def report(
+    options: Options, tallies: Iterable[Tally], held: str, *, published: bool = True
+) -> Report:
+    """Return the report of a finished transfer; ``published`` unless it came to nothing."""
     tallies = list(tallies)
     problems, omitted = kept_problems(tallies)
     return Report(
         files=total_files(tallies),
         bytes=total_bytes(tallies),
-        durable=options.fsync and not options.dry_run,
+        durable=options.fsync and not options.dry_run and published,
         dry_run=options.dry_run,
         held=held,
         kernel=kernel.NAME,

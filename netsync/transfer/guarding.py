@@ -16,6 +16,7 @@ from netsync.errors import StateError
 from netsync.model import DeleteLimit, Options, Origin
 from netsync.plan import guards
 from netsync.transfer.dooming import Dooming
+from netsync.transfer.preparing import Pending
 from netsync.transfer.wanted import Doomed
 from netsync.tree.directories import Directories
 
@@ -35,11 +36,12 @@ class Guarding:
     """What guards a destination whatever the peer says.
 
     ``limit`` is the module's own ``max_delete``; ``memory`` remembers where the destination was
-    filled from, None where nothing is to be remembered.
+    filled from, ``pending`` that a run to it is committed, None where nothing is to be remembered.
     """
 
     limit: DeleteLimit | None = None
     memory: Memory | None = None
+    pending: Pending | None = None
 
 
 UNGUARDED = Guarding()

@@ -8,10 +8,12 @@ transfers never meet.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from netsync.model import Entry, Kind
-from netsync.tree.native import DEVICE, Status
+from netsync.tree.directories import ABSENT, Directories
+from netsync.tree.native import DEVICE, Status, stat_entries
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,6 +31,22 @@ class Inode(NamedTuple):
 def inode_of(status: Status) -> Inode:
     """Return the inode that ``status`` was told of."""
     return Inode(_signed(status[DEVICE]), _signed(status[8]))
+
+
+def inode_at(directories: Directories, path: bytes) -> Inode | None:
+    """Return the inode that ``path`` is on, None if nothing is there. Raises ``OSError``."""
+    parent, _, name = path.rpartition(b"/")
+    try:
+        (status,) = stat_entries(directories.fd(parent), [name])
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
+    if not isinstance(status, int):
+        return inode_of(status)
+    if status in ABSENT:
+        return None
+    raise OSError(status, os.strerror(status))
 
 
 def names_of(status: Status) -> int:
@@ -140,6 +158,13 @@ class Groups(_Table):
         self._connection.execute(
             "UPDATE groups SET path = ?, device = ?, inode = ? WHERE number = ?",
             (carrier.path, device, inode, number),
+        )
+
+    def move_carrier(self, number: int, path: bytes) -> None:
+        """Note that ``path`` got an inode of its own, if it carries the group."""
+        self._connection.execute(
+            "UPDATE groups SET device = NULL, inode = NULL WHERE number = ? AND path = ?",
+            (number, path),
         )
 
     def drop_carrier(self, number: int, path: bytes) -> None:

@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Container
 from typing import Final
 
 from netsync.errors import ProtocolError, is_fatal, root_error
-from netsync.model import Change, Options
+from netsync.model import Change
+from netsync.transfer.destination import Destination
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.offers import ATTEMPTS_MAX
-from netsync.transfer.runs import Arrival, Batched, make_durable, name_last, runs
+from netsync.transfer.publishing import Blocked, discard, publisher_for
+from netsync.transfer.runs import Arrival, Batched, runs
 from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
-from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.holes import data_size
-from netsync.tree.large_files import Stage
 from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
 from netsync.wire.messages import FileEnd, Files, Piece, Unsent
@@ -49,21 +48,21 @@ class Lander:
     """
 
     def __init__(
-        self, stage: Stage, root: int, options: Options, outstanding: dict[int, Wanted],
-        tally: Tally,
-    ) -> None:  # fmt: skip
+        self, destination: Destination, outstanding: dict[int, Wanted], tally: Tally
+    ) -> None:
         self.tally = tally
         self.again: list[Wanted] = []
         self.to_sign: list[Wanted] = []
         self.settled: list[int] = []
-        self.swaps: list[tuple[Wanted, Output]] = []
         self.source_failed = False
         self.failed_groups: set[int] = set()
         self._outstanding = outstanding
-        self._options = options
-        self._directories = Directories(root)
-        self._backup = Backup(root, options)
-        self._staging = Staging(stage, self._directories, options)
+        self._options = destination.options
+        self._directories = Directories(destination.root)
+        self._publisher = publisher_for(destination, self._directories)
+        self._places = self._publisher.places
+        self.blocked = Blocked(self._publisher, tally)
+        self._staging = Staging(destination, self._directories, self._places)
         self._keeps_partials = True
         self._batch: list[Batched] = []
         self._batch_bytes = 0
@@ -73,17 +72,18 @@ class Lander:
 
     def close(self) -> None:
         """Drop what is not published, but for partials, and let go of all descriptors."""
-        outputs = [*self._batch, *self.swaps]
+        outputs = self._batch
         if (incoming := self._incoming) is not None:
             incoming.close_basis()
             incoming.note(self.tally.ledger)
             outputs.append((incoming.wanted, incoming.output))
             self._incoming = None
         for wanted, output in outputs:
-            self._discard(wanted, output, keep=self._keeps_partials)
-        self._batch, self.swaps = [], []
+            discard(self._places, wanted, output, keep=self._keeps_partials)
+        self._batch = []
+        self.blocked.close(keep=self._keeps_partials)
+        self._publisher.close(keeps_partials=self._keeps_partials)
         self._directories.close()
-        self._backup.close()
 
     @property
     def batched(self) -> int:
@@ -104,7 +104,7 @@ class Lander:
     def small_files(self, message: Files, tail: memoryview) -> None:
         """Stage whole small files, neighbours together."""
         for run in runs(message.files, tail, self._arriving, self._damaged):
-            staged = [] if self._options.inplace else run.stage(self._directories)
+            staged = [] if self._options.inplace else run.stage(self._places)
             for arrival, output in staged:
                 self._arrived(arrival.wanted, output, arrival.head.size)
                 self.tally.literal += arrival.head.size
@@ -156,10 +156,9 @@ class Lander:
 
     def _place(self, wanted: Wanted) -> int:
         """Return the directory to write in; what is overwritten in place is backed up."""
-        fd = self._directories.fd(wanted.directory)
         if self._inplace(wanted):
-            self._backup.copy_once(fd, wanted.path)
-        return fd
+            self._publisher.overwrite(wanted)
+        return self._places.fd(wanted.directory)
 
     def _expect(self, number: int) -> Wanted:
         wanted = self._outstanding.get(number)
@@ -228,7 +227,7 @@ class Lander:
         wanted = incoming.wanted
         if not incoming.is_rest or wanted.attempts >= ATTEMPTS_MAX:
             return False
-        if not incoming.becomes_basis(self._directories.fd(wanted.directory)):
+        if not incoming.becomes_basis(self._places.fd(wanted.directory)):
             return False
         self._incoming = None
         wanted.attempts += 1
@@ -245,7 +244,7 @@ class Lander:
 
     def drop_output(self, wanted: Wanted, output: Output, error: OSError | None = None) -> None:
         """Drop what ``open_output`` opened, and give the file up if there was an ``error``."""
-        self._discard(wanted, output)
+        discard(self._places, wanted, output)
         if error is not None:
             self._fail(wanted, error)
 
@@ -288,21 +287,20 @@ class Lander:
         """Forget the file under way and what arrived of it."""
         self._incoming = None
         incoming.close_basis()
-        self._discard(incoming.wanted, incoming.output)
+        discard(self._places, incoming.wanted, incoming.output)
 
     def flush(self) -> None:
         """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         try:
-            if self._options.fsync:
-                make_durable(batch)
+            self._publisher.make_durable(batch)
             while batch:
-                named = name_last(batch, self._directories)
+                named = self._publisher.name_last(batch)
                 for result in reversed(named or [errno.EINVAL]):
                     self._publish_last(batch, result)
         finally:
             for wanted, output in batch:
-                self._discard(wanted, output)
+                discard(self._places, wanted, output)
         self.tally.note()  # now nothing is counted that may still be dropped
 
     def _publish_last(self, batch: list[Batched], named: int) -> None:
@@ -320,38 +318,19 @@ class Lander:
         self._settle(wanted)
 
     def _publish(self, wanted: Wanted, output: Output) -> None:
-        if wanted.in_the_way:
-            self.swaps.append((wanted, output))
-            self._settle(wanted)
-            return
-        error = self._name(wanted, output, replace=wanted.present is not None)
-        if error is None:
-            self._published(wanted)
-        else:
-            self._fail(wanted, error)
-
-    def _name(self, wanted: Wanted, output: Output, *, replace: bool) -> OSError | None:
-        """Give a file its name; return what was in the way, in which case it is dropped."""
         try:
-            fd = self._directories.fd(wanted.directory)
-            self._backup.keep(fd, wanted.path)
-            output.publish(fd, wanted.name, replace=replace)
-        except OSError as error:
-            self._discard(wanted, output)
-            return error
-        return None
-
-    def publish_swaps(self, cleared: Container[bytes], otherwise: str) -> None:
-        """Publish the files whose paths are ``cleared`` of directories; else say why not."""
-        swaps, self.swaps = self.swaps, []
-        for wanted, output in swaps:
-            if wanted.path not in cleared:
-                self._discard(wanted, output)
-                self.tally.fail(wanted.path, "replace", otherwise)
-            elif (error := self._name(wanted, output, replace=True)) is not None:
-                self.tally.fail(wanted.path, "replace", error)
+            if wanted.in_the_way:
+                self.blocked.hold(wanted, output)
             else:
-                self.tally.change(wanted.change, wanted.path)
+                self._publisher.publish(wanted, output, replace=wanted.present is not None)
+        except OSError as error:
+            discard(self._places, wanted, output)
+            self._fail(wanted, error)
+            return
+        if wanted.in_the_way:
+            self._settle(wanted)
+        else:
+            self._published(wanted)
 
     def _retry(self, wanted: Wanted, why: str) -> None:
         """Ask for a file again, whole; give it up when that has been done enough."""
@@ -391,10 +370,3 @@ class Lander:
         del self._outstanding[wanted.number]
         self.tally.settled += wanted.entry.size
         self.settled.append(wanted.number)
-
-    def _discard(self, wanted: Wanted, output: Output, *, keep: bool = False) -> None:
-        try:
-            drop = output.keep if keep else output.discard
-            drop(self._directories.fd(wanted.directory))
-        except OSError:
-            output.close()  # its directory is gone, and a temporary's name with it

@@ -32,10 +32,12 @@ _REMEMBERED: Final = (Change.CREATED, Change.UPDATED, Change.METADATA)
 class Ledger:
     """The changes of a run's earlier attempts, and this one's as they are noted.
 
-    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated.
+    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated. Without
+    ``lasting`` only partials are noted: no attempt changes anything but the last.
     """
 
-    def __init__(self, fd: int = -1) -> None:
+    def __init__(self, fd: int = -1, *, lasting: bool = True) -> None:
+        self._lasting = lasting
         self.deleted = 0
         self.literal = 0
         self.matched = 0
@@ -101,7 +103,7 @@ class Ledger:
 
     def note(self, changes: list[tuple[Change, bytes]], literal: int, matched: int) -> None:
         """Write down changes, and file data that arrived since the last time."""
-        if self._fd < 0 or not (changes or literal or matched):
+        if self._fd < 0 or not self._lasting or not (changes or literal or matched):
             return
         records = [
             _RECORD.pack(change.value.encode(), xxh3_64_intdigest(path))

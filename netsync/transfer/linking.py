@@ -24,20 +24,19 @@ from typing import Final
 from msgspec import Struct
 
 from netsync.errors import ProtocolError, is_fatal
-from netsync.model import Change, Entry, Kind, Options
+from netsync.model import Change, Entry, Kind
 from netsync.names import join
 from netsync.plan.compare import Verdict
+from netsync.transfer.destination import Destination
+from netsync.transfer.effects import effects_for
 from netsync.transfer.inodes import Carrier, Groups, Inode, inode_of, names_of
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Restated, Wanted
-from netsync.tree.apart import copy_apart, link_over
-from netsync.tree.backup import Backup
 from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
-from netsync.tree.place import Attributes, create_special, set_on_name
+from netsync.tree.place import Attributes
 from netsync.tree.scan import entry_from
-from netsync.tree.times import time_kept
 
 CHANGE_OF: Final = {
     Verdict.CREATE: Change.CREATED,
@@ -47,9 +46,6 @@ CHANGE_OF: Final = {
     Verdict.SAME: Change.METADATA,
 }
 """What linking a name amounts to, by what the comparison said of it."""
-_NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
-"""The other name is on another file system, has too many names, or may not be linked: a copy
-then has the right content, if not the right inode."""
 
 
 class Share(Struct, frozen=True, array_like=True):
@@ -115,26 +111,21 @@ class Linker:
     ``wanted_instead`` are the paths of names that were to be linked and are wanted as files.
     """
 
-    def __init__(
-        self, root: int, options: Options, restated: Spool[Restated], tally: Tally
-    ) -> None:
+    def __init__(self, destination: Destination, restated: Spool[Restated], tally: Tally) -> None:
         self.tally = tally
-        self.restated = restated
-        self._options = options
+        self._options = destination.options
         self._groups = Groups()
         self._shares = Spool(Share)
         self._restatements = Spool(Restatement)
-        self._backup = Backup(root, options)
-        self._carriers = Directories(root)
-        self._directories = Directories(root)
+        self._directories = Directories(destination.root)
+        self._effects = effects_for(destination, self._directories, tally, restated)
         self._promoted: set[int] = set()
         self.wanted_instead: set[bytes] = set()
 
     def close(self) -> None:
         """Let go of tables, spools and descriptors."""
         for owner in (
-            self._groups, self._shares, self._restatements, self._carriers, self._directories,
-            self._backup,
+            self._groups, self._shares, self._restatements, self._effects, self._directories,
         ):  # fmt: skip
             owner.close()
 
@@ -239,14 +230,12 @@ class Linker:
         (status,) = stat_entries(fd, [entry.name])
         present = entry_from(status, entry.name, fd)
         assert not isinstance(status, int)  # entry_from raises that
+        above = restatement.directory
         if not restatement.parted and names_of(status) <= self._groups.claimed(inode_of(status)):
-            refused = set_on_name(fd, entry.name, present, wanted)
-            self.restated.append(Restated(restatement.path, entry.kind))
-        elif entry.kind is Kind.FILE:
-            place = (fd, entry.name)
-            refused = copy_apart(place, place, wanted, durable=self._options.fsync)
+            refused = self._effects.restate(above, present, wanted)
         else:
-            refused = create_special(fd, entry, wanted, replace=True)
+            refused = self._effects.part(above, entry, wanted)
+            self._groups.move_carrier(entry.link, restatement.path)
         self.tally.refused(restatement.path, refused)
         return Change.METADATA
 
@@ -254,40 +243,25 @@ class Linker:
         """Make a name one of its carrier's, unless it is that already."""
         carrier = self._groups.carrier(share.group)
         assert carrier is not None  # a share is noted only where there is one
-        fd = self._directories.fd(share.directory)
-        directory, _, name = carrier.path.rpartition(b"/")
-        carrier_fd = self._carriers.fd(directory)
-        (there,), (here,) = stat_entries(carrier_fd, [name]), stat_entries(fd, [share.entry.name])
-        if isinstance(there, int):
-            return self._stand_in(share, fd, there)
-        if isinstance(here, int) or inode_of(here) != inode_of(there):
-            if share.change is not None:
-                self._link_to((carrier_fd, name), fd, share)
-            else:  # its carrier moved: the directory, not known to change, keeps its time
-                with time_kept(fd):
-                    self._link_to((carrier_fd, name), fd, share)
-                self.restated.append(Restated(share.directory, Kind.DIRECTORY))
+        there = self._effects.inode_of_carrier(carrier)
+        if there is None and self._effects.touches:
+            if share.entry.kind is Kind.FILE:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return self._stand_in(share)
+        here = self._effects.inode(share.path)
+        if here is None or here != there:
+            quiet = share.change is None  # its carrier moved: the directory, not known to change,
+            refused = self._effects.link(  # keeps its time
+                share.directory, share.entry, carrier.path, share.attributes, quiet=quiet
+            )
+            self.tally.refused(share.path, refused)
         return share.change
 
-    def _link_to(self, carrier: tuple[int, bytes], fd: int, share: Share) -> None:
-        self._backup.keep(fd, share.path)
-        try:
-            link_over(*carrier, fd, share.entry.name)
-        except OSError as error:
-            if error.errno not in _NO_LINK or share.entry.kind is not Kind.FILE:
-                raise
-            place = (fd, share.entry.name)
-            durable = self._options.fsync
-            refused = copy_apart(carrier, place, share.attributes, durable=durable)
-            self.tally.refused(share.path, refused)
-            self.tally.notice("some hard links became copies: their file systems differ or refused")
-
-    def _stand_in(self, share: Share, fd: int, error: int) -> Change | None:
+    def _stand_in(self, share: Share) -> Change | None:
         """Create the link, FIFO or device that its carrier failed to become."""
-        if share.entry.kind is Kind.FILE:
-            raise OSError(error, os.strerror(error))
-        self._backup.keep(fd, share.path)
-        refused = create_special(fd, share.entry, share.attributes, replace=share.replaces)
+        refused = self._effects.create(
+            share.directory, share.entry, share.attributes, replaces=share.replaces
+        )
         self.tally.refused(share.path, refused)
         self._groups.set_carrier(share.group, Carrier(share.path, None))
         return share.change

@@ -13,7 +13,8 @@ from netsync.names import is_component, join
 from netsync.plan.asked import Asked
 from netsync.tree.place import Attributes
 
-_ENTER: Final = 0o700
+ENTER: Final = 0o700
+"""What lets an owner work in a directory."""
 
 
 class ListedDirectory:
@@ -51,12 +52,15 @@ class ListedDirectory:
             asked.check(self.path, join(self.path, entry.name), entry)
         self.last = entry.name
 
-    def let_in(self, above: int, present: Entry) -> None:
-        """Open a directory of ours, in ``above``, to ourselves until its mode is set at the end."""
-        locked = present.mode & _ENTER != _ENTER
-        if not locked or present.uid != os.geteuid() or not os.geteuid():
-            return
-        os.chmod(present.name, present.mode | _ENTER, dir_fd=above, follow_symlinks=False)
+    def enter(self, present: Entry) -> bool:
+        """Tell whether a directory that was ``present`` is ours and closed to ourselves.
+
+        Whoever opens it changes its mode: the one it is to have is set at the end.
+        """
+        closed = present.mode & ENTER != ENTER
+        if not closed or present.uid != os.geteuid() or not os.geteuid():
+            return False
         self.touched = True
         if self.wanted.mode is None:
             self.wanted = msgspec.structs.replace(self.wanted, mode=present.mode)
+        return True

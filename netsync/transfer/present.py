@@ -10,13 +10,13 @@ from netsync.errors import reason
 from netsync.model import Entry, Kind, Problem
 from netsync.plan.compare import Policy
 from netsync.plan.xattrs import Scope, WantedXattrs
+from netsync.transfer.effects import Effects
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
 from netsync.tree.content import content_digest
 from netsync.tree.directories import Directories
 from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
 from netsync.tree.scan import entry_from, names_in
-from netsync.tree.stage import sweep
 from netsync.tree.stored import looked_through
 from netsync.tree.times import HeldTimes
 from netsync.tree.xattrs import differ, hands_down, of_name
@@ -43,8 +43,11 @@ class Presence:
     A target that ``stores`` what it may not set sees devices in their placeholders.
     """
 
-    def __init__(self, directories: Directories, policy: Policy, tally: Tally) -> None:
+    def __init__(
+        self, directories: Directories, policy: Policy, tally: Tally, effects: Effects
+    ) -> None:
         self._directories = directories
+        self._effects = effects
         self._options = policy.options
         self._stores = policy.stores
         self._tally = tally
@@ -66,8 +69,7 @@ class Presence:
             directory.lost = True
             self._tally.problem(Problem(directory.path or b".", "list", reason(error)))
             return
-        if not self._options.dry_run:
-            sweep(fd, reserved)
+        self._effects.sweep(fd, reserved)
         directory.present.update(names)
 
     def entry(self, directory: ListedDirectory, listed: Entry, scope: Scope) -> There:

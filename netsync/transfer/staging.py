@@ -7,6 +7,7 @@ import os
 from netsync.model import Options
 from netsync.names import join
 from netsync.transfer.basis import Basis, open_basis
+from netsync.transfer.destination import Destination
 from netsync.transfer.incoming import Incoming
 from netsync.transfer.wanted import Wanted
 from netsync.tree.content import copy_data
@@ -50,12 +51,18 @@ def _version(wanted: Wanted) -> bytes:
 
 
 class Staging:
-    """Opens the files that data is written to; ``stage`` and ``directories`` stay the caller's."""
+    """Opens the files that data is written to, in ``places``; old ones are in ``directories``.
 
-    def __init__(self, stage: Stage, directories: Directories, options: Options) -> None:
-        self._stage = stage
+    Both stay the caller's.
+    """
+
+    def __init__(
+        self, destination: Destination, directories: Directories, places: Directories
+    ) -> None:
+        self._stage = destination.stage
         self._directories = directories
-        self._options = options
+        self._places = places
+        self._options = destination.options
 
     def open(self, wanted: Wanted) -> Incoming:
         """Open a file that comes in pieces, with its basis. Raises ``OSError``."""
@@ -89,7 +96,7 @@ class Staging:
     def _resumed(self, wanted: Wanted) -> Output | None:
         """Return the partial to be written on, if it will do. Raises ``OSError``."""
         assert wanted.partial is not None
-        directory = self._directories.fd(wanted.directory)
+        directory = self._places.fd(wanted.directory)
         version = _version(wanted) if wanted.rest else b""
         size = wanted.partial.size
         resumed = self._stage.resume(directory, wanted.path, wanted.partial, version=version)
@@ -108,7 +115,7 @@ class Staging:
             try:
                 copy_data(fd, output.fd, wanted.rest)
             except OSError:
-                output.discard(self._directories.fd(wanted.directory))
+                output.discard(self._places.fd(wanted.directory))
                 raise
         finally:
             os.close(fd)
@@ -116,7 +123,7 @@ class Staging:
 
     def new(self, wanted: Wanted) -> Output:
         """Open an empty output, or with ``--inplace`` what is there. Raises ``OSError``."""
-        directory = self._directories.fd(wanted.directory)
+        directory = self._places.fd(wanted.directory)
         inplace = self._options.inplace and wanted.present is not None
         if inplace or wanted.entry.size < STAGE_MIN:
             return Output.create(directory, wanted.name, inplace=inplace)

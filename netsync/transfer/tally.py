@@ -130,6 +130,16 @@ class Tally:
         """Keep one sentence the user should read; said once however often it happens."""
         self.notices[words] = None
 
+    def void(self) -> None:
+        """Count nothing as changed: what was prepared is not published."""
+        self.unchanged += self.created + self.updated + self.metadata
+        self.created = self.updated = self.metadata = self.deleted = 0
+
+    @property
+    def has_trouble(self) -> bool:
+        """Tell whether anything went wrong."""
+        return bool(self.problems or self.problems_omitted or self.failed)
+
     def take_items(self) -> list[Item]:
         """Return the itemized lines since the last call."""
         items, self.items = self.items, []

@@ -29,6 +29,7 @@ from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
 from netsync.transfer.landing import Lander
+from netsync.transfer.lines import Lines
 from netsync.transfer.moving import Mover
 from netsync.transfer.renames import Renames
 from netsync.transfer.resumption import Resumption
@@ -56,38 +57,39 @@ OpenRoot: TypeAlias = Callable[[bool], TargetRoot]
 
 
 class Target:
-    """One transfer's target below ``root``, which stays the caller's."""
+    """One transfer's target. ``resumption``, which is open, is of a root that is the caller's."""
 
     def __init__(
         self,
         channel: Channel,
-        root: TargetRoot,
+        resumption: Resumption,
+        file_name: bytes,
         policy: Policy,
         observer: Observer,
         guards: Guards,
-        run: bytes,
     ) -> None:
         options = policy.options
+        destination = resumption.destination
+        root = destination.root
         self._channel = channel
         self._options = options
         self._observer = observer
         self._root = root
+        self._file_name = file_name
         self._outstanding: dict[int, Wanted] = {}
         self._progress = trio.Condition()
-        self._resumption = Resumption(root.fd, run, options)
-        stage = self._resumption.stage
-        self._renames = Renames(root.fd, options)
+        self._resumption = resumption
+        self._renames = Renames(root, options)
         tallies = Tally(options.itemize), Tally(options.itemize)
-        self._comparer = Comparer(
-            stage, self._renames, root.fd, policy, tallies[0], root_exists=root.exists
-        )
-        self._lander = Lander(stage, root.fd, options, self._outstanding, tallies[1])
-        self._mover = Mover(root.fd, self._lander, self._renames)
+        self._comparer = Comparer(destination, self._renames, policy, tallies[0])
+        self._lander = Lander(destination, self._outstanding, tallies[1])
+        self._mover = Mover(root, self._lander, self._renames)
         self.arrivals = Arrivals(self._lander, self._mover)
         self._guards = guards
-        self._finisher = Finisher(stage, root.fd, options, self._comparer, self._lander, guards)
+        self._finisher = Finisher(destination, self._comparer, self._lander, guards)
+        self._lines = Lines(waits=options.atomic)
         self._deferral = Deferral()
-        self._signatures = Signatures(channel, root.fd, options, self._progress, self._notify)
+        self._signatures = Signatures(channel, root, options, self._progress, self._notify)
         self._listings: deque[m.List | m.Relisted | None] = deque()
         self._credit = Credit(self._comparer.unfolding)
         self._complete = False
@@ -100,7 +102,7 @@ class Target:
         """Drop what is staged and let go of descriptors."""
         for owner in (
             self._mover, self._lander, self._comparer, self._renames, self._finisher,
-            self._signatures, self._deferral, self._resumption,
+            self._signatures, self._deferral, self._lines, self._resumption,
         ):  # fmt: skip
             owner.close()
 
@@ -112,7 +114,7 @@ class Target:
         """Receive the tree that ``offer`` opened; return the report that was committed."""
         await trio.to_thread.run_sync(self._begin, offer)
         terms = await trio.to_thread.run_sync(self._comparer.offer_digests)
-        await self._channel.send(m.Start(CREDIT, self._root.file_name, terms))
+        await self._channel.send(m.Start(CREDIT, self._file_name, terms))
         data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive, data_in)
@@ -122,15 +124,18 @@ class Target:
         await trio.to_thread.run_sync(self._finish)
         for tally in self._tallies:
             await self._tell([], tally)
-        final = report(self._options, self._tallies, self._guards.held)
+        published = self._finisher.published
+        for items in self._lines.let_go(published=published):
+            await self._tell_items(items)
+        final = report(self._options, self._tallies, self._guards.held, published=published)
         await self._channel.send(m.Committed(final))
         self._channel.order.finish()
         return final
 
     def _begin(self, offer: m.Offer) -> None:
-        """Take the root's metadata, and what earlier runs and attempts left."""
+        """Take the root's metadata, and what earlier attempts counted."""
         if self._options.backup_dir:
-            check_backup_directory(self._root.fd, self._options.backup_dir)
+            check_backup_directory(self._root, self._options.backup_dir)
         self._renames.begin()
         self._comparer.begin(offer)
         self._resumption.begin(self._tallies)
@@ -331,13 +336,16 @@ class Target:
 
     async def _tell(self, numbers: list[int], tally: Tally) -> None:
         """Send settled numbers, itemized lines and progress, as much as there is of each."""
-        items = tally.take_items()
+        items = self._lines.take(tally)
         settled = sum(each.settled for each in self._tallies)
         size, self._told = settled - self._told, settled
-        self._observer.items(items)
         self._observer.settled(size)
         if numbers or size:
             await self._channel.send(m.Applied(numbers, [], size))
+        await self._tell_items(items)
+
+    async def _tell_items(self, items: list[Item]) -> None:
+        self._observer.items(items)
         for part in batches(items, _item_cost, ITEMS_MAX):
             await self._channel.send(m.Applied([], part))
 
@@ -368,16 +376,20 @@ async def receive_tree(
         policy.asked.check_root(offer.root)
     root = await trio.to_thread.run_sync(open_root, offer.single_file)
     try:
-        guards = Guards(guarding, policy.options, offer.origins)
-        if policy.asked is not None:
-            policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
-        target = Target(channel, root, policy, observer, guards, run)
+        resumption = Resumption(root, run, policy.options, guarding.pending)
+        target: Target | None = None
         try:
+            await trio.to_thread.run_sync(resumption.open)
+            guards = Guards(guarding, policy.options, offer.origins)
+            if policy.asked is not None:
+                policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
+            target = Target(channel, resumption, root.file_name, policy, observer, guards)
             return await target.run(offer)
         except BaseException as error:
-            await target.arrivals.salvage(error)
+            if target is not None:
+                await target.arrivals.salvage(error)
             raise
         finally:
-            target.close()
+            (target or resumption).close()
     finally:
         os.close(root.fd)

@@ -102,6 +102,10 @@ class Backup:
             self._copy(directory, path)
             self._copied.add(path)
 
+    def spare(self, path: bytes) -> None:
+        """Leave the backup of ``path`` as it is until ``keep`` was asked: it is the good one."""
+        self._copied.add(path)
+
     def move(self, directory: int, path: bytes) -> None:
         """Take what is about to be deleted, and is no directory, out of ``directory``."""
         name = path.rpartition(b"/")[2]

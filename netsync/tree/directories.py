@@ -9,6 +9,7 @@ cache of its own, so none is shared between threads.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from types import TracebackType
@@ -16,6 +17,8 @@ from typing import Final
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""There is nothing under a path: it, or a directory on the way, is gone or something else."""
 HELD_MAX: Final = 16
 """Descriptors one cache holds. A target has four caches, a source two for each of its roots."""
 

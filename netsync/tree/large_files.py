@@ -11,6 +11,7 @@ owner and rights; if not it is only read.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -27,11 +28,16 @@ from netsync.tree.partials import (
     key_of,
     name_of,
 )
+from netsync.tree.publication import sweep
 from netsync.tree.stage import Staged
 from netsync.tree.stage_directory import (
+    MARK_PREFIX,
+    NEW_PREFIX,
     STAGE_NAME,
     SessionDirectory,
     StageRefusedError,
+    hold_stage,
+    is_committed,
     lock_session,
     make_session,
     make_stage,
@@ -76,6 +82,8 @@ class Stage:
         self._partials: dict[bytes, Partial] = {}
         self._busy: dict[bytes, bytes] = {}
         self._patience = BUSY_SECONDS
+        self._numbers = itertools.count(1)
+        self._marks: dict[bytes, SessionDirectory] = {}
 
     def open(self, *, now: float | None = None) -> None:
         """Take over what dead sessions left, and sweep what is too old; ``now`` is the time."""
@@ -99,9 +107,14 @@ class Stage:
         if session is None:
             self._busy.update(dict.fromkeys(map(key_in, _names_in(stage, name)), name))
             return False
+        names = list(map(os.fsencode, os.listdir(session.fd)))
+        if is_committed(names):  # since we looked for such: not ours to take anything from
+            os.close(session.fd)
+            return False
         self._taken.append(session)
-        for each in os.listdir(session.fd):
-            self._take(session, os.fsencode(each), now)
+        sweep(session, all_of_it=False)
+        for each in names:
+            self._take(session, each, now)
         return True
 
     def _take(self, session: SessionDirectory, name: bytes, now: float) -> None:
@@ -109,10 +122,14 @@ class Stage:
         if name == self._ledger_name:
             self._ledger_in = session
             return
+        if name.startswith(MARK_PREFIX):
+            self._marks[name] = session
+            return
         with contextlib.suppress(OSError):
             status = os.stat(name, dir_fd=session.fd, follow_symlinks=False)
             found = Partial(session, name, status.st_size // ALIGNMENT * ALIGNMENT)
-            expired = now - status.st_ctime > EXPIRY_SECONDS or name.startswith(_LEDGER_PREFIX)
+            useless = name.startswith(_LEDGER_PREFIX)
+            expired = useless or now - status.st_ctime > EXPIRY_SECONDS
             if expired or not is_ours(status) or not found.size:
                 found.remove()
                 return
@@ -145,6 +162,24 @@ class Stage:
         if self._partials and (partial := self._partials.pop(key_of(path), None)) is not None:
             partial.remove()
 
+    def mark_of(self, path: bytes) -> int | None:
+        """Return the directory that the mark of ``path`` is in, if it has one."""
+        session = self._marks.get(MARK_PREFIX + key_of(path))
+        return None if session is None else session.fd
+
+    @property
+    def has_marks(self) -> bool:
+        """Tell whether any file may have one."""
+        return bool(self._marks)
+
+    def marked(self, path: bytes) -> None:
+        """Note that ``path`` has a mark in the directory of this session."""
+        self._marks[MARK_PREFIX + key_of(path)] = self.own_session()
+
+    def new_name(self) -> bytes:
+        """Return a name in the stage for what is of no use to another session."""
+        return NEW_PREFIX + b"%d" % next(self._numbers)
+
     def create(self, directory: int, path: bytes, version: bytes = b"") -> Resumable | Staged:
         """Stage an empty file for ``path``, whose final place is in ``directory``.
 
@@ -155,7 +190,7 @@ class Stage:
         if self.refused:
             return staged
         try:
-            session = self._own_session()
+            session = self.own_session()
             name = _stage_name(staged, directory, session, name_of(key_of(path), version))
         except StageRefusedError as error:
             self._refuse(str(error))
@@ -193,7 +228,7 @@ class Stage:
         if not self._ledger_name or self.refused:
             return -1
         try:
-            self._ledger_in = self._ledger_in or self._own_session()
+            self._ledger_in = self._ledger_in or self.own_session()
             flags = OPEN_PARTIAL | os.O_CREAT | os.O_APPEND
             fd = os.open(self._ledger_name, flags, 0o600, dir_fd=self._ledger_in.fd)
         except StageRefusedError as error:
@@ -213,7 +248,33 @@ class Stage:
                 os.unlink(self._ledger_name, dir_fd=self._ledger_in.fd)
             self._ledger_in = None
 
-    def _own_session(self) -> SessionDirectory:
+    def hold(self) -> SessionDirectory | None:
+        """Keep other runs that hold the stage out, and return the directory of this session.
+
+        None if another keeps us out for longer than its end may take to be noticed. Raises
+        ``OSError``, ``StageRefusedError``.
+        """
+        while True:
+            session = self.own_session()
+            assert self._fd is not None
+            if hold_stage(self._root, self._fd):
+                return session
+            if self._patience <= 0:
+                return None
+            self._patience -= _BUSY_LOOK_SECONDS
+            self._sleep(_BUSY_LOOK_SECONDS)
+
+    @property
+    def fd(self) -> int:
+        """The stage's descriptor while this session has a directory in it."""
+        assert self._fd is not None
+        return self._fd
+
+    def own_session(self) -> SessionDirectory:
+        """Return the directory of this session, made if need be.
+
+        Raises ``OSError``, ``StageRefusedError``.
+        """
         if self._own is None:
             try:
                 self._own = self._made_session()

@@ -11,10 +11,11 @@ from typing import Final, Protocol
 
 from netsync.tree.holes import make_hole
 from netsync.tree.native import Buffer, stage_file
-from netsync.tree.partials import Partial
+from netsync.tree.partials import Partial, Resumable
 from netsync.tree.place import OWNER_REFUSED, Attributes, Refusals, set_on_descriptor
 from netsync.tree.read import open_regular, write_fully
 from netsync.tree.stage import NO_UNNAMED_FILES, Staged
+from netsync.tree.stage_directory import SessionDirectory
 from netsync.tree.xattrs import settle
 
 _WRITE_IN_PLACE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -26,6 +27,7 @@ class StagedFile(Protocol):
     fd: int
 
     def publish(self, directory: int, name: bytes, *, replace: bool) -> None: ...
+    def park(self, directory: int, elsewhere: int, name: bytes) -> None: ...
     def discard(self, directory: int) -> None: ...
     def keep(self, directory: int) -> None: ...
     def as_partial(self) -> Partial | None: ...
@@ -130,6 +132,32 @@ class Output:
         if self._staged is not None:
             self._staged.publish(directory, name, replace=replace)
         self.close()
+
+    @property
+    def stage_name(self) -> bytes:
+        """The name, in the stage, of what the next run could go on with; empty if there is none."""
+        return self._staged.name if isinstance(self._staged, Resumable) else b""
+
+    def rest(self, directory: int, session: SessionDirectory, name: bytes) -> None:
+        """Let go of the descriptor until staged content is published or dropped.
+
+        It gets ``name`` in ``session`` if it has none in the stage. Raises ``OSError``.
+        """
+        if isinstance(self._staged, Staged):
+            self._staged.park(directory, session.fd, name)
+            self._staged = Resumable(-1, session, name)
+        elif self._staged is not None:
+            self._staged.close()
+        self.fd = -1
+
+    def park(self, directory: int, elsewhere: int, name: bytes) -> None:
+        """Give staged content a ``name`` in the directory ``elsewhere`` and let go of it.
+
+        Raises ``OSError``.
+        """
+        assert self._staged is not None
+        self._staged.park(directory, elsewhere, name)
+        self.fd = -1
 
     def discard(self, directory: int) -> None:
         """Drop staged content."""

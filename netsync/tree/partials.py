@@ -79,35 +79,44 @@ class Partial:
 
 
 class Resumable:
-    """A file being written in the stage. ``fd`` is open for reading and writing."""
+    """A file being written in the stage, under ``name``. ``fd`` is open for reading and writing.
 
-    __slots__ = ("_name", "_session", "fd")
+    It is -1 for one that is complete and waits.
+    """
+
+    __slots__ = ("_session", "fd", "name")
 
     def __init__(self, fd: int, session: SessionDirectory, name: bytes) -> None:
         self.fd = fd
         self._session = session
-        self._name = name
+        self.name = name
 
     def publish(self, directory: int, name: bytes, *, replace: bool) -> None:
         """Give the file its final ``name``, in place of what is there. Raises ``OSError``."""
         del replace  # a rename does both
-        os.rename(self._name, name, src_dir_fd=self._session.fd, dst_dir_fd=directory)
+        os.rename(self.name, name, src_dir_fd=self._session.fd, dst_dir_fd=directory)
+
+    def park(self, directory: int, elsewhere: int, name: bytes) -> None:
+        """Give the complete file the free ``name`` in ``elsewhere`` and let go of it."""
+        self.publish(elsewhere, name, replace=False)
+        del directory
+        self.close()
 
     def discard(self, directory: int) -> None:
         """Drop the file; nothing of it stays."""
         del directory
         with contextlib.suppress(OSError):
-            os.unlink(self._name, dir_fd=self._session.fd)
+            os.unlink(self.name, dir_fd=self._session.fd)
         self.close()
 
     def as_partial(self) -> Partial:
         """Return what there is as a partial, no matter of which version. Raises ``OSError``."""
         size = os.fstat(self.fd).st_size // ALIGNMENT * ALIGNMENT
-        return Partial(self._session, _renamed(self._session, self._name, b""), size)
+        return Partial(self._session, _renamed(self._session, self.name, b""), size)
 
     def keep(self, directory: int) -> None:
         """Leave what there is for the next run, if it is worth it."""
-        if os.fstat(self.fd).st_size < ALIGNMENT:
+        if self.fd >= 0 and os.fstat(self.fd).st_size < ALIGNMENT:
             self.discard(directory)
         else:
             self.close()

@@ -92,6 +92,18 @@ class Staged:
         )
         self._unlink(directory)
 
+    def park(self, directory: int, elsewhere: int, name: bytes) -> None:
+        """Give the complete file the free ``name`` in ``elsewhere`` and let go of it.
+
+        Raises ``OSError``: ``EXDEV`` where a mount point lies between.
+        """
+        if self.temporary is None:
+            link_staged(self.fd, elsewhere, name)
+        else:
+            os.rename(self.temporary, name, src_dir_fd=directory, dst_dir_fd=elsewhere)
+            self.temporary = None
+        self.close()
+
     def _unlink(self, directory: int) -> None:
         if self.temporary is not None:
             with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from netsync.names import RESERVED_PREFIX
@@ -25,6 +26,14 @@ from netsync.tree.directories import OPEN_DIRECTORY
 STAGE_NAME: Final = RESERVED_PREFIX
 """One component, below the destination's root."""
 _PRIVATE: Final = 0o700
+NEW_PREFIX: Final = b"new-"
+"""Begins the names of what a session prepares to publish at once: of no use to any other."""
+MARK_PREFIX: Final = b"half-"
+"""Begins the names of marks: see ``half_written.py``."""
+JOURNAL: Final = b"journal"
+"""A committed journal in the directory of its session: all in it is needed."""
+APPLIED: Final = b"applied"
+"""A journal that was carried out to its end: nothing else in its directory is needed."""
 _SESSION_PREFIX: Final = b"session-"
 _ATTEMPTS: Final = 8
 """Times that a directory is made anew which a session tidying up has just removed."""
@@ -88,6 +97,24 @@ def make_session(stage: int) -> SessionDirectory:
         if session is not None:
             return session
     raise OSError(errno.EAGAIN, "a directory of the stage vanishes as soon as it is made")
+
+
+def hold_stage(root: int, stage: int) -> bool:
+    """Take the lock on the whole stage; False if another has it, or it is not there any more.
+
+    It is held until the last descriptor of this open file is closed. Raises ``OSError``.
+    """
+    try:
+        fcntl.flock(stage, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = os.stat(STAGE_NAME, dir_fd=root, follow_symlinks=False)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return os.path.samestat(there, os.fstat(stage))
+
+
+def is_committed(names: Iterable[bytes]) -> bool:
+    """Tell whether a session whose directory holds ``names`` has committed a journal."""
+    return not {JOURNAL, APPLIED}.isdisjoint(names)
 
 
 def session_names(stage: int) -> list[bytes]:

@@ -130,6 +130,33 @@ def test_a_connection_that_is_cut_again_and_again_sends_nothing_twice_but_a_fram
     assert result.report["problems"] == []
 
 
+def test_attempts_of_a_run_that_is_published_at_once_change_nothing_but_the_last(
+    tmp_path: Path,
+) -> None:
+    """What came whole of large files is not sent again, and the report is about one run."""
+    content = random_bytes(SIZE, 6)
+    small = {f"{number:03}": random_bytes(5_000, number) for number in range(40)}
+    source = make_tree(tmp_path / "source", {"disk.img": content, "small": small, "gone": None})
+    target = make_tree(tmp_path / "m", {"disk.img": b"old", "gone": {"x": b""}})
+    with (
+        serving("--module", f"m={target}") as server,
+        cutting(server.port, lambda number: 6 * MIB if number < 2 else None) as proxy,
+    ):
+        words = ("push", "-i", "--json", "--no-fsync", "--retries", "1", "--atomic", "--delete")
+        result = netsync(*words, f"{source}/", proxy.url("m/"))
+    assert result.code == 0, result
+    assert proxy.cuts == 2
+    assert (target / "disk.img").read_bytes() == content
+    assert temporaries(target) == []
+    files = result.files
+    assert (files["considered"], files["created"], files["updated"]) == (43, 42, 1)
+    assert (files["deleted"], files["unchanged"], files["failed"]) == (2, 0, 0)
+    assert len(set(result.changes)) == len(result.changes) == 45
+    data = SIZE + 40 * 5_000
+    assert result.bytes["literal"] + result.bytes["matched"] == data
+    assert sum(proxy.carried) <= data + 2 * (FRAME + MIB + 40 * 5_000) + OVERHEAD
+
+
 def test_a_pull_that_is_cut_goes_on_too(tmp_path: Path) -> None:
     content = random_bytes(SIZE, 5)
     source = make_tree(tmp_path / "m", {"disk.img": content, "few": {"a": b"1", "b": b"2"}})

@@ -50,6 +50,14 @@ ODD: dict[str, tuple[Sequence[Message], type[NetsyncError], str]] = {
         [pull(Options(), selections=2), *[Selection(rules=[Rule(True, b"x")] * 8193)] * 2],
         ProtocolError, "too many patterns",
     ),
+    "all or nothing, and half of a file": (
+        [Open(Direction.PUSH, [HERE], Options(atomic=True, inplace=True))], ProtocolError,
+        "--inplace writes half",
+    ),
+    "all or nothing, and deletes before": (
+        [Open(Direction.PUSH, [HERE], Options(atomic=True, delete=True, delete_before=True))],
+        ProtocolError, "room for old and new",
+    ),
     "a module that is not there, before the list is read": (
         [pull(LISTED, Place("none", b""), selections=4000)], RefusedError, "no such module",
     ),

@@ -176,7 +176,7 @@ def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Proc
         client.end()
 
 
-_FORKS: Final = multiprocessing.get_context("forkserver")
+FORKS: Final = multiprocessing.get_context("forkserver")
 _LATE: Final = [
     "_strptime",
     "sqlite3",
@@ -188,11 +188,19 @@ _LATE: Final = [
 """Modules that the library imports when it needs them, which another user may not be able to."""
 _ROLES: Final = [
     "netsync.transfer.source", "netsync.transfer.target", "netsync.transfer.guarding",
-    "netsync.state.sources", "netsync.state.database",
+    "netsync.state.sources", "netsync.state.pending", "netsync.state.database",
 ]  # fmt: skip
 """Modules that a command imports when it knows its role, like those above."""
-_FORKS.set_forkserver_preload(
-    [__name__, "netsync.cli.copy", "netsync.cli.ls", "netsync.cli.cert", *_ROLES, *_LATE]
+FORKS.set_forkserver_preload(
+    [
+        __name__,
+        "tests.support.killing",
+        "netsync.cli.copy",
+        "netsync.cli.ls",
+        "netsync.cli.cert",
+        *_ROLES,
+        *_LATE,
+    ]
 )
 
 
@@ -242,7 +250,7 @@ def netsync(
     with tempfile.TemporaryDirectory(prefix="netsync-test-") as base:
         if user is not None:
             os.chown(base, user, user)
-        process = _FORKS.Process(
+        process = FORKS.Process(
             target=_child,
             args=(
                 words,

@@ -1,0 +1,231 @@
+"""Carrying out a journal, from wherever an earlier attempt stopped.
+
+Each record is done only if it is not done already, and what tells is never the name it is about,
+which may have been given anew since: a staged entry that is not in the stage any more has been
+placed; what was set aside lies under its number, or in the backup as the inode it was, and then a
+mark lies under the number. So all records may be gone through again from the first one, after
+whatever crash.
+
+What was set aside stays until everything else is done and flushed: a number must not be free
+before. Nothing is followed: every step is one component below a held descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from netsync.model import Entry, Kind, Options
+from netsync.names import join
+from netsync.tree.apart import copy_apart, link_over
+from netsync.tree.backup import Backup
+from netsync.tree.directories import ABSENT, OPEN_DIRECTORY, Directories
+from netsync.tree.durable import sync_file_system
+from netsync.tree.journal import (
+    Enter,
+    Header,
+    Link,
+    MakeDirectory,
+    Place,
+    Record,
+    Restate,
+    SetAside,
+    Settle,
+)
+from netsync.tree.place import Refusals, set_on_descriptor, set_on_name
+from netsync.tree.scan import entry_at
+
+ASIDE: Final = b"gone"
+"""The directory in the stage where things are put that go."""
+NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
+"""The other name is on another file system, has too many names, or may not be linked: a copy
+then has the right content, if not the right inode."""
+_ENTER: Final = stat.S_IRWXU
+
+
+class RollForwardError(Exception):
+    """A record could not be carried out: ``path`` is what it is about, ``error`` why."""
+
+    def __init__(self, path: bytes, error: OSError) -> None:
+        super().__init__(path, error)
+        self.path = path
+        self.error = error
+
+
+class RollForward:
+    """Carries out records below ``root``; ``session`` is where things are staged and set aside.
+
+    Both stay the caller's.
+    """
+
+    def __init__(self, root: int, session: int, header: Header) -> None:
+        self._session = session
+        self._header = header
+        self._directories = Directories(root)
+        self._carriers = Directories(root)
+        self._backup = Backup(root, Options(backup_dir=header.backup_dir, fsync=header.durable))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(ASIDE, _ENTER, dir_fd=session)
+        self._aside = os.open(ASIDE, OPEN_DIRECTORY, dir_fd=session)
+
+    def close(self) -> None:
+        """Let go of descriptors."""
+        self._directories.close()
+        self._carriers.close()
+        self._backup.close()
+        os.close(self._aside)
+
+    def carry_out(self, records: Iterable[Record]) -> Iterator[tuple[bytes, Refusals]]:
+        """Carry out ``records``, then flush; yields what of an entry's metadata was refused.
+
+        Raises ``RollForwardError``: what is done then stays, and the rest can be done later.
+        """
+        path = b""
+        try:
+            for record in records:
+                path = record.path
+                refused = self._carry_out(record)
+                if refused:
+                    yield path, refused
+            path = b""
+            if self._header.durable:
+                sync_file_system(self._directories.root)
+        except OSError as error:
+            raise RollForwardError(path or b".", error) from error
+
+    def _carry_out(self, record: Record) -> Refusals:
+        match record:
+            case Enter():
+                self._enter(record.path)
+            case SetAside():
+                self._set_aside(record)
+            case MakeDirectory():
+                self._make_directory(record.path)
+            case Place():
+                self._place(record)
+            case Link():
+                return self._link(record)
+            case Restate():
+                return self._restate(record)
+            case Settle():
+                return set_on_descriptor(self._directories.fd(record.path), record.attributes)
+        return ()
+
+    def _above(self, path: bytes) -> tuple[int, bytes]:
+        """Return the directory that ``path`` lies in, and its name there."""
+        parent, _, name = path.rpartition(b"/")
+        return self._directories.fd(parent), name
+
+    def _enter(self, path: bytes) -> None:
+        """Let ourselves into a directory of ours until it is settled."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # somebody took it away
+            above, name = self._above(path)
+            status = _status(above, name)
+            mode = stat.S_IMODE(status.st_mode)
+            if stat.S_ISDIR(status.st_mode) and mode & _ENTER != _ENTER:
+                os.chmod(name, mode | _ENTER, dir_fd=above, follow_symlinks=False)
+
+    def _set_aside(self, record: SetAside) -> None:
+        """Put away what has a name, once: what gets the name later must never go the same way."""
+        path, kept = record.path, record.kept
+        number = b"%d" % record.number
+        if _exists(self._aside, number):
+            return
+        try:
+            above, name = self._above(path)
+            found = _status(above, name)
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+            self._mark(number)  # somebody else took it away
+            return
+        self._directories.forget(path)
+        self._carriers.forget(path)
+        if kept is None or stat.S_ISDIR(found.st_mode):
+            if kept is not None:
+                self._backup.directory(kept, path)
+            os.rename(name, number, src_dir_fd=above, dst_dir_fd=self._aside)
+            return
+        if not self._in_backup(record):
+            self._backup.move(above, path)
+        self._drop_second_name(record, above, name)
+        self._mark(number)
+
+    def _mark(self, number: bytes) -> None:
+        """Note that a number is done with, although nothing lies under it."""
+        os.mkdir(number, _ENTER, dir_fd=self._aside)
+
+    def _drop_second_name(self, record: SetAside, above: int, name: bytes) -> None:
+        """Remove a name whose file is in the backup: a rename between two names does nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            if _inode(_status(above, name)) == record.inode and self._in_backup(record):
+                os.unlink(name, dir_fd=above)
+
+    def _in_backup(self, record: SetAside) -> bool:
+        parent, _, name = join(self._header.backup_dir, record.path).rpartition(b"/")
+        try:
+            found = _status(self._carriers.fd(parent), name)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return False
+            raise
+        return _inode(found) == record.inode
+
+    def _make_directory(self, path: bytes) -> None:
+        above, name = self._above(path)
+        try:
+            os.mkdir(name, _ENTER, dir_fd=above)
+        except FileExistsError:
+            if not stat.S_ISDIR(_status(above, name).st_mode):
+                raise
+            self._enter(path)
+
+    def _place(self, record: Place) -> None:
+        if _exists(self._session, record.staged):
+            above, name = self._above(record.path)
+            os.rename(record.staged, name, src_dir_fd=self._session, dst_dir_fd=above)
+
+    def _link(self, record: Link) -> Refusals:
+        above, name = self._above(record.path)
+        parent, _, carrier = record.carrier.rpartition(b"/")
+        source = self._carriers.fd(parent)
+        there = _status(source, carrier)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(there, _status(above, name)):
+                return ()
+        try:
+            link_over(source, carrier, above, name)
+        except OSError as error:
+            if error.errno not in NO_LINK or record.kind is not Kind.FILE:
+                raise
+            place = (above, name)
+            return copy_apart((source, carrier), place, record.attributes, durable=False)
+        return ()
+
+    def _restate(self, record: Restate) -> Refusals:
+        try:
+            above, name = self._above(record.path)
+            present: Entry = entry_at(above, name)
+        except (FileNotFoundError, NotADirectoryError):  # somebody else took it away
+            return ()
+        return set_on_name(above, name, present, record.attributes)
+
+
+def _status(directory: int, name: bytes) -> os.stat_result:
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _exists(directory: int, name: bytes) -> bool:
+    try:
+        _status(directory, name)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""A target that is killed before any chosen step: whatever it does to a file system is counted.
+
+The transfer runs in a process of its own, both roles over memory. Before the step with the given
+number it is ended by SIGKILL, so that nothing of it can tidy up; the kernel alone lets go.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from netsync.errors import NetsyncError
+from netsync.model import Options
+from netsync.transfer import publishing, runs
+from netsync.tree import durable, publication, roll_forward, stage
+from tests.support.processes import FORKS
+from tests.support.transfers import transfer
+
+STEPS: Final = (
+    "chmod", "chown", "fchmod", "fchown", "fsync", "ftruncate", "link", "mkdir", "mknod", "pwrite",
+    "removexattr", "rename", "rmdir", "setxattr", "symlink", "unlink", "utime",
+)  # fmt: skip
+"""What changes a file system, by its name in ``os``; creating files is ``open``."""
+NATIVE: Final = (
+    (stage, "link_staged"), (stage, "stage_file"), (runs, "stage_files"), (runs, "link_files"),
+    (publishing, "link_files"), (durable, "sync_file_system"), (publication, "sync_file_system"),
+    (roll_forward, "sync_file_system"),
+)  # fmt: skip
+KILLED: Final = -signal.SIGKILL
+
+
+def _before_each_step(act: Callable[[], None]) -> None:
+    """Have ``act`` called before anything that changes a file system, in this whole process."""
+
+    def before(function: Any) -> Any:
+        def step(*arguments: Any, **more: Any) -> Any:
+            act()
+            return function(*arguments, **more)
+
+        return step
+
+    for name in STEPS:
+        setattr(os, name, before(getattr(os, name)))
+    for module, name in NATIVE:
+        setattr(module, name, before(getattr(module, name)))
+    plain = os.open
+
+    def opened(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            act()
+        return plain(path, flags, *arguments, **more)
+
+    os.open = opened
+
+
+def _child(
+    source: Path, target: Path, options: Options, step: int | None, user: int | None
+) -> None:
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    if step is not None:
+        counter, lock = itertools.count(), threading.Lock()
+
+        def act() -> None:
+            with lock:
+                if next(counter) == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        _before_each_step(act)
+    try:
+        trio.run(transfer, source, target, options)
+    except NetsyncError as error:
+        os.write(2, f"{error}\n".encode())
+        os._exit(error.exit_code)
+    os._exit(0)
+
+
+def killed_before(
+    source: Path, target: Path, options: Options, step: int | None, user: int | None = None
+) -> int:
+    """Copy ``source`` to ``target``; return the exit code, ``KILLED`` if it got to ``step``.
+
+    None kills never. ``user`` is the number of the user that it runs as.
+    """
+    process = FORKS.Process(target=_child, args=(source, target, options, step, user))
+    process.start()
+    process.join(30)
+    assert process.exitcode is not None, "still running"
+    code = process.exitcode
+    process.close()
+    return code
