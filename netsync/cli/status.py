@@ -14,6 +14,7 @@ import click
 from netsync.cli.finding import Found, daemon_options, found
 from netsync.cli.report import put
 from netsync.errors import NetsyncError
+from netsync.modes.supervisor import described
 from netsync.monitor.status import NO_JOBS, JobView, View, as_json, check_line, instant, view_of
 from netsync.plan.standing import Level, span
 from netsync.state.jobs import Event, JobStates
@@ -49,7 +50,7 @@ def status(config: Path | None, state: Path | None, json_wanted: bool, watch: bo
 
 
 def _view(where: Found) -> View:
-    return view_of(where.state, time.time(), where.jobs)
+    return view_of(where.state, time.time(), [described(job, None) for job in where.jobs.values()])
 
 
 def _watch(where: Found) -> int:

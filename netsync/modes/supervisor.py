@@ -9,7 +9,7 @@ started again after a pause.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,8 +76,9 @@ class Supervisor:
         assert self._nursery is not None
         changed_site = site != self.site
         self.site = site
-        for name in set(self._posts) - set(jobs):
-            self._posts.pop(name).scope.cancel()
+        gone = [self._posts.pop(name) for name in set(self._posts) - set(jobs)]
+        for post in gone:
+            post.scope.cancel()
         for name, job in jobs.items():
             former = self._posts.get(name)
             if former is not None and former.job == job and not changed_site:
@@ -86,7 +87,7 @@ class Supervisor:
                 former.scope.cancel()
             post = self._posts[name] = _Post(job)
             self._nursery.start_soon(self._tend, post, former)
-        self._nursery.start_soon(self._forget_others)
+        self._nursery.start_soon(self._forget_others, gone)
 
     def drain(self) -> None:
         """Begin nothing more and let runs end within ``DRAIN_SECONDS``. A second call ends them."""
@@ -113,8 +114,10 @@ class Supervisor:
         records = [post.record for _, post in sorted(self._posts.items()) if post.record]
         return ", ".join(f"{each.standing.name} {state_of(each.standing)}" for each in records)
 
-    async def _forget_others(self) -> None:
-        """Forget what is known of jobs that are configured no more."""
+    async def _forget_others(self, ending: Sequence[_Post]) -> None:
+        """Forget what is known of jobs that are configured no more, once they have ended."""
+        for post in ending:
+            await post.ended.wait()
         try:
             await trio.to_thread.run_sync(self._states.keep_only, list(self._posts))
         except StateError as error:

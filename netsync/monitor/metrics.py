@@ -49,7 +49,7 @@ class JobMetrics(Collector):
         """Return all metrics. Where the state cannot be read, say so and nothing else."""
         up = GaugeMetricFamily("netsync_state_readable", "1 if the jobs' state could be read.")
         try:
-            view = view_of(self._directory, self._now(), {})
+            view = view_of(self._directory, self._now())
         except StateError:
             up.add_metric([], 0)
             return [up]

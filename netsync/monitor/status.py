@@ -6,13 +6,11 @@ make things look better than they are. Blocks, and belongs into a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from netsync.modes.job import Job
-from netsync.modes.supervisor import described
 from netsync.plan.standing import (
     Heartbeat,
     Level,
@@ -56,15 +54,15 @@ def heartbeat_of(directory: Path) -> Heartbeat:
     return Heartbeat(held, JobStates(directory).last_beat())
 
 
-def view_of(directory: Path, now: float, configured: Mapping[str, Job]) -> View:
+def view_of(directory: Path, now: float, configured: Sequence[Standing] = ()) -> View:
     """Return what there is to know. Raises ``StateError``.
 
-    Jobs that are configured and of which nothing is known have never run.
+    Jobs that are ``configured`` and of which nothing is known have never run.
     """
     heart = heartbeat_of(directory)
     known = {standing.name: standing for standing in JobStates(directory).standings()}
-    for name, job in configured.items():
-        known.setdefault(name, described(job, None))
+    for each in configured:
+        known.setdefault(each.name, each)
     jobs = [_judged(known[name], now, heart) for name in sorted(known)]
     return View(now, jobs, daemon_trouble(heart, now))
 

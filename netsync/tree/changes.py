@@ -1,19 +1,13 @@
-"""Whether anything below a directory has changed, told by the kernel (inotify).
+"""Whether anything below some directories has changed: notifiers, waited for.
 
-inotify watches single directories, so a tree is as many watches, and a directory that appears is
-watched from when we hear of it. What happened in it until then is unheard, but a change is told
-only after the watches are placed: so whoever looks when told sees all of that, and what happens
-later is heard. The same holds for directories that are moved, whose watches are placed anew.
-Two things end a watch: a queue that overflowed, and a root that was deleted, moved or unmounted.
-Then everything must count as changed, and whoever still cares begins anew. Directories are watched
-by the descriptor they were opened with, component by component, through no link. What may not be
-read is not watched, since it cannot be fetched either. netsync's own names are no change.
+A watch of several trees as one, for somebody who wants to know that something changed and not
+what. A change is told after everything that came is watched, so whoever looks when told sees all
+of what was unheard, and what happens later is heard.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -21,41 +15,31 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from inotify_simple import INotify, flags
 
 from netsync.errors import reason
-from netsync.names import is_reserved, join
 from netsync.tree.directories import Directories
+from netsync.tree.notify import Notifier
 
-_MASK: Final = int(
-    flags.CREATE | flags.DELETE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
-    | flags.MOVED_FROM | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
-    | flags.EXCL_UNLINK | flags.ONLYDIR
-)  # fmt: skip
-_NEW: Final = flags.CREATE | flags.MOVED_TO
-_GONE: Final = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED
 _LIMIT: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
 class Changes:
-    """Watches directories ``roots``, given as descriptors that are the caller's.
+    """Watches trees. ``below`` makes one; it is closed by whoever had it made.
 
-    ``trouble`` says why not everything is watched, ``ended`` that the watch has to begin anew. One
-    task may wait at a time.
+    ``trouble`` says why not everything is watched; ``ended`` that a root is not where it was, so
+    that the watch has to begin anew. One task may wait at a time.
     """
 
     def __init__(self) -> None:
         self.trouble = ""
         self.ended = False
         self._changed = False
-        self._roots: list[Directories] = []
-        self._inotify: INotify | None = None
-        self._watched: dict[int, tuple[int, bytes]] = {}
-        """Watch descriptors to the root's place and the path below it."""
+        self._roots: list[int] = []
+        self._notifiers: list[Notifier] = []
 
     @classmethod
     async def below(cls, roots: Sequence[int]) -> Changes:
-        """Return a watch on these directories and all below them."""
+        """Return a watch on these directories, given as descriptors, and all below them."""
         changes = cls()
         try:
             await trio.to_thread.run_sync(changes._begin, roots)
@@ -66,19 +50,15 @@ class Changes:
 
     def close(self) -> None:
         """Watch no more."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
-        for root in self._roots:
-            root.close()
-            os.close(root.root)
-        self._roots = []
+        while self._notifiers:
+            self._notifiers.pop().close()
+        while self._roots:
+            os.close(self._roots.pop())
 
     async def wait(self) -> None:
         """Return once something has changed since this returned the last time."""
         while not self._changed:
-            assert self._inotify is not None
-            await trio.lowlevel.wait_readable(self._inotify.fileno())
+            await self._readable()
             await trio.to_thread.run_sync(self._read)
         self._changed = False
 
@@ -87,97 +67,49 @@ class Changes:
         await trio.to_thread.run_sync(self._read)
         self._changed = False
 
+    async def _readable(self) -> None:
+        """Wait until any of the notifiers has something to tell."""
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for(notifier: Notifier) -> None:
+                await trio.lowlevel.wait_readable(notifier.fileno())
+                nursery.cancel_scope.cancel()
+
+            for notifier in self._notifiers:
+                nursery.start_soon(wait_for, notifier)
+
     def _begin(self, roots: Sequence[int]) -> None:
         try:
-            self._inotify = INotify(nonblocking=True)
+            for root in roots:
+                self._roots.append(os.dup(root))
+                self._notifiers.append(Notifier(self._roots[-1]))
+                self._notifiers[-1].cover()
         except OSError as error:
-            self.trouble = (
-                f"the server cannot watch: {reason(error)} "
-                "(raise fs.inotify.max_user_instances there)"
-            )
-            return
-        for number, root in enumerate(roots):
-            self._roots.append(Directories(os.dup(root)))
-            self._add(number, b"")
-
-    def _add(self, root: int, top: bytes) -> None:
-        """Watch the directory ``top`` and all below it."""
-        pending = [top]
-        while pending and not self.trouble:
-            path = pending.pop()
-            try:
-                pending += self._add_one(root, path)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    self.trouble = self._too_few()
-                elif not path and error.errno != errno.ENOENT:
-                    self.trouble = f"the server cannot watch: {reason(error)}"
-                # what is gone, no directory any more, or not ours to read needs no watch
-
-    def _add_one(self, root: int, path: bytes) -> list[bytes]:
-        """Watch one directory; return those in it, read after the watch was placed."""
-        assert self._inotify is not None
-        fd = self._roots[root].fd(path)
-        wd = self._inotify.add_watch(f"/proc/self/fd/{fd}", _MASK)
-        self._watched[wd] = root, path
-        with os.scandir(fd) as entries:
-            names = [os.fsencode(each.name) for each in entries if _is_directory(each)]
-        return [join(path, name) for name in names if not is_reserved(name)]
-
-    def _too_few(self) -> str:
-        limit = ""
-        with contextlib.suppress(OSError):
-            limit = f" ({_LIMIT.read_text().strip()})"
-        return (
-            f"the server has too few inotify watches for this tree{limit}: "
-            f"{len(self._watched)} directories got one (raise fs.inotify.max_user_watches there)"
-        )
+            why = f"the server cannot watch: {reason(error)}"
+            self.trouble = f"{why} (raise fs.inotify.max_user_instances there)"
+        self._look()
 
     def _read(self) -> None:
-        """Take what the kernel has to tell."""
-        assert self._inotify is not None
-        for event in self._inotify.read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:
-                self.ended = self._changed = True
-                continue
-            root, path = self._watched.get(event.wd, (0, None))
-            if event.mask & flags.IGNORED:
-                self._watched.pop(event.wd, None)
-            if path is None:
-                continue
-            if not path and event.mask & _GONE:
-                self.ended = self._changed = True
-                continue
-            name = os.fsencode(event.name)
-            if is_reserved(name) or event.mask & flags.IGNORED:
-                continue
-            if event.mask & flags.ISDIR and name:
-                self._moved(event.mask, root, join(path, name))
-            self._changed = True
+        """Take what the kernel has to tell, also when that was about nothing of ours."""
+        for notifier in self._notifiers:
+            self._changed |= bool(notifier.read())
+        self._look()
 
-    def _moved(self, mask: int, root: int, path: bytes) -> None:
-        """Follow a directory that came or went."""
-        self._roots[root].forget(path)
-        if mask & flags.MOVED_FROM:
-            self._drop(root, path)
-        elif mask & _NEW:
-            self._add(root, path)
-
-    def _drop(self, root: int, top: bytes) -> None:
-        assert self._inotify is not None
-        below = top + b"/"
-        for wd, (where, path) in list(self._watched.items()):
-            if where == root and (path == top or path.startswith(below)):
-                del self._watched[wd]
-                with contextlib.suppress(OSError):
-                    self._inotify.rm_watch(wd)
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
+    def _look(self) -> None:
+        """See whether all is watched still."""
+        if any(notifier.lost for notifier in self._notifiers):
+            self.ended = self._changed = True
+        watches = sum(notifier.watches for notifier in self._notifiers)
+        if any(notifier.uncovered for notifier in self._notifiers):
+            limit = ""
+            with contextlib.suppress(OSError):
+                limit = f" ({_LIMIT.read_text().strip()})"
+            self.trouble = (
+                f"the server has too few inotify watches for this tree{limit}, {watches} "
+                "directories got one (raise fs.inotify.max_user_watches there)"
+            )
+        elif not self.trouble and not all(notifier.watches for notifier in self._notifiers):
+            self.trouble = "the server cannot watch: it may not read the directory"
 
 
 def watchable(fd: int, name: bytes) -> int:

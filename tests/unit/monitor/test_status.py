@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from netsync.modes.job import Job, Mode
 from netsync.monitor.metrics import JobMetrics
 from netsync.monitor.status import as_json, check_line, instant, view_of
 from netsync.plan.standing import Level, Standing, Totals
@@ -46,12 +45,12 @@ def daemon(tmp_path: Path) -> Any:
 
 
 def line(daemon: Daemon, only: str | None = None, now: float = NOW) -> tuple[Level, str]:
-    return check_line(view_of(daemon.directory, now, {}), only)
+    return check_line(view_of(daemon.directory, now), only)
 
 
 def test_status_has_the_contracts_keys(daemon: Daemon) -> None:
     daemon.knows("web", rpo=60.0, last_point=NOW - 5, current_until=NOW - 5, next_run=NOW + 10)
-    document = as_json(view_of(daemon.directory, NOW, {}))
+    document = as_json(view_of(daemon.directory, NOW))
     assert document["schema"] == "netsync.status/1"
     (job,) = document["jobs"]
     for key, value in {
@@ -63,7 +62,7 @@ def test_status_has_the_contracts_keys(daemon: Daemon) -> None:
 
 
 def test_a_configured_job_that_nobody_knows_is_a_breach(daemon: Daemon) -> None:
-    configured = {"db": Job("db", Mode.PULL, ("p::m",), "/srv", rpo=60.0)}
+    configured = [Standing(name="db", rpo=60.0)]
     view = view_of(daemon.directory, NOW, configured)
     level, words = check_line(view)
     assert level is Level.CRITICAL
@@ -96,7 +95,7 @@ def test_a_dead_daemon_is_critical_for_all(daemon: Daemon) -> None:
     level, words = line(daemon, now=NOW + 600)
     assert level is Level.CRITICAL
     assert words.startswith("CRITICAL: the daemon is not running since 10m")
-    job = as_json(view_of(daemon.directory, NOW, {}))["jobs"][0]
+    job = as_json(view_of(daemon.directory, NOW))["jobs"][0]
     assert (job["state"], job["verdict"]) == ("DEGRADED", "critical")
     assert "not running" in job["last_error"]
 

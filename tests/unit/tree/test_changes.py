@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-from inotify_simple import flags
 
 from netsync.tree.changes import Changes, watchable
 from tests.support.samples import write
@@ -128,6 +127,7 @@ async def test_what_moved_out_is_not_watched_any_more(tree: Path, tmp_path: Path
     try:
         (tree / "sub").rename(tmp_path / "out")
         assert await changed(changes)
+        await changes.gather()
         (tmp_path / "out/deep/b").write_text("changed elsewhere")
         assert not await changed(changes)
     finally:
@@ -167,41 +167,25 @@ async def test_several_roots_are_watched_as_one(tree: Path, tmp_path: Path) -> N
         changes.close()
 
 
-class Full:
-    """An inotify that overflowed, or has no room: the kernel's answers, made to order."""
-
-    def __init__(self, changes: Changes, room: int) -> None:
-        real = changes._inotify
-        assert real is not None
-        self.real, self.room = real, room
-        self.fileno, self.close = real.fileno, real.close
-
-    def add_watch(self, path: str, mask: int) -> int:
-        if self.room == 0:
-            raise OSError(28, "no space left on device")
-        self.room -= 1
-        return int(self.real.add_watch(path, mask))
-
-    def read(self, timeout: int) -> list[Any]:
-        return [event._replace(wd=-1, mask=flags.Q_OVERFLOW) for event in self.real.read(timeout)]
-
-
-async def test_an_overflow_is_a_change_and_ends_the_watch(tree: Path) -> None:
+async def test_an_overflow_is_a_change_and_the_watch_goes_on(tree: Path) -> None:
     changes = await watched(tree)
-    changes._inotify = Full(changes, 100)
     try:
+        changes._notifiers[0]._overflowed = True
         (tree / "a").write_text("2")
         assert await changed(changes)
-        assert changes.ended
+        assert not changes.ended
+        (tree / "sub/deep/b").write_text("2")
+        assert await changed(changes)
     finally:
         changes.close()
 
 
 async def test_too_few_watches_are_said_with_what_to_do(tree: Path) -> None:
     changes = await watched(tree)
-    changes._inotify = Full(changes, 1)
     try:
-        await trio.to_thread.run_sync(changes._add, 0, b"")
+        changes._notifiers[0].uncovered.add(b"sub")
+        (tree / "a").write_text("2")
+        assert await changed(changes)
         assert "too few inotify watches" in changes.trouble
         assert "raise fs.inotify.max_user_watches" in changes.trouble
     finally:
