@@ -15,17 +15,18 @@ what a peer wrote. Both ends' bounds hold, so what is in flight here is a frame 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from netsync.errors import NetworkError, ProtocolError, RootError, reason, unwrapped
+from netsync.errors import ProtocolError, RootError, reason, unwrapped
 from netsync.model import DeleteLimit, Origin, Report
 from netsync.net.channel import StreamChannel, kept_alive
 from netsync.net.local import LocalStream
@@ -62,39 +63,41 @@ class Job(Struct, frozen=True):
     trouble: str = ""
 
 
-class Done(NamedTuple):
-    """What came of a transfer: its report, and the origins to remember."""
-
-    report: Report
-    origins: list[Origin]
+Remember = Callable[[list[Origin]], Awaitable[None]]
+"""Remembers the sources of a destination: before the client hears that all is done."""
 
 
 class Worker:
     """A process of another user that does one job. ``channel`` leads to it."""
 
-    def __init__(self, process: trio.Process, channel: StreamChannel) -> None:
+    def __init__(self, process: trio.Process, channel: StreamChannel, said: int) -> None:
         self.channel = channel
         self._process = process
+        self._said = said
 
     @classmethod
     async def start(cls, user: User, job: Job, anchors: Sequence[Anchor]) -> Worker:
         """Start the process. Raises ``RootError`` if it cannot be."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = await _start(user, job, theirs, anchors)
-            except OSError as error:
-                ours.close()
+        said, says = os.pipe()
+        os.set_blocking(said, False)
+        try:
+            process = await _start(user, job, theirs, says, anchors)
+        except BaseException as error:
+            ours.close()
+            os.close(said)
+            if isinstance(error, OSError):
                 why = f"no process for the module's user: {reason(error)}"
                 raise RootError(why, op="serve") from error
-            except BaseException:
-                ours.close()
-                raise
+            raise
+        finally:
+            theirs.close()
+            os.close(says)
         who = f"the process of user {user.name}"
         channel = StreamChannel(
             LocalStream(ours), peer=who, expects=State.SERVER_ANSWERS, timeout=WORKER_TIMEOUT
         )
-        return cls(process, channel)
+        return cls(process, channel, said)
 
     async def end(self) -> None:
         """Close its socket, which ends it; kill it if it takes too long."""
@@ -105,16 +108,18 @@ class Worker:
             if self._process.returncode is None:
                 self._process.kill()
                 await self._process.wait()
-            if self._process.stdout is not None:
-                await self._process.stdout.aclose()
+            os.close(self._said)
 
-    async def said(self) -> bytes:
-        """Return what it printed, to its end."""
-        stdout, said = self._process.stdout, b""
-        assert stdout is not None
-        while len(said) <= REMEMBERED_MAX and (data := await stdout.receive_some()):
-            said += data
-        return said
+    def origins(self) -> list[Origin]:
+        """Return what it has asked to have remembered. It prints that before it commits."""
+        said = b""
+        with contextlib.suppress(BlockingIOError):
+            while len(said) < REMEMBERED_MAX and (data := os.read(self._said, REMEMBERED_MAX)):
+                said += data
+        try:
+            return msgspec.msgpack.decode(said, type=list[Origin]) if said else []
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"a worker is not understood: {error}", op="serve") from error
 
 
 def _words(user: User) -> list[str]:
@@ -123,7 +128,7 @@ def _words(user: User) -> list[str]:
 
 
 async def _start(
-    user: User, job: Job, theirs: socket.socket, anchors: Sequence[Anchor]
+    user: User, job: Job, theirs: socket.socket, says: int, anchors: Sequence[Anchor]
 ) -> trio.Process:
     job = msgspec.structs.replace(
         job, channel=theirs.fileno(), anchors=[(anchor.fd, anchor.shown) for anchor in anchors]
@@ -134,7 +139,7 @@ async def _start(
         return await trio.lowlevel.open_process(
             [sys.executable, "-m", "netsync.server.worker", *_words(user)],
             stdin=told.fileno(),
-            stdout=-1,  # subprocess.PIPE
+            stdout=says,
             cwd="/",
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
             pass_fds=[theirs.fileno(), *(anchor.fd for anchor in anchors)],
@@ -142,23 +147,30 @@ async def _start(
         )
 
 
-async def transfer(client: StreamChannel, user: User, job: Job, anchors: Sequence[Anchor]) -> Done:
+async def transfer(
+    client: StreamChannel,
+    user: User,
+    job: Job,
+    anchors: Sequence[Anchor],
+    remember: Remember | None = None,
+) -> Report:
     """Have a push or pull done by the module's user; the client hears it as if done here."""
     assert job.opened is not None
     pushed = job.opened.direction is m.Direction.PUSH
     worker = await Worker.start(user, job, anchors)
+
+    async def before_commit() -> None:
+        if remember is not None and (origins := worker.origins()):
+            await remember(origins)
+
     try:
         async with kept_alive(worker.channel):
             opened = (await worker.channel.receive()).message
             if not isinstance(opened, m.Opened):
                 raise ProtocolError("the worker answered something else", op="open")
             await client.send(opened)
-            report = await _relay(client, worker.channel, pushed=pushed)
-        with trio.move_on_after(END_SECONDS):
-            said = await worker.said()
-            origins = msgspec.msgpack.decode(said, type=list[Origin])
-            return Done(report, origins)
-        raise NetworkError("the process that works for a module does not end", op="serve")
+            return await _relay(client, worker.channel, before_commit, pushed=pushed)
+        raise AssertionError("unreachable: the body returns or raises")
     finally:
         await worker.end()
 
@@ -177,7 +189,13 @@ async def browse(client: StreamChannel, user: User, job: Job, anchors: Sequence[
         await worker.end()
 
 
-async def _relay(client: StreamChannel, worker: StreamChannel, *, pushed: bool) -> Report:
+async def _relay(
+    client: StreamChannel,
+    worker: StreamChannel,
+    before_commit: Callable[[], Awaitable[None]],
+    *,
+    pushed: bool,
+) -> Report:
     """Pass on what both say until the transfer is committed; return the report."""
     source, target = State.SOURCE_OFFERS, State.TARGET_STARTS
     client.order.begin(source if pushed else target)
@@ -188,6 +206,8 @@ async def _relay(client: StreamChannel, worker: StreamChannel, *, pushed: bool) 
         message: m.Message | None = None
         while not isinstance(message, last):
             message, tail = await speaker.receive()
+            if isinstance(message, m.Committed) and speaker is worker:
+                await before_commit()
             await hearer.send(message, [tail] if len(tail) else ())
             if isinstance(message, m.Committed):
                 reports.append(message.report)

@@ -168,11 +168,12 @@ class Session:
         assert module.user is not None
         known, trouble = await trio.to_thread.run_sync(_recalled, memory)
         job = Job(0, [], request, None, module.special, module.max_delete, known, trouble)
-        done = await confined.transfer(self._channel, module.user, job, [anchor])
-        if done.origins:
+
+        async def remember(origins: list[Origin]) -> None:
             with contextlib.suppress(StateError):  # said where it was read, and no harm done
-                await trio.to_thread.run_sync(memory.remember, done.origins)
-        return done.report
+                await trio.to_thread.run_sync(memory.remember, origins)
+
+        return await confined.transfer(self._channel, module.user, job, [anchor], remember)
 
     async def _browse(self, request: m.Browse) -> None:
         """Tell the modules, or the entries of a path in one."""
@@ -212,7 +213,7 @@ class Session:
             else:
                 whole = msgspec.structs.replace(request, options=options)
                 job = Job(0, [], whole)
-                report = (await confined.transfer(self._channel, user, job, anchors)).report
+                report = await confined.transfer(self._channel, user, job, anchors)
         self._note(f"pull {request.places[0].module}", report)
 
     async def _options(self, request: m.Open) -> Options:

@@ -40,10 +40,13 @@ _NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4
 
 
 class Told:
-    """What is remembered of a destination, as the parent told it; it does the remembering."""
+    """What is remembered of a destination, as the parent told it; it does the remembering.
+
+    It is told by stdout, before the transfer is committed: when the client hears of that, the
+    parent has read it.
+    """
 
     def __init__(self, known: Sequence[Origin], trouble: str) -> None:
-        self.remembered: list[Origin] = []
         self._known = known
         self._trouble = trouble
 
@@ -54,8 +57,8 @@ class Told:
         return list(self._known)
 
     def remember(self, origins: Sequence[Origin]) -> None:
-        """Have these remembered when all is done."""
-        self.remembered = list(origins)
+        """Have the parent remember these."""
+        os.write(sys.stdout.fileno(), msgspec.msgpack.encode(origins))
 
 
 def become(user: User) -> None:
@@ -113,7 +116,7 @@ async def _perform(channel: StreamChannel, job: Job, memory: Told) -> None:
 
 
 def main() -> None:
-    """Become the user, read the job from stdin, do it, print what is to be remembered."""
+    """Become the user, read the job from stdin, do it."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     name, uid, gid, *groups = sys.argv[1:]
@@ -122,7 +125,6 @@ def main() -> None:
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Job)
     memory = Told(job.known or (), job.trouble)
     trio.run(work, user, job, memory)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(memory.remembered))
 
 
 if __name__ == "__main__":
