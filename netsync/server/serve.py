@@ -74,9 +74,16 @@ class Server:
         self._draining = False
 
     def reload(self, settings: Settings) -> None:
-        """Use ``settings`` from now on; sessions of certificates revoked in them end."""
+        """Use ``settings`` from now on; sessions of certificates revoked in them end.
+
+        So do those that watch modules which are others now: what they say of the old ones would
+        pass for the new ones. Their clients come back.
+        """
+        changed = settings.modules != self._settings.modules
         self._settings = settings
         for running in self._running:
+            if changed and running.session.is_watching:
+                running.session.drain()
             if running.peer.serial in settings.identity.revoked:
                 log.warning("ending the session of %s: revoked", running.peer.name)
                 running.scope.cancel()

@@ -119,6 +119,40 @@ def test_a_primary_that_comes_back_is_watched_again(pair: Pair) -> None:
         assert standby.running
 
 
+def test_a_module_that_is_another_directory_now_is_watched_and_fetched(pair: Pair) -> None:
+    """A reload of the primary ends the watch of the old one, which the standby begins anew."""
+    other = write(pair.base / "other", {"another": "1"})
+    with both(pair, ON_CHANGE, "accept_new_source = true") as (primary, _):
+        pair.wait_for_status("the watch", state="IN_SYNC")
+        pair.offer(other)
+        primary.reload()
+        pair.source = other
+        wait_until(pair.in_step, "the other is fetched")
+        pair.wait_for_status("and watched", state="IN_SYNC")
+        write(other, {"more": "2"})
+        wait_until(pair.in_step, "a change in it")
+
+
+FEW_WATCHES = 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$@"'
+
+
+@needs_mount
+def test_a_primary_with_too_few_watches_is_said_and_fetched_by_the_schedule(pair: Pair) -> None:
+    write(pair.source, {f"directory{number}/f": "1" for number in range(10)})
+    within = ("unshare", "--user", "--map-root-user", "sh", "-c", FEW_WATCHES, "sh")
+    with pair.primary(within) as primary:
+        pair.configure(pair.job(ON_CHANGE, OFTEN))
+        with pair.standby():
+            wait_until(pair.in_step, "the first run")
+            pair.wait_for_status("it is said", state="DEGRADED", verdict="warning")
+            error = pair.job_status()["last_error"]
+            assert "too few inotify watches" in error
+            assert "raise fs.inotify.max_user_watches" in error
+            write(pair.source, {"directory9/new": "1"})
+            wait_until(pair.in_step, "the schedule fetches")
+        assert primary.running
+
+
 # Trouble
 
 
