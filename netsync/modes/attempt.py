@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, unwrapped
+from netsync.errors import NetsyncError, defect, unwrapped
 from netsync.model import Bytes, Files, Problem, Report
 from netsync.modes.copy import Run
 from netsync.modes.hooks import run_hook
@@ -108,7 +108,7 @@ class Attempt:
         try:
             done = await self._prepare_and_transfer(facts)
         except Exception as error:
-            done = Done(DEFECT, f"internal error: {error!r} (please report it, with the log)")
+            done = Done(DEFECT, f"{defect(error)}; please report it")
             raise
         finally:
             with trio.CancelScope(shield=True):

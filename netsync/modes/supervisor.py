@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import trio
 
-from netsync.errors import StateError, UsageError
+from netsync.errors import StateError, UsageError, defect
 from netsync.modes.attempt import Ping
 from netsync.modes.job import Job, Mode, Runner, Site
 from netsync.modes.pinging import Pinger, told
@@ -152,10 +152,9 @@ class Supervisor:
                 if self._draining:
                     runner.drain()
                 await runner.work()
-                await told(pinger, nursery)
+                told(pinger, nursery)
         except Exception as error:
-            words = f"internal error, please report it: {_innermost(error)!r}"
-            log.exception("job %s", post.job.name)
+            words = f"{defect(error)}; please report it"
             await record.note("defect", words, running=False, failure=words)
             return False
         return True
@@ -192,9 +191,3 @@ def described(job: Job, known: Standing | None) -> Standing:
     return msgspec.structs.replace(
         before, mode=job.mode.value, source=job.source, target=job.target, rpo=job.rpo
     )
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

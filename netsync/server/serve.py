@@ -17,7 +17,14 @@ from typing import Final
 
 import trio
 
-from netsync.errors import NetsyncError, NetworkError, ProtocolError, principal, unmapped
+from netsync.errors import (
+    NetsyncError,
+    NetworkError,
+    ProtocolError,
+    defect,
+    principal,
+    unmapped,
+)
 from netsync.identity.contexts import server_context
 from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
@@ -119,7 +126,7 @@ class Server:
         except NetsyncError as error:
             log.warning("%s", error if who in str(error) else f"{who}: {error}")
         except Exception as error:
-            log.error("%s: %s", who, _defect(error))  # noqa: TRY400 - one line, no traceback
+            log.error("%s: %s", who, defect(error))  # noqa: TRY400 - one line, no traceback
 
     async def _serve_one(self, tcp: trio.SocketStream, who: str) -> None:
         settings = self._settings
@@ -206,14 +213,3 @@ def _as_netsync_error(error: BaseException) -> NetsyncError:
 
 class _OurFaultError(ProtocolError):
     """A defect on this side, as the client is told of it."""
-
-
-def _defect(error: Exception) -> str:
-    """Describe a defect in one line: the innermost error and where it was raised."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "unknown place"
-    return f"internal error: {type(error).__name__}: {error} (in {place})"

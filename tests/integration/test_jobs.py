@@ -17,7 +17,7 @@ import pytest
 from tests.support.jobs import JOB, Pair
 from tests.support.link import linked
 from tests.support.monitor import monitoring
-from tests.support.processes import Server, wait_until
+from tests.support.processes import Server, serving, wait_until
 from tests.support.samples import random_bytes, write
 from tests.support.trees import needs_mount, small_disk
 
@@ -438,3 +438,22 @@ def test_events_can_be_followed(pair: Pair) -> None:
             before = follower.stdout.count("finished")
             assert pair.ask("run", JOB).code == 0
             follower.wait_for(lambda: follower.stdout.count("finished") > before, "what is new")
+
+
+def test_a_primary_may_push_by_itself_too(tmp_path: Path) -> None:
+    """The same job the other way round: the primary's daemon drives, and its lag is the same."""
+    pair = Pair(tmp_path)
+    standby = pair.base / "standby"
+    standby.mkdir()
+    with serving("--module", f"m={standby}") as server:
+        pair.configure(
+            f'[job.web]\nmode = "push"\nsource = "{pair.source}/"\ntarget = "{server.url("m")}"\n'
+            'every = "300ms"\ndelete = true\nrpo = "1m"\n'
+        )
+        pair.target = standby
+        with pair.standby():
+            wait_until(pair.in_step, "the first run")
+            write(pair.source, {"new": "1"})
+            wait_until(pair.in_step, "a later run")
+            pair.wait_for_status("all is well", verdict="ok", mode="push")
+            assert pair.ask("wait", JOB).code == 0

@@ -163,8 +163,8 @@ def _start(
         del environment["NETSYNC_STATE"]  # the file says where
     with (base / "stdout").open("wb") as out, (base / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            [*map(os.fsencode, within), *_command(arguments)],
-            cwd=base, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, user=user, group=user,
+            [*map(os.fsencode, within), *_command(arguments)], cwd=base, env=environment,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=err, user=user, group=user,
             extra_groups=None if user is None else [],
         )  # fmt: skip
     return Process(process, directory)
