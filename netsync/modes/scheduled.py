@@ -38,7 +38,7 @@ REPEAT_SECONDS: Final = 60.0
 was freed is found within that time, and a large tree is not read all day."""
 QUIET_SECONDS: Final = 3600.0
 """How long a job that fails in the same way again and again need not be told of again."""
-_NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job is being changed")
+_NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job changes", cut=True)
 
 
 @dataclass(eq=False)
@@ -158,7 +158,7 @@ class ScheduledRunner:
     async def _run(self, why: str) -> None:
         """Run once, for all who have asked by now."""
         waiting, self._asked = self._asked, []
-        done = Done(INTERRUPTED, "the run was interrupted", retryable=True)
+        done = Done(INTERRUPTED, "the run was interrupted", retryable=True, cut=True)
         quiet = self._in_vain > 0 and not waiting and trio.current_time() < self._quiet_until
         if not quiet:
             self._quiet_until = trio.current_time() + QUIET_SECONDS
@@ -170,7 +170,8 @@ class ScheduledRunner:
             await self._learn(done)
         except NetsyncError as error:
             done = Done(error.exit_code, str(error))
-            await self._record.note("failed", str(error), running=False, failure=str(error))
+            facts = {"running": False, "failure": str(error), "handled": self._site.now()}
+            await self._record.note("failed", str(error), **facts)
             await self._learn(done)
         finally:
             self._answer(waiting, done)
