@@ -212,3 +212,14 @@ def unwrapped() -> Iterator[None]:
         if error is None:
             raise
         raise error from error.__cause__
+
+
+def defect(error: BaseException) -> str:
+    """Return one line about a defect: the innermost error and where it was raised."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "unknown place"
+    return f"internal error: {type(error).__name__}: {error} (in {place})"

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, unwrapped
+from netsync.errors import NetsyncError, defect, unwrapped
 from netsync.model import Bytes, Files, Problem, Report
 from netsync.modes.copy import Run
 from netsync.modes.hooks import run_hook
@@ -39,6 +39,8 @@ INTERRUPTED: Final = 20
 _LOCK_LOOK_SECONDS: Final = 0.5
 _TELL_SECONDS: Final = 2.0
 """How often what is outstanding is written down while a run goes on."""
+_LAST_HOOK_SECONDS: Final = 20.0
+"""How long ``post`` may take where the daemon is told to end at once, or the job is replaced."""
 _PROBLEMS_TOLD: Final = 20
 """Problems of one run that become events; the others are counted."""
 
@@ -104,11 +106,11 @@ class Attempt:
         }  # fmt: skip
         await self._begin(started)
         self.ping("start")
-        done = Done(INTERRUPTED, "the run was interrupted (it goes on where it was)")
+        done = Done(INTERRUPTED, "the run was interrupted (it goes on where it was)", cut=True)
         try:
             done = await self._prepare_and_transfer(facts)
         except Exception as error:
-            done = Done(DEFECT, f"internal error: {error!r} (please report it, with the log)")
+            done = Done(DEFECT, f"{defect(error)}; please report it")
             raise
         finally:
             with trio.CancelScope(shield=True):
@@ -173,9 +175,9 @@ class Attempt:
         if outcome is Outcome.HELD:
             return Done(code, report.held, report)
         if outcome is Outcome.PARTIAL:
-            first = next(problem for problem in report.problems if not problem.vanished)
             count = len(report.problems) + report.problems_omitted
-            words = f"{count} paths failed, the first: {_in_words(first)}"
+            worst = sorted(report.problems, key=lambda problem: problem.vanished)[:1]
+            words = ", ".join([f"{count} paths failed", *map(_in_words, worst)])
             return Done(code, f"{words} (netsync events shows more)", report)
         return Done(code, "", report, point=self._began)
 
@@ -189,7 +191,8 @@ class Attempt:
         if done.report is not None:
             told["files"] = msgspec.to_builtins(done.report.files)
             told["bytes"] = msgspec.to_builtins(done.report.bytes)
-        trouble = await run_hook(hooks.post, told, hooks.seconds)
+        seconds = min(hooks.seconds, _LAST_HOOK_SECONDS) if done.cut else hooks.seconds
+        trouble = await run_hook(hooks.post, told, seconds)
         return f"the post hook failed: {trouble}" if trouble else ""
 
     async def _settle(self, done: Done, started: float, trouble: str) -> None:
@@ -201,8 +204,8 @@ class Attempt:
             "failure": "" if done.point is not None else done.words, "trouble": trouble,
             "totals": _added(before.totals, done),
         }  # fmt: skip
-        if done.code != INTERRUPTED:
-            facts["handled"] = started  # what was cut short is still due
+        if not done.cut:
+            facts["handled"] = started
         if done.point is not None:
             facts["last_point"] = done.point
             facts["current_until"] = max(done.point, before.current_until or 0.0)
@@ -215,7 +218,7 @@ class Attempt:
             await self.record.note("failed", f"exit code {done.code}: {done.words}", **facts)
         else:
             await self.record.note("finished", _in_figures(done.report), **facts)
-        if done.code != INTERRUPTED:
+        if not done.cut:
             self.ping("" if done.point is not None else "fail")
 
 

@@ -7,7 +7,6 @@ from typing import Final
 import trio
 
 from netsync.errors import NetsyncError
-from netsync.modes.attempt import INTERRUPTED
 from netsync.modes.job import Ask, Done
 from netsync.modes.supervisor import Supervisor
 from netsync.net.control import Answer, Request, RunJob, Say
@@ -42,7 +41,7 @@ class Control:
 def barrier_from(done: Done) -> Done:
     """Return what a run means to somebody who waits for all to be durable on the standby."""
     if done.point is None:
-        if done.retryable or done.code == INTERRUPTED:
+        if done.retryable or done.cut:
             return Done(INDETERMINATE, f"no answer yet: {done.words} ({_SAFE})", done.report)
         return done
     if done.report is None or not done.report.durable:

@@ -21,5 +21,5 @@ async def run_directly(job: Job, site: Site) -> Done:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pinger.work)
         done = await Attempt(job, record, site, pinger.tell, "asked to, without a daemon").run()
-        await told(pinger, nursery)
+        told(pinger, nursery)
     return done

@@ -103,7 +103,7 @@ class Done:
     """What a run, or a barrier, came to: an exit code, and words where it is not 0.
 
     ``point`` is the recovery point that the run made, if it made one. ``retryable`` says that
-    trying again may help.
+    trying again may help, ``cut`` that we ended it ourselves: it is still due.
     """
 
     code: int
@@ -111,6 +111,7 @@ class Done:
     report: Report | None = None
     point: float | None = None
     retryable: bool = False
+    cut: bool = False
 
 
 class Runner(Protocol):

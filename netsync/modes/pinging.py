@@ -56,7 +56,7 @@ class Pinger:
                 self._failing = False
 
 
-async def told(pinger: Pinger, nursery: trio.Nursery) -> None:
+def told(pinger: Pinger, nursery: trio.Nursery) -> None:
     """Close a pinger that works in ``nursery``, and give it a moment for what it has to tell."""
     pinger.close()
     nursery.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS

@@ -21,6 +21,8 @@ from netsync.state.jobs import Event, JobStates
 log = logging.getLogger("netsync")
 
 Save = Callable[[Standing, Sequence[Event]], Awaitable[None]]
+_USUAL: Final = frozenset({"started", "finished", "watched"})
+"""Kinds of events that need nobody's attention."""
 _UNSAVED_MAX: Final = 1000
 """Events that wait for a state directory that cannot be written; older ones are in the log."""
 
@@ -49,7 +51,8 @@ class Record:
     async def note(self, kind: str, text: str, **facts: Any) -> None:
         """Keep facts, and tell of an event: here, in the log, and to whoever follows events."""
         text = text.encode("utf-8", "backslashreplace").decode()
-        log.info("job %s: %s: %s", self.standing.name, kind, text)
+        level = logging.INFO if kind in _USUAL else logging.WARNING
+        log.log(level, "job %s: %s: %s", self.standing.name, kind, text)
         self._unsaved.append(Event(self._now(), self.standing.name, kind, text))
         del self._unsaved[:-_UNSAVED_MAX]
         await self.keep(**facts)

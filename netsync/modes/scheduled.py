@@ -24,6 +24,7 @@ from netsync.modes.noticing import follow
 from netsync.modes.record import Record
 from netsync.modes.retrying import FIRST_PAUSE, pause_before
 from netsync.modes.session import Connection
+from netsync.names import shown
 from netsync.plan.schedule import Next, Schedule, next_run
 from netsync.plan.standing import span
 from netsync.wire.watching import Changed
@@ -35,7 +36,9 @@ UNWATCHED_SECONDS: Final = 300.0
 REPEAT_SECONDS: Final = 60.0
 """How often a job with a watch at most repeats what will fail until somebody acts: a full disk that
 was freed is found within that time, and a large tree is not read all day."""
-_NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job is being changed")
+QUIET_SECONDS: Final = 3600.0
+"""How long a job that fails in the same way again and again need not be told of again."""
+_NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job changes", cut=True)
 
 
 @dataclass(eq=False)
@@ -58,7 +61,7 @@ class ScheduledRunner:
         self._asked: list[_Asked] = []
         self._draining = self._ended = False
         self._in_vain = 0
-        self._again_at = 0.0
+        self._again_at = self._quiet_until = 0.0
 
     def drain(self) -> None:
         """Begin nothing more; ``work`` returns when what is under way has ended."""
@@ -155,8 +158,10 @@ class ScheduledRunner:
     async def _run(self, why: str) -> None:
         """Run once, for all who have asked by now."""
         waiting, self._asked = self._asked, []
-        done = Done(INTERRUPTED, "the run was interrupted", retryable=True)
-        quiet = self._in_vain > 0 and not waiting
+        done = Done(INTERRUPTED, "the run was interrupted", retryable=True, cut=True)
+        quiet = self._in_vain > 0 and not waiting and trio.current_time() < self._quiet_until
+        if not quiet:
+            self._quiet_until = trio.current_time() + QUIET_SECONDS
         try:
             # In one step: an answer of the watch that comes now must not pass for the run's.
             await self._record.keep(behind=False, running=True)
@@ -165,7 +170,8 @@ class ScheduledRunner:
             await self._learn(done)
         except NetsyncError as error:
             done = Done(error.exit_code, str(error))
-            await self._record.note("failed", str(error), running=False, failure=str(error))
+            facts = {"running": False, "failure": str(error), "handled": self._site.now()}
+            await self._record.note("failed", str(error), **facts)
             await self._learn(done)
         finally:
             self._answer(waiting, done)
@@ -221,7 +227,8 @@ class ScheduledRunner:
         """Take an answer of the primary's server."""
         standing = self._record.standing
         if not answer.watched:
-            await self._unwatched(f"{answer.why}; fetched by the schedule instead")
+            why = shown(answer.why.encode())
+            await self._unwatched(f"{why}; fetched by the schedule instead")
             return
         if not standing.live:
             told = "the primary tells when something changes"

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import trio
 
-from netsync.errors import StateError, UsageError
+from netsync.errors import StateError, UsageError, defect
 from netsync.modes.attempt import Ping
 from netsync.modes.job import Job, Mode, Runner, Site
 from netsync.modes.pinging import Pinger, told
@@ -57,6 +57,7 @@ class Supervisor:
         self.site = site
         self._states = JobStates(site.state)
         self._posts: dict[str, _Post] = {}
+        self._ending: dict[str, _Post] = {}
         self._nursery: trio.Nursery | None = None
         self._draining = False
         self._stopped = trio.Event()
@@ -79,12 +80,14 @@ class Supervisor:
         gone = [self._posts.pop(name) for name in set(self._posts) - set(jobs)]
         for post in gone:
             post.scope.cancel()
+            self._ending[post.job.name] = post
         for name, job in jobs.items():
-            former = self._posts.get(name)
-            if former is not None and former.job == job and not changed_site:
-                continue
-            if former is not None:
-                former.scope.cancel()
+            present = self._posts.get(name)
+            if present is not None:
+                if present.job == job and not changed_site:
+                    continue
+                present.scope.cancel()
+            former = present or self._ending.get(name)
             post = self._posts[name] = _Post(job)
             self._nursery.start_soon(self._tend, post, former)
         self._nursery.start_soon(self._forget_others, gone)
@@ -118,6 +121,8 @@ class Supervisor:
         """Forget what is known of jobs that are configured no more, once they have ended."""
         for post in ending:
             await post.ended.wait()
+            if self._ending.get(post.job.name) is post:
+                del self._ending[post.job.name]
         try:
             await trio.to_thread.run_sync(self._states.keep_only, list(self._posts))
         except StateError as error:
@@ -147,10 +152,9 @@ class Supervisor:
                 if self._draining:
                     runner.drain()
                 await runner.work()
-                await told(pinger, nursery)
+                told(pinger, nursery)
         except Exception as error:
-            words = f"internal error, please report it: {_innermost(error)!r}"
-            log.exception("job %s", post.job.name)
+            words = f"{defect(error)}; please report it"
             await record.note("defect", words, running=False, failure=words)
             return False
         return True
@@ -187,9 +191,3 @@ def described(job: Job, known: Standing | None) -> Standing:
     return msgspec.structs.replace(
         before, mode=job.mode.value, source=job.source, target=job.target, rpo=job.rpo
     )
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

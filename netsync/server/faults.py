@@ -18,14 +18,3 @@ def as_netsync_error(error: BaseException) -> NetsyncError:
     if isinstance(error, OSError):
         return unmapped(error)
     return OurFaultError("internal error of the server, see its log", op="serve")
-
-
-def defect(error: BaseException) -> str:
-    """Describe a defect in one line: the innermost error and where it was raised."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "unknown place"
-    return f"internal error: {type(error).__name__}: {error} (in {place})"

@@ -17,14 +17,14 @@ from typing import Final
 
 import trio
 
-from netsync.errors import NetsyncError, NetworkError, RefusedError
+from netsync.errors import NetsyncError, NetworkError, RefusedError, defect
 from netsync.identity.contexts import server_context
 from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
 from netsync.net.channel import StreamChannel
 from netsync.net.dial import accept_tls
 from netsync.server.admission import Admission
-from netsync.server.faults import OurFaultError, as_netsync_error, defect
+from netsync.server.faults import OurFaultError, as_netsync_error
 from netsync.server.modules import Module
 from netsync.server.session import Session
 from netsync.wire.order import State
@@ -77,9 +77,16 @@ class Server:
         self._admission = Admission()
 
     def reload(self, settings: Settings) -> None:
-        """Use ``settings`` from now on; sessions of certificates revoked in them end."""
+        """Use ``settings`` from now on; sessions of certificates revoked in them end.
+
+        So do those that watch modules which are others now: what they say of the old ones would
+        pass for the new ones. Their clients come back.
+        """
+        changed = settings.modules != self._settings.modules
         self._settings = settings
         for running in self._running:
+            if changed and running.session.is_watching:
+                running.session.drain()
             if running.peer.serial in settings.identity.revoked:
                 log.warning("ending the session of %s: revoked", running.peer.name)
                 running.scope.cancel()

@@ -72,6 +72,11 @@ class Session:
         self._idle = trio.CancelScope()
         self._draining = False
 
+    @property
+    def is_watching(self) -> bool:
+        """Tell whether the client has us watch for changes."""
+        return self._watching.is_watching
+
     def drain(self) -> None:
         """End the session as soon as it is between two requests."""
         self._draining = True

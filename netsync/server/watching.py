@@ -2,7 +2,9 @@
 
 The watch lasts as long as the session, from before its first answer on, so that no change falls
 between two questions. The first answer to a question is always "changed": what was before is not
-known. Changes come in bursts; an answer waits a moment for the rest of one.
+known. Changes come in bursts; an answer waits a moment for the rest of one. The kernel tells of
+what happens in directories, not of another one in their place (a link that leads elsewhere, a mount
+above): so before "nothing changed" is said, the places are resolved again.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ class Watching:
         self._modules = modules
         self._identity = identity
         self._places: list[Place] = []
+        self._watched: list[tuple[int, int]] = []
         self._changes: Changes | None = None
+
+    @property
+    def is_watching(self) -> bool:
+        """Tell whether anything was ever asked for."""
+        return self._changes is not None
 
     def close(self) -> None:
         """Watch no more."""
@@ -53,6 +61,8 @@ class Watching:
         if changed:
             await trio.sleep(SETTLE_SECONDS)
             await changes.gather()
+        elif not await self._are_where_they_were():
+            changes.ended = changed = True
         trouble = changes.trouble  # a new directory may have been one too many
         return Changed(changed=changed, watched=not trouble, why=trouble)
 
@@ -60,9 +70,16 @@ class Watching:
         self.close()
         with contextlib.ExitStack() as stack:
             roots = await trio.to_thread.run_sync(self._opened, places, stack)
+            self._watched = [_identity(root) for root in roots]
             self._changes = await Changes.below(roots)
         self._places = list(places)
         return self._changes
+
+    async def _are_where_they_were(self) -> bool:
+        """Tell whether the places are the directories that are watched."""
+        with contextlib.ExitStack() as stack:
+            roots = await trio.to_thread.run_sync(self._opened, self._places, stack)
+            return [_identity(root) for root in roots] == self._watched
 
     def _opened(self, places: Sequence[Place], stack: contextlib.ExitStack) -> list[int]:
         """Open what is to be watched; ``stack`` closes it."""
@@ -80,3 +97,8 @@ class Watching:
                 os.close(source.fd)
             stack.callback(os.close, found[-1])
         return found
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino

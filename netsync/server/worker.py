@@ -21,13 +21,13 @@ import msgspec
 import pathspec.patterns.gitignore.basic  # noqa: F401 - see above
 import trio
 
-from netsync.errors import RefusedError, StateError
+from netsync.errors import RefusedError, StateError, defect
 from netsync.model import Origin
 from netsync.net.channel import StreamChannel, kept_alive
 from netsync.net.local import LocalStream
 from netsync.server.browse import send_entries
 from netsync.server.confined import WORKER_TIMEOUT, Job
-from netsync.server.faults import OurFaultError, as_netsync_error, defect
+from netsync.server.faults import OurFaultError, as_netsync_error
 from netsync.server.modules import User
 from netsync.server.work import receive, send
 from netsync.transfer.guarding import Guarding

@@ -17,7 +17,7 @@ import pytest
 from tests.support.jobs import JOB, Pair
 from tests.support.link import linked
 from tests.support.monitor import monitoring
-from tests.support.processes import Server, wait_until
+from tests.support.processes import Server, serving, wait_until
 from tests.support.samples import random_bytes, write
 from tests.support.trees import needs_mount, small_disk
 
@@ -117,6 +117,40 @@ def test_a_primary_that_comes_back_is_watched_again(pair: Pair) -> None:
             wait_until(pair.in_step, "it is watched again")
             pair.wait_for_status("all is well", state="IN_SYNC")
         assert standby.running
+
+
+def test_a_module_that_is_another_directory_now_is_watched_and_fetched(pair: Pair) -> None:
+    """A reload of the primary ends the watch of the old one, which the standby begins anew."""
+    other = write(pair.base / "other", {"another": "1"})
+    with both(pair, ON_CHANGE, "accept_new_source = true") as (primary, _):
+        pair.wait_for_status("the watch", state="IN_SYNC")
+        pair.offer(other)
+        primary.reload()
+        pair.source = other
+        wait_until(pair.in_step, "the other is fetched")
+        pair.wait_for_status("and watched", state="IN_SYNC")
+        write(other, {"more": "2"})
+        wait_until(pair.in_step, "a change in it")
+
+
+FEW_WATCHES = 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$@"'
+
+
+@needs_mount
+def test_a_primary_with_too_few_watches_is_said_and_fetched_by_the_schedule(pair: Pair) -> None:
+    write(pair.source, {f"directory{number}/f": "1" for number in range(10)})
+    within = ("unshare", "--user", "--map-root-user", "sh", "-c", FEW_WATCHES, "sh")
+    with pair.primary(within) as primary:
+        pair.configure(pair.job(ON_CHANGE, OFTEN))
+        with pair.standby():
+            wait_until(pair.in_step, "the first run")
+            pair.wait_for_status("it is said", state="DEGRADED", verdict="warning")
+            error = pair.job_status()["last_error"]
+            assert "too few inotify watches" in error
+            assert "raise fs.inotify.max_user_watches" in error
+            write(pair.source, {"directory9/new": "1"})
+            wait_until(pair.in_step, "the schedule fetches")
+        assert primary.running
 
 
 # Trouble
@@ -404,3 +438,22 @@ def test_events_can_be_followed(pair: Pair) -> None:
             before = follower.stdout.count("finished")
             assert pair.ask("run", JOB).code == 0
             follower.wait_for(lambda: follower.stdout.count("finished") > before, "what is new")
+
+
+def test_a_primary_may_push_by_itself_too(tmp_path: Path) -> None:
+    """The same job the other way round: the primary's daemon drives, and its lag is the same."""
+    pair = Pair(tmp_path)
+    standby = pair.base / "standby"
+    standby.mkdir()
+    with serving("--module", f"m={standby}") as server:
+        pair.configure(
+            f'[job.web]\nmode = "push"\nsource = "{pair.source}/"\ntarget = "{server.url("m")}"\n'
+            'every = "300ms"\ndelete = true\nrpo = "1m"\n'
+        )
+        pair.target = standby
+        with pair.standby():
+            wait_until(pair.in_step, "the first run")
+            write(pair.source, {"new": "1"})
+            wait_until(pair.in_step, "a later run")
+            pair.wait_for_status("all is well", verdict="ok", mode="push")
+            assert pair.ask("wait", JOB).code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,21 +27,16 @@ class Pair:
         self.target = base / "target"
         self.state = base / "state"
         self.file = base / "standby.toml"
+        self.primary_file = base / "primary.toml"
         self.port = 0
         self.identity = base / "identity"
         issue(self.identity, STANDBY_NAME)
 
     @contextlib.contextmanager
-    def primary(self, port: int | None = None) -> Iterator[Server]:
+    def primary(self, within: Sequence[str] = ()) -> Iterator[Server]:
         """Serve the source; again on the same port if it was served before."""
-        file = self.base / "primary.toml"
-        address = f"127.0.0.1:{self.port if port is None else port}"
-        file.write_text(
-            f'[server]\nlisten = ["{address}"]\nidentity = "{certificates().issuing}"\n'
-            f'state = "{self.base}/primary-state"\n'
-            f'[module.m]\npath = "{self.source}"\nallow = {{ {STANDBY_NAME} = ["pull"] }}\n'
-        )
-        with serving("--config", file) as server:
+        self.offer(self.source)
+        with serving("--config", self.primary_file, within=within) as server:
             self.port = server.port
             yield server
             assert "internal error" not in server.log
@@ -51,6 +46,14 @@ class Pair:
         url = f"netsync://127.0.0.1:{port or self.port}/m/"
         own = (f'mode = "pull"\nsource = "{url}"\ntarget = "{self.target}"', "delete = true")
         return "\n".join((f"[job.{name}]", *own, "timeout = 2", *lines, ""))
+
+    def offer(self, directory: Path) -> None:
+        """Write the primary's configuration: ``directory`` is the module."""
+        self.primary_file.write_text(
+            f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n'
+            f'identity = "{certificates().issuing}"\nstate = "{self.base}/primary-state"\n'
+            f'[module.m]\npath = "{directory}"\nallow = {{ {STANDBY_NAME} = ["pull"] }}\n'
+        )
 
     def second(self, *lines: str) -> str:
         """Return the section of another job, into a directory of its own."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -146,7 +146,12 @@ class Process:
         self.directory.cleanup()
 
 
-def _start(arguments: tuple[Argument, ...], identity: Path, user: int | None = None) -> Process:
+def _start(
+    arguments: tuple[Argument, ...],
+    identity: Path,
+    user: int | None = None,
+    within: Sequence[str] = (),
+) -> Process:
     directory = tempfile.TemporaryDirectory(prefix="netsync-test-")
     base = Path(directory.name)
     environment = _environment(identity, base / "state")
@@ -158,8 +163,8 @@ def _start(arguments: tuple[Argument, ...], identity: Path, user: int | None = N
         del environment["NETSYNC_STATE"]  # the file says where
     with (base / "stdout").open("wb") as out, (base / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            _command(arguments), cwd=base, env=environment, stdin=subprocess.DEVNULL,
-            stdout=out, stderr=err, user=user, group=user,
+            [*map(os.fsencode, within), *_command(arguments)], cwd=base, env=environment,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=err, user=user, group=user,
             extra_groups=None if user is None else [],
         )  # fmt: skip
     return Process(process, directory)
@@ -321,15 +326,17 @@ def serving(
     identity: Path | None = None,
     user: int | None = None,
     ready: str = "",
+    within: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Serve on a free port until the block ends, as another ``user`` if one is given.
 
-    ``ready`` is what it says once it is ready, where it need not listen.
+    ``ready`` is what it says once it is ready, where it need not listen; ``within`` are the words
+    of a command that runs it.
     """
     words: tuple[Argument, ...] = ("serve", *arguments)
     if "--config" not in arguments:
         words += ("--listen", "127.0.0.1:0")
-    started = _start(words, identity or certificates().issuing, user)
+    started = _start(words, identity or certificates().issuing, user, within)
     server = Server(started.process, started.directory)
     try:
         if ready:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netsync.errors import NetworkError, RefusedError, RootError
+from netsync.errors import InterruptedBySignal, NetworkError, RefusedError, RootError
 from netsync.model import Problem, Report
 from netsync.modes.job import Ask, Done
 from netsync.plan.schedule import OnMissed, Schedule
@@ -296,3 +296,23 @@ async def test_a_source_that_nobody_can_watch_is_fetched_by_the_schedule_and_sai
     assert len(bench.starts) == 4, "at once, and every five minutes, though it has no schedule"
     assert state_of(bench.standing) is State.DEGRADED
     assert "too few watches; fetched by the schedule instead" in bench.standing.unwatched
+
+
+async def test_a_state_directory_that_cannot_be_used_is_no_busy_loop(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """No lock, no run: said, and tried again when the job is due again."""
+    (tmp_path / "file").write_text("")
+    bench = Bench(tmp_path / "file" / "state")
+    await carry_out(bench, 25, Schedule(every=10.0))
+    assert bench.starts == []
+    assert bench.kinds() == ["failed", "failed", "failed"]
+    assert "use state in" in bench.standing.failure
+
+
+async def test_a_peer_that_says_it_was_interrupted_is_no_busy_loop(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.outcomes = [InterruptedBySignal("the server was interrupted")]
+    await carry_out(bench, 15, Schedule(every=10.0))
+    assert bench.starts == [0, 10]
