@@ -8,9 +8,10 @@ A frame is a fixed header, a msgpack body and a raw tail::
 Numbers are big-endian. The tail carries bulk bytes that must not pass through msgpack; flag 1
 says that it is zstd-compressed and that its first four bytes give the plain length.
 ``FrameDecoder`` owns the receive buffer so that a megabyte of file data is received straight
-into the memory that will be written to disk. What must hold: nothing a peer sends can raise a
-limit, a length is checked before memory is taken for it, and the same bytes give the same frames
-however they are cut into chunks. It must not know what any message means.
+into the memory that will be written to disk. Large buffers are used again once no frame looks into
+them any more: new memory would cost a fifth of a receiver's time. What must hold: nothing a peer
+sends can raise a limit, a length is checked before memory is taken for it, and the same bytes give
+the same frames however they are cut into chunks. It must not know what any message means.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ costs a fifth more), small enough to queue a few."""
 
 _SMALL: Final = 64 * 1024
 """Bytes of the buffer that collects headers and small frames."""
+_LARGE: Final = TAIL_MAX + _SMALL
+"""Bytes of a buffer for a large frame, and for what small ones follow it."""
+_SPARE: Final = 3
+"""Unused large buffers that are kept: as many as may come before others are done with."""
 
 
 class Limits(NamedTuple):
@@ -68,6 +73,7 @@ class FrameDecoder:
     def __init__(self, limits: Mapping[int, Limits]) -> None:
         self._limits = limits
         self._buffer = bytearray(_SMALL)
+        self._large: list[bytearray] = []
         self._start = 0
         self._end = 0
         self._needed = HEADER.size
@@ -123,7 +129,7 @@ class FrameDecoder:
         """Cut the whole frame at ``_start`` out of the buffer.
 
         Frames own their memory: later writes never touch it, since a buffer that frames were
-        taken from is replaced, not rewound.
+        taken from is replaced, and not used again while one of them is there.
         """
         view = memoryview(self._buffer)
         first = self._start + HEADER.size
@@ -137,6 +143,30 @@ class FrameDecoder:
         """Give the frame under way a buffer that it fits in."""
         if self._start + self._needed <= len(self._buffer) and self._end < len(self._buffer):
             return
-        buffer = bytearray(max(self._needed, _SMALL))
+        if _SMALL < self._needed <= _LARGE:
+            buffer = self._large_buffer()
+        else:
+            buffer = bytearray(max(self._needed, _SMALL))
         buffer[:available] = memoryview(self._buffer)[self._start : self._end]
         self._buffer, self._start, self._end = buffer, 0, available
+
+    def _large_buffer(self) -> bytearray:
+        """Return a large buffer that nobody looks into, not the one in use."""
+        unused: list[bytearray] = []
+        looked_into: list[bytearray] = []
+        for each in self._large:
+            free = each is not self._buffer and _is_unused(each)
+            (unused if free else looked_into).append(each)
+        buffer = unused.pop() if unused else bytearray(_LARGE)
+        self._large = [*looked_into, *unused[:_SPARE], buffer]
+        return buffer
+
+
+def _is_unused(buffer: bytearray) -> bool:
+    """Tell whether no view of ``buffer`` is left: its size cannot be changed while there is one."""
+    try:
+        buffer.pop()
+    except BufferError:
+        return False
+    buffer.append(0)
+    return True

@@ -131,3 +131,30 @@ def test_a_buffer_filled_by_frames_exactly_still_gives_room() -> None:
     assert len(frames) == 4
     assert len(decoder.writable()) > 0
     assert plain(decoder.feed(frame(SMALL, b"next"))) == [(SMALL, 0, b"next", b"")]
+
+
+def large(number: int) -> bytes:
+    """Return a large frame that no other is like."""
+    return frame(BULK, b"{}", bytes([number]) * (TAIL_MAX - number))
+
+
+def test_large_buffers_are_used_again_when_nobody_looks_into_them() -> None:
+    decoder = FrameDecoder(LIMITS)
+    buffers: set[int] = set()
+    for number in range(40):
+        (only,) = decoder.feed(large(number))
+        buffers.add(id(only.tail.obj))
+        del only
+    assert len(buffers) <= 3
+
+
+def test_a_buffer_that_is_looked_into_is_never_used_again() -> None:
+    """However many are held, and in whatever order they are let go."""
+    decoder = FrameDecoder(LIMITS)
+    held: dict[int, Frame] = {}
+    for number in range(60):
+        (held[number],) = decoder.feed(large(number))
+        if number % 3:
+            del held[sorted(held)[number * 31 % len(held)]]
+        for key, each in held.items():
+            assert each.tail[0] == each.tail[-1] == key
