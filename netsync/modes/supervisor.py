@@ -173,11 +173,15 @@ class Supervisor:
 
     async def _beat(self) -> None:
         """Say again and again that the daemon is alive."""
+        failing = False
         while True:
             try:
                 await trio.to_thread.run_sync(self._states.beat, self.site.now())
+                failing = False
             except StateError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line
+                if not failing:
+                    log.error("%s", error)  # noqa: TRY400 - one line
+                failing = True
             await trio.sleep(BEAT_SECONDS)
 
 
