@@ -122,13 +122,17 @@ class Daemon:
                 nursery.cancel_scope.cancel()
 
     async def _carry_out(self, config: Config) -> None:
-        """Carry out the jobs of ``config``. Who has none needs no lock and no socket."""
+        """Carry out the jobs of ``config``. Who has none, and tells nobody of its health, needs no
+        lock and no socket.
+        """
         assert self._working is not None
         if self._jobs.is_running:
             self._jobs.apply(config.jobs, self._site_of(config))
-        elif config.jobs:
+        elif config.jobs or config.metrics:
+            self._jobs = JobService(self._site_of(config))
             await self._working.start(self._jobs.run, config.jobs)
-            self._announce(f"carrying out jobs: {', '.join(sorted(config.jobs))}")
+            if config.jobs:
+                self._announce(f"carrying out jobs: {', '.join(sorted(config.jobs))}")
 
     def _site_of(self, config: Config) -> Site:
         """Return what a reload makes of the site: not the directory whose lock we hold, nor the

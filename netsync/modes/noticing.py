@@ -20,6 +20,9 @@ from netsync.wire.watching import Changed, Watch
 ASK_SECONDS: Final = 5
 """How long an answer may be held back. The smaller, the sooner a standby knows what it knows."""
 
+_REST_SECONDS: Final = 0.1
+"""From hearing of a change to the next question: a server that cries wolf keeps nobody busy."""
+
 Hear = Callable[[Changed, float], Awaitable[None]]
 """Takes an answer, and up to when it tells whether anything changed."""
 
@@ -48,3 +51,5 @@ async def follow(
             await hear(answer, known_until)
             if not answer.watched:
                 return
+            if answer.changed:
+                await trio.sleep(_REST_SECONDS)

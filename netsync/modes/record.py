@@ -21,7 +21,7 @@ from netsync.state.jobs import Event, JobStates
 log = logging.getLogger("netsync")
 
 Save = Callable[[Standing, Sequence[Event]], Awaitable[None]]
-_USUAL: Final = frozenset({"started", "finished", "watched"})
+_USUAL: Final = frozenset({"started", "finished", "watched", "ok"})
 """Kinds of events that need nobody's attention."""
 _UNSAVED_MAX: Final = 1000
 """Events that wait for a state directory that cannot be written; older ones are in the log."""

@@ -162,17 +162,18 @@ class ScheduledRunner:
         quiet = self._in_vain > 0 and not waiting and trio.current_time() < self._quiet_until
         if not quiet:
             self._quiet_until = trio.current_time() + QUIET_SECONDS
+        began = trio.current_time()
         try:
             # In one step: an answer of the watch that comes now must not pass for the run's.
             await self._record.keep(behind=False, running=True)
             attempt = Attempt(self._job, self._record, self._site, self._ping, why, quiet)
             done = await attempt.run()
-            await self._learn(done)
+            await self._learn(done, trio.current_time() - began)
         except NetsyncError as error:
             done = Done(error.exit_code, str(error))
             facts = {"running": False, "failure": str(error), "handled": self._site.now()}
             await self._record.note("failed", str(error), **facts)
-            await self._learn(done)
+            await self._learn(done, trio.current_time() - began)
         finally:
             self._answer(waiting, done)
             if self._record.standing.running:
@@ -184,10 +185,15 @@ class ScheduledRunner:
             each.result = done
             each.done.set()
 
-    async def _learn(self, done: Done) -> None:
-        """A run that failed for a job with a watch is tried again, later each time."""
+    async def _learn(self, done: Done, seconds: float) -> None:
+        """Decide when word of a change may begin the next run.
+
+        A tree that never rests is scanned half of the time at most. A run that failed for a job
+        with a watch is tried again, later each time.
+        """
         if done.point is not None:
             self._in_vain = 0
+            self._again_at = trio.current_time() + seconds
             return
         self._in_vain += 1
         pause = pause_before(self._in_vain, random.random())  # noqa: S311 - no secret

@@ -22,7 +22,14 @@ from netsync.modes.job import Job, Mode, Runner, Site
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
-from netsync.plan.standing import BEAT_SECONDS, Standing, state_of
+from netsync.plan.standing import (
+    BEAT_SECONDS,
+    Heartbeat,
+    Level,
+    Standing,
+    state_of,
+    verdict_of,
+)
 from netsync.state.jobs import JobStates
 
 log = logging.getLogger("netsync")
@@ -48,6 +55,7 @@ class _Post:
     ended: trio.Event = field(default_factory=trio.Event)
     runner: Runner | None = None
     record: Record | None = None
+    level: Level = Level.OK
 
 
 class Supervisor:
@@ -173,12 +181,28 @@ class Supervisor:
 
     async def _beat(self) -> None:
         """Say again and again that the daemon is alive."""
+        failing = False
         while True:
             try:
                 await trio.to_thread.run_sync(self._states.beat, self.site.now())
+                failing = False
             except StateError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line
+                if not failing:
+                    log.error("%s", error)  # noqa: TRY400 - one line
+                failing = True
             await trio.sleep(BEAT_SECONDS)
+            await self._judge()
+
+    async def _judge(self) -> None:
+        """Tell of each job whose verdict is another now: an alarm that nobody has to ask for."""
+        now = self.site.now()
+        for post in list(self._posts.values()):
+            if post.record is None:
+                continue
+            verdict = verdict_of(post.record.standing, now, Heartbeat(held=True, beat=now))
+            if verdict.level is not post.level:
+                post.level = verdict.level
+                await post.record.note(verdict.level.name.lower(), verdict.why)
 
 
 def described(job: Job, known: Standing | None) -> Standing:

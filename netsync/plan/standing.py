@@ -118,12 +118,13 @@ def daemon_trouble(heart: Heartbeat, now: float) -> str:
 
 
 def state_of(standing: Standing) -> State:
-    """Return where the job stands, if its daemon is well."""
-    if standing.running:
-        return State.CATCHING_UP
+    """Return where the job stands, if its daemon is well.
+
+    What failed stays failed until a run has succeeded: trying again is no state of the data.
+    """
     if standing.failure or standing.trouble or standing.unwatched:
         return State.DEGRADED
-    if standing.behind:
+    if standing.running or standing.behind:
         return State.CATCHING_UP
     if standing.current_until is None:
         return State.NEW

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import JOB, Pair
+from tests.support.jobs import JOB, VERDICTS, Pair
 from tests.support.link import linked
 from tests.support.monitor import monitoring
 from tests.support.processes import Server, serving, wait_until
@@ -189,6 +189,11 @@ def test_a_primary_that_dies_is_an_alarm_of_the_standbys(pair: Pair) -> None:
         assert line.startswith("CRITICAL: web: ")
         assert "the objective is 2s" in line
         assert "connect" in line, "and why"
+        wait_until(lambda: "critical" in told(pair), "the daemon says so by itself")
+
+
+def told(pair: Pair) -> list[str]:
+    return [event["kind"] for event in pair.events()]
 
 
 @needs_mount
@@ -356,7 +361,8 @@ def names_of(pair: Pair) -> list[str]:
 
 
 def kinds_of(pair: Pair, name: str) -> list[str]:
-    return [event["kind"] for event in pair.events() if event["job"] == name]
+    kinds = [event["kind"] for event in pair.events() if event["job"] == name]
+    return [kind for kind in kinds if kind not in VERDICTS]
 
 
 def second_kinds(pair: Pair) -> list[str]:
@@ -380,7 +386,8 @@ def test_a_second_signal_ends_at_once_and_the_run_is_still_due(pair: Pair) -> No
         standby.wait_for(lambda: "stopping" in standby.log, "it drains")
         standby.signal(signal.SIGTERM)
         assert standby.wait(10).code == 0
-    assert "interrupted" in pair.events()[-1]["text"]
+    (cut,) = [event for event in pair.events() if event["kind"] == "failed"]
+    assert "interrupted" in cut["text"]
     pair.configure(pair.job('every = "1h"'))
     with pair.primary(), pair.standby():
         wait_until(pair.in_step, "it is made up for")

@@ -142,6 +142,24 @@ async def test_draining_waits_for_runs_and_a_second_time_does_not(hosts: Hosts) 
     assert hosts.cancelled == ["a"]
 
 
+async def test_a_verdict_that_becomes_another_is_told_once(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to ask: never having run is told, and that all is well again."""
+    monkeypatch.setattr(supervisor_module, "BEAT_SECONDS", 0.01)
+    states = JobStates(hosts.site.state)
+
+    def told() -> list[str]:
+        return [e.kind for e in states.events() if e.kind in ("ok", "warning", "critical")]
+
+    async with hosts.supervised() as supervisor:
+        supervisor.apply(jobs(job("a", rpo=60.0)), hosts.site)
+        await hosts.until(lambda: told() == ["critical"])
+        await trio.sleep(0.1)
+        hosts.may_end.set()
+        await hosts.until(lambda: told() == ["critical", "ok"])
+
+
 async def test_asking_a_job_that_is_not_there_names_those_that_are(hosts: Hosts) -> None:
     async with hosts.supervised() as supervisor:
         supervisor.apply(jobs(job("a")), hosts.site)

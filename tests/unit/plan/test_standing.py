@@ -39,6 +39,8 @@ def good(age: float = 5.0, **facts: Any) -> Standing:
     (good(live=True), State.IN_SYNC),
     (good(live=True, behind=True), State.CATCHING_UP),
     (good(live=True, failure="full"), State.DEGRADED),
+    (good(running=True, failure="full"), State.DEGRADED),
+    (good(running=True), State.CATCHING_UP),
     (good(unwatched="too few"), State.DEGRADED),
     (good(trouble="hook"), State.DEGRADED),
     (job(failure="refused"), State.DEGRADED),
