@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from netsync.errors import root_error
+from netsync.errors import RefusedError, root_error
 from netsync.server.modules import Module, Right, find_module, opened
 from netsync.tree.changes import Changes, watchable
 from netsync.tree.roots import open_source
@@ -87,6 +87,10 @@ class Watching:
         for place in places:
             module = find_module(self._modules, place.module)
             module.require(self._identity, Right.PULL)
+            if module.user is not None:
+                words = "changes of a module with a user of its own cannot be watched"
+                hint = "fetch on a schedule, without on_change"
+                raise RefusedError(words, op="watch", where=place.module, hint=hint)
             anchor = stack.enter_context(opened(module))
             source = open_source(anchor, place.path, b"")
             try:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from netsync.errors import NetsyncError, RefusedError
-from netsync.server.modules import Module, Right
+from netsync.server.modules import Module, Right, User
 from netsync.server.watching import Watching
 from netsync.wire.messages import Place
 from netsync.wire.watching import Changed, Watch
@@ -101,3 +101,13 @@ async def test_who_may_not_pull_may_not_watch(watching: Watching, place: tuple[s
 async def test_nothing_outside_or_absent_is_watched(watching: Watching, path: bytes) -> None:
     with pytest.raises(NetsyncError):
         await ask(watching, ("m", path))
+
+
+async def test_a_module_with_a_user_of_its_own_is_not_watched_by_us(base: Path) -> None:
+    """Its files are for a process of that user only."""
+    user = User("web", 12_345, 12_345)
+    module = Module("m", base / "module", {"me": frozenset({Right.PULL})}, user=user)
+    watching = Watching({"m": module}, "me")
+    with pytest.raises(RefusedError, match="schedule"):
+        await ask(watching)
+    watching.close()
