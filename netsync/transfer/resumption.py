@@ -61,12 +61,14 @@ class Resumption:
         if self._options.dry_run:
             self._waits = is_pending(self._root)
             return
-        self._recovered = recover(self._root)
-        if self._recovered.records and self._pending is not None:
-            self._pending.forget()
+        found = recover(self._root)
         self.stage.open()
         if self._preparation is not None:
             self._preparation.begin()
+            found = found.and_then(recover(self._root))  # one that died while we waited for it
+        self._recovered = found
+        if found.records and self._pending is not None:
+            self._pending.forget()
 
     def begin(self, tallies: Sequence[Tally]) -> None:
         """Go on counting; ``tallies`` then count what the whole run did, the last one for all."""

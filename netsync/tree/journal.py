@@ -26,6 +26,7 @@ from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from netsync.model import Entry, Kind
+from netsync.tree.expected import Expected
 from netsync.tree.place import Attributes
 from netsync.tree.read import read_fully
 
@@ -58,21 +59,21 @@ class Enter(Struct, frozen=True, array_like=True, tag=1):
 class SetAside(Struct, frozen=True, array_like=True, tag=2):
     """A name that goes. ``number`` names it where it is put.
 
-    A ``kept`` entry that is no directory goes to the backup; ``inode`` (its device and number)
-    tells it from what takes its place. A kept directory is empty by then and goes like others,
-    but the backup gets one with its metadata.
+    What is not as ``expected`` stays. A directory is only ever removed empty: what is in it has
+    records of its own before. A ``kept`` entry goes to the backup, of a directory its metadata.
     """
 
     path: bytes
     number: int
+    expected: Expected
     kept: Entry | None = None
-    inode: tuple[int, int] = (0, 0)
 
 
 class MakeDirectory(Struct, frozen=True, array_like=True, tag=3):
-    """A directory that is made, for us alone until it is settled."""
+    """A directory that is made, for us alone until it is settled; ``replaces`` something."""
 
     path: bytes
+    replaces: bool = False
 
 
 class Place(Struct, frozen=True, array_like=True, tag=4):
@@ -92,17 +93,22 @@ class Link(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Restate(Struct, frozen=True, array_like=True, tag=6):
-    """An entry that stays and gets other metadata."""
+    """An entry that stays and gets other metadata, if it is as ``expected``."""
 
     path: bytes
     attributes: Attributes
+    expected: Expected
 
 
 class Settle(Struct, frozen=True, array_like=True, tag=7):
-    """A directory that gets its metadata, when nothing in it changes any more."""
+    """A directory that gets its metadata, when nothing in it changes any more.
+
+    It is ``expected`` to be the one that was there, unless the run makes it.
+    """
 
     path: bytes
     attributes: Attributes
+    expected: Expected | None = None
 
 
 class _End(Struct, frozen=True, array_like=True, tag=8):
@@ -134,6 +140,19 @@ class Journal:
     def __len__(self) -> int:
         return self._count
 
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records phase by phase, while nothing is appended."""
+        for kind in _PHASES:
+            for body in self._phase(kind):
+                found = _decoded(body)
+                assert not isinstance(found, Header | _End)
+                yield found
+
+    @property
+    def size(self) -> int:
+        """The bytes that the records take, about."""
+        return sum(phase.tell() for phase in self._phases.values()) + _FRAME.size * self._count
+
     def append(self, record: Record) -> None:
         """Add a record behind those of its kind."""
         body = self._encode(record)
@@ -153,11 +172,14 @@ class Journal:
     def _bodies(self) -> Iterator[bytes]:
         yield self._encode(self.header)
         for kind in _PHASES:
-            phase = self._phases[kind]
-            phase.seek(0)
-            while length := phase.read(4):
-                yield phase.read(int.from_bytes(length, "little"))
+            yield from self._phase(kind)
         yield self._encode(_End(self._count))
+
+    def _phase(self, kind: type[Record]) -> Iterator[bytes]:
+        phase = self._phases[kind]
+        phase.seek(0)
+        while length := phase.read(4):
+            yield phase.read(int.from_bytes(length, "little"))
 
     def close(self) -> None:
         """Drop everything."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netsync.model import Entry, Kind
 from netsync.plan.xattrs import Scope, WantedXattrs
+from netsync.tree.expected import Expected
 from netsync.tree.journal import (
     DamagedJournalError,
     Enter,
@@ -40,14 +41,15 @@ attributes = st.builds(Attributes, maybe, maybe, maybe, st.none() | st.integers(
 entries = st.builds(
     Entry, paths, st.sampled_from(Kind), st.just(0o644), st.just(0), st.just(1), numbers, st.just(2)
 )
+seen = st.builds(Expected, numbers, numbers, numbers)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Enter, paths),
-    st.builds(SetAside, paths, numbers, st.none() | entries, st.tuples(numbers, numbers)),
-    st.builds(MakeDirectory, paths),
+    st.builds(SetAside, paths, numbers, seen, st.none() | entries),
+    st.builds(MakeDirectory, paths, st.booleans()),
     st.builds(Place, paths, paths),
     st.builds(Link, paths, paths, st.sampled_from(Kind), attributes),
-    st.builds(Restate, paths, attributes),
-    st.builds(Settle, paths, attributes),
+    st.builds(Restate, paths, attributes, seen),
+    st.builds(Settle, paths, attributes, st.none() | seen),
 )
 
 
@@ -74,7 +76,11 @@ def test_what_is_written_is_read_phase_by_phase(given: list[Record]) -> None:
         assert list(journal) == list(journal) == expected
 
 
-SAMPLE: list[Record] = [Place(b"a/b", b"new-1"), MakeDirectory(b"a"), SetAside(b"x", 7)]
+SAMPLE: list[Record] = [
+    Place(b"a/b", b"new-1"),
+    MakeDirectory(b"a"),
+    SetAside(b"x", 7, Expected(1, 2, 3)),
+]
 
 
 def test_a_journal_torn_anywhere_says_nothing() -> None:
