@@ -115,6 +115,8 @@ class Finisher:
                 tally.void()
             self.tally.notice(UNPUBLISHED)
         elif self._preparation is not None:
+            for tally in self._tallies:
+                tally.note()
             for path, refused in self._preparation.publish():
                 self.tally.refused(path, refused)
         self._close_stage()

@@ -31,6 +31,7 @@ from netsync.tree.publication import Refused, carry_out, commit, sweep
 from netsync.tree.recheck import Recheck, check_room
 from netsync.tree.scan import entry_at
 from netsync.tree.stage_directory import (
+    NEW_LEDGER,
     NEW_PREFIX,
     SessionDirectory,
     StageRefusedError,
@@ -40,6 +41,7 @@ from netsync.tree.standing import Standing
 
 _NOTHING: Final = Attributes(None, None, None, None)
 _SCRATCH: Final = NEW_PREFIX + b"scratch-"
+_WRITE_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 OTHER_MOUNT: Final = "is on another mount than the destination: --atomic publishes within one"
 
 
@@ -66,7 +68,7 @@ class Preparation:
         self._stage = stage
         self._pending = pending
         self._backs_up = bool(options.backup_dir)
-        self._journal = Journal(Header(options.backup_dir, options.fsync))
+        self._journal = Journal(Header(options.backup_dir, options.fsync, stage.ledger_name))
         self._numbers = itertools.count(1)
         self._session: SessionDirectory | None = None
         self._mount = (0, 0)
@@ -92,6 +94,12 @@ class Preparation:
         """The directory that everything is staged in."""
         assert self._session is not None
         return self._session.fd
+
+    def open_ledger(self) -> int:
+        """Return the open file that the next attempt finds if this is committed; -1 for none."""
+        if not self._stage.ledger_name:
+            return -1
+        return os.open(NEW_LEDGER, _WRITE_NEW, 0o600, dir_fd=self.session)
 
     def places(self) -> Directories:
         """Return directories to create files in, for one worker, which closes them."""
@@ -152,8 +160,7 @@ class Preparation:
                 os.mkdir(name, 0o700, dir_fd=self.session)
                 fd = os.open(name, OPEN_DIRECTORY, dir_fd=self.session)
             else:
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-                fd = os.open(name, flags, 0o600, dir_fd=self.session)
+                fd = os.open(name, _WRITE_NEW, 0o600, dir_fd=self.session)
             self._scratch[directory] = fd
         return set_on_descriptor(self._scratch[directory], attributes)
 

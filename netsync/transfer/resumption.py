@@ -80,7 +80,8 @@ class Resumption:
             tallies[-1].refused(path, refused)
         if self._options.dry_run:
             return
-        self._ledger = Ledger(self.stage.open_ledger(), lasting=not self._options.atomic)
+        later = None if self._preparation is None else self._preparation.open_ledger()
+        self._ledger = Ledger(self.stage.open_ledger(), later=later)
         if self._ledger.is_kept:
             for tally in tallies:
                 tally.ledger = self._ledger

@@ -44,10 +44,14 @@ class DamagedJournalError(Exception):
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
-    """What is true of the whole run: where backups go (empty: nowhere), and if it is flushed."""
+    """What is true of the whole run: where backups go (empty: nowhere), and if it is flushed.
+
+    ``ledger`` is the name that what it has changed is left under to its next attempt, if any.
+    """
 
     backup_dir: bytes
     durable: bool
+    ledger: bytes = b""
 
 
 class Enter(Struct, frozen=True, array_like=True, tag=1):

@@ -28,6 +28,8 @@ from netsync.tree.roll_forward import RollForward, RollForwardError
 from netsync.tree.stage_directory import (
     APPLIED,
     JOURNAL,
+    LEDGER_PREFIX,
+    NEW_LEDGER,
     NEW_PREFIX,
     STAGE_NAME,
     SessionDirectory,
@@ -101,6 +103,7 @@ def carry_out(root: int, session: SessionDirectory) -> Recovered:
                 refused = _roll_forward(root, session, written)
             finally:
                 os.close(fd)
+            _leave_ledger(session, written.header.ledger)
             os.rename(JOURNAL, APPLIED, src_dir_fd=session.fd, dst_dir_fd=session.fd)
             if written.header.durable:
                 os.fsync(session.fd)
@@ -126,6 +129,13 @@ def _roll_forward(root: int, session: SessionDirectory, written: WrittenJournal)
         forward.close()
 
 
+def _leave_ledger(session: SessionDirectory, name: bytes) -> None:
+    """Leave what the run has changed to its next attempt, which finds only that it is so."""
+    if name:
+        with contextlib.suppress(FileNotFoundError):  # left already
+            os.rename(NEW_LEDGER, name, src_dir_fd=session.fd, dst_dir_fd=session.fd)
+
+
 def _tidy(session: SessionDirectory) -> None:
     """Remove what a session has no more use for; the sign that says so goes last.
 
@@ -134,7 +144,7 @@ def _tidy(session: SessionDirectory) -> None:
     left = False
     with Directories(session.fd) as directories:
         for name in _names(session.fd):
-            if name == APPLIED:
+            if name == APPLIED or name.startswith(LEDGER_PREFIX):
                 continue
             for removed in remove(directories, name, lambda *_: False):
                 left = left or removed.error is not None
