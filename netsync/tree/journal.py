@@ -36,6 +36,7 @@ RECORD_MAX: Final = 1 << 20
 """Bytes of one record: a path, a link's text and 64 KiB of attributes fit many times."""
 _MAGIC: Final = b"netsync journal 1\n"
 _FRAME: Final = struct.Struct("<IQ")
+_NOWHERE: Final = frozenset({b"", b".", b".."})
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -232,6 +233,8 @@ class WrittenJournal:
                 raise DamagedJournalError(f"record {index} is torn or was changed")
             position += length
             found = _decoded(body)
+            if not _leads_down(found):
+                raise DamagedJournalError(f"record {index} leads out of the destination")
             if isinstance(found, Header) != (index == 0):
                 raise DamagedJournalError("its header is not where it belongs")
             if isinstance(found, _End):
@@ -240,6 +243,22 @@ class WrittenJournal:
                 return
             yield found
             index += 1
+
+
+def _leads_down(found: Header | Record | _End) -> bool:
+    """Tell whether no path in ``found`` leads out of where it belongs."""
+    match found:
+        case _End():
+            return True
+        case Header():
+            paths = [found.backup_dir, found.ledger]
+        case Place():
+            paths = [found.path, found.staged]
+        case Link():
+            paths = [found.path, found.carrier]
+        case _:
+            paths = [found.path]
+    return all(_NOWHERE.isdisjoint(path.split(b"/")) for path in paths if path)
 
 
 def _decoded(body: bytes) -> Header | Record | _End:

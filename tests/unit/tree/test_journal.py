@@ -31,9 +31,11 @@ from netsync.tree.journal import (
 from netsync.tree.place import Attributes
 
 PHASES = (Enter, SetAside, MakeDirectory, Place, Link, Restate, Settle)
+NOTHING = Attributes(None, None, None, None)
 HEADER = Header(b".old", durable=True)
 
-paths = st.binary(max_size=40)
+components = st.binary(min_size=1, max_size=20).filter(lambda n: b"/" not in n and n.strip(b"."))
+paths = st.lists(components, max_size=3).map(b"/".join)
 numbers = st.integers(0, 2**63 - 1)
 maybe = st.none() | st.integers(0, 0o7777)
 xattrs = st.none() | st.just(WantedXattrs(Scope(), ((b"user.x", b"\0\xff"),)))
@@ -121,6 +123,14 @@ def test_records_do_not_change_places() -> None:
         swapped = data[:start] + data[middle : 2 * middle - start] + data[start:middle]
         os.pwrite(fd, swapped + data[2 * middle - start :], 0)
         with pytest.raises(DamagedJournalError):
+            WrittenJournal(fd)
+
+
+@pytest.mark.parametrize("path", [b"../x", b"/x", b"a/../../x", b"a/.."])
+def test_a_path_that_leads_out_is_refused(path: bytes) -> None:
+    """Whoever wrote it, a journal says nothing about what is not below the destination."""
+    for record in (Place(path, b"new-1"), Place(b"a", path), Link(b"a", path, Kind.FILE, NOTHING)):
+        with written([record]) as fd, pytest.raises(DamagedJournalError, match="leads out"):
             WrittenJournal(fd)
 
 
