@@ -103,9 +103,22 @@ class RollForward:
                     yield path, refused
             path = b""
             if self._header.durable:
-                sync_file_system(self._directories.root)
+                self._flush()
         except OSError as error:
             raise RollForwardError(path or b".", error) from error
+
+    def _flush(self) -> None:
+        """Flush the root's file system, and that of the backup directory if it is another."""
+        root = self._directories.root
+        sync_file_system(root)
+        try:
+            backup = self._carriers.fd(self._header.backup_dir)
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+        else:
+            if os.fstat(backup).st_dev != os.fstat(root).st_dev:
+                sync_file_system(backup)
 
     def _carry_out(self, record: Record) -> Refusals:
         """Carry out one record; what came between, and is in its way, is told and left alone."""

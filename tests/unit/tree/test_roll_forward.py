@@ -35,7 +35,14 @@ from netsync.tree.scan import entry_at
 from netsync.tree.stage_directory import make_session, make_stage
 from tests.support.confined import as_nobody, needs_known_calls, needs_root
 from tests.support.samples import snapshot
-from tests.support.trees import Value, make_tree, opened, read_tree
+from tests.support.trees import (
+    Value,
+    make_tree,
+    needs_mount,
+    opened,
+    read_tree,
+    small_disk,
+)
 
 NOTHING = Attributes(None, None, None, None)
 OLD: dict[str, Value] = {
@@ -260,6 +267,23 @@ def test_what_was_put_into_a_directory_that_goes_stays(tmp_path: Path, backup: b
     there = read_tree(tmp_path)
     assert there["gone"] == there["directory to file"] == {"precious": b"p"}
     assert there["replaced"] == b"new 1"
+
+
+@needs_mount
+def test_a_backup_on_another_file_system_is_flushed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old entries are dropped only when their copies are safe."""
+    flushed: list[int] = []
+
+    def flush(fd: int) -> None:
+        flushed.append(os.fstat(fd).st_dev)
+
+    monkeypatch.setattr("netsync.tree.roll_forward.sync_file_system", flush)
+    with opened(tmp_path) as fd, small_disk(tmp_path / ".old", 1 << 20) as disk:
+        committed(tmp_path, fd, backup=b".old").close()
+        recover(fd)
+        assert flushed == [tmp_path.stat().st_dev, disk.stat().st_dev]
 
 
 def test_another_entry_than_was_seen_is_not_removed(tmp_path: Path) -> None:
