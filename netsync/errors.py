@@ -130,7 +130,7 @@ _BY_EXIT_CODE: dict[int, type[NetsyncError]] = {
 }
 
 _FATAL_HINTS = {
-    errno.ENOSPC: "free some space on the target and run again; finished files stay",
+    errno.ENOSPC: "free some space on the target and run again",
     errno.EDQUOT: "raise the quota or free some space, and run again",
     errno.EROFS: "remount the target read-write and run again",
 }

@@ -35,9 +35,7 @@ def run_until_signal(work: Callable[[], Awaitable[Result]]) -> Result:
             result = await work()
             nursery.cancel_scope.cancel()
             return result
-        raise InterruptedBySignal(
-            f"interrupted by {caught[0].name}", hint="finished files stay; run again to go on"
-        )
+        raise InterruptedBySignal(f"interrupted by {caught[0].name}", hint="run again to go on")
 
     gc.freeze()  # modules and types stay: the collector need not look at them again
     gc.enable()

@@ -35,8 +35,8 @@ def recover_all(modules: Iterable[Path], state: Path) -> None:
     for place in dict.fromkeys([*roots, *places]):
         try:
             records = _recover_one(place, roots)
-        except FileNotFoundError:
-            records = 0
+        except FileNotFoundError:  # not mounted, perhaps: it stays noted
+            continue
         except (OSError, NetsyncError) as error:
             log.error("%s: a run that was cut short waits: %s", shown(place), error)  # noqa: TRY400
             continue

@@ -106,12 +106,17 @@ class Finisher:
         if not self._is_spoilt():
             self._comparer.linker.finish()
             self._settle_directories()
+        if self._preparation is not None and not self._is_spoilt():
+            for path, error in self._preparation.recheck():
+                self.tally.problem(Problem(path, "publish", reason(error)))
         self.published = not self._is_spoilt()
         if not self.published:
             for tally in self._tallies:
                 tally.void()
             self.tally.notice(UNPUBLISHED)
         elif self._preparation is not None:
+            for tally in self._tallies:
+                tally.note()
             for path, refused in self._preparation.publish():
                 self.tally.refused(path, refused)
         self._close_stage()

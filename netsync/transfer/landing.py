@@ -352,8 +352,8 @@ class Lander:
             self._keeps_partials = False  # they would take the room that the next run needs
             if not self._batch or error.errno == errno.EROFS:
                 raise root_error(error, op="write", where=wanted.path) from error
-            # What has arrived whole is worth keeping, and publishing it frees what it replaces.
-            # From now on each file is published before the next is begun.
+            # What has arrived whole is worth keeping. Unless all is published at once, that frees
+            # what it replaces: from now on each file is published before the next is begun.
             self._tight = True
             self.flush()
             if wanted.attempts >= ATTEMPTS_MAX:

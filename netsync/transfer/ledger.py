@@ -32,12 +32,13 @@ _REMEMBERED: Final = (Change.CREATED, Change.UPDATED, Change.METADATA)
 class Ledger:
     """The changes of a run's earlier attempts, and this one's as they are noted.
 
-    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated. Without
-    ``lasting`` only partials are noted: no attempt changes anything but the last.
+    ``fd`` is the open file, which is closed here; -1 for a run that is not repeated. A run that
+    is published at once notes its changes in the file ``later``, also closed here, which takes
+    the place of the other when they are made.
     """
 
-    def __init__(self, fd: int = -1, *, lasting: bool = True) -> None:
-        self._lasting = lasting
+    def __init__(self, fd: int = -1, *, later: int | None = None) -> None:
+        self._changed_fd = fd if later is None else later
         self.deleted = 0
         self.literal = 0
         self.matched = 0
@@ -103,7 +104,7 @@ class Ledger:
 
     def note(self, changes: list[tuple[Change, bytes]], literal: int, matched: int) -> None:
         """Write down changes, and file data that arrived since the last time."""
-        if self._fd < 0 or not self._lasting or not (changes or literal or matched):
+        if self._fd < 0 or self._changed_fd < 0 or not (changes or literal or matched):
             return
         records = [
             _RECORD.pack(change.value.encode(), xxh3_64_intdigest(path))
@@ -111,22 +112,22 @@ class Ledger:
             if change is not Change.FAILED
         ]
         records += (_RECORD.pack(_LITERAL, literal), _RECORD.pack(_MATCHED, matched))
-        self._append(b"".join(records))
+        self._append(self._changed_fd, b"".join(records))
 
     def note_partial(self, path: bytes, literal: int) -> None:
         """Write down how many bytes were sent of a file that is left unfinished."""
         if self._fd >= 0:
             number = xxh3_64_intdigest(path)
-            self._append(_RECORD.pack(_PARTIAL, number) + _RECORD.pack(_PARTIAL, literal))
+            self._append(self._fd, _RECORD.pack(_PARTIAL, number) + _RECORD.pack(_PARTIAL, literal))
 
-    def _append(self, records: bytes) -> None:
+    def _append(self, fd: int, records: bytes) -> None:
         try:
-            os.write(self._fd, records)
+            os.write(fd, records)
         except OSError:  # a full disk has other ways to be told; counters are no reason to fail
             self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of the files."""
+        for fd in {self._fd, self._changed_fd} - {-1}:
+            os.close(fd)
+        self._fd = self._changed_fd = -1

@@ -22,9 +22,11 @@ from netsync.transfer.preparing import Preparation
 from netsync.transfer.wanted import Ending
 from netsync.tree.apart import copy_apart
 from netsync.tree.directories import ABSENT, Directories
+from netsync.tree.expected import expected
 from netsync.tree.journal import Enter, Link, MakeDirectory, Place, Restate, Settle
 from netsync.tree.place import Attributes, Refusals, create_special
 from netsync.tree.remove import Protects, Removed, remove
+from netsync.tree.scan import names_in
 
 _NOTHING: Final = Attributes(None, None, None, None)
 
@@ -56,7 +58,7 @@ class Prepared:
     def make_directory(self, path: bytes, *, replaces: bool) -> None:
         if replaces:
             self._set_aside(path)
-        self._preparation.add(MakeDirectory(path))
+        self._preparation.add(MakeDirectory(path, replaces))
 
     def _set_aside(self, path: bytes) -> None:
         above, _ = self._above(path)
@@ -71,30 +73,27 @@ class Prepared:
 
     def remove_empty(self, path: bytes) -> None:
         self._check_emptied(path)
+        fd = self._directories.fd(path)
+        for name in names_in(fd)[1]:  # what dead sessions left
+            self._preparation.set_aside(fd, join(path, name))
         self._set_aside(path)
 
     def _check_emptied(self, path: bytes) -> None:
-        """Raise ``OSError`` where a directory cannot be moved with what is in it."""
+        """Raise ``OSError`` where what is in a directory cannot be taken out of it."""
         fd = self._directories.fd(path)
         self._preparation.check_mount(fd)
         if os.geteuid() and not os.access(b".", os.W_OK, dir_fd=fd, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def remove(self, path: bytes, protects: Protects) -> Iterator[Removed]:
-        """Yield what goes, and note it: the topmost name, or each if something in it stays."""
-        whole = sound = False
+        """Yield what goes, and note it when all of it can go."""
         for removed in remove(self._directories, path, protects, dry_run=True):
             checked = self._checked(removed)
             yield checked
-            sound = checked.error is None
-            if not sound:
+            if checked.error is not None:
                 return
-            whole = removed.path == path
-        if whole and not self._preparation.backs_up:
-            self._preparation.set_aside(self._above(path)[0], path)
-        elif sound:
-            for removed in remove(self._directories, path, protects, dry_run=True):
-                self._preparation.set_aside(self._above(removed.path)[0], removed.path)
+        for removed in remove(self._directories, path, protects, dry_run=True):
+            self._preparation.set_aside(self._above(removed.path)[0], removed.path)
 
     def _checked(self, removed: Removed) -> Removed:
         if removed.error is not None:
@@ -135,7 +134,8 @@ class Prepared:
         if uid and present.uid != uid:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         refused = self._preparation.rehearse(attributes, present.kind)
-        self._preparation.add(Restate(join(above, present.name), attributes))
+        seen = expected(os.stat(present.name, dir_fd=fd, follow_symlinks=False))
+        self._preparation.add(Restate(join(above, present.name), attributes, seen))
         return refused
 
     def part(self, above: bytes, entry: Entry, attributes: Attributes) -> Refusals:
@@ -161,10 +161,15 @@ class Prepared:
         path = join(above, entry.name)
         if self._preparation.backs_up and self.inode(path) is not None:
             self._set_aside(path)
-        self._preparation.add(Link(path, carrier, entry.kind, attributes))
         if quiet:  # not known to change, it keeps its time
-            mtime_ns = os.fstat(self._directories.fd(above)).st_mtime_ns
-            self._preparation.add(Settle(above, Attributes(None, None, None, mtime_ns)))
+            fd = self._directories.fd(above)
+            self._preparation.check_directory(fd)
+            status = os.fstat(fd)
+            if os.geteuid() not in (0, status.st_uid):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            time = Attributes(None, None, None, status.st_mtime_ns)
+            self._preparation.add(Settle(above, time, expected(status)))
+        self._preparation.add(Link(path, carrier, entry.kind, attributes))
         return ()
 
     def check_touched(self, directory: ListedDirectory) -> None:
@@ -175,14 +180,16 @@ class Prepared:
         attributes = ending.attributes
         if attributes == _NOTHING:
             return ()
+        seen = None
         owner = os.geteuid()
         try:
-            owner = os.fstat(self._directories.fd(ending.path)).st_uid
+            status = os.fstat(self._directories.fd(ending.path))
+            owner, seen = status.st_uid, expected(status)
         except OSError as error:
             if error.errno not in ABSENT:  # else it will be made, and ours
                 raise
         if os.geteuid() not in (0, owner):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         refused = self._preparation.rehearse(attributes, Kind.DIRECTORY)
-        self._preparation.add(Settle(ending.path, attributes))
+        self._preparation.add(Settle(ending.path, attributes, seen))
         return refused

@@ -16,18 +16,22 @@ import errno
 import itertools
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final, Protocol
 
-from netsync.errors import RootError, root_error
+from netsync.errors import RootError, reason, root_error
 from netsync.model import Kind, Options
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
+from netsync.tree.expected import expected
 from netsync.tree.journal import Header, Journal, Record, SetAside
 from netsync.tree.large_files import Stage
 from netsync.tree.mounts import mount_of
 from netsync.tree.place import Attributes, Refusals, set_on_descriptor
 from netsync.tree.publication import Refused, carry_out, commit, sweep
+from netsync.tree.recheck import Recheck, check_room
 from netsync.tree.scan import entry_at
 from netsync.tree.stage_directory import (
+    NEW_LEDGER,
     NEW_PREFIX,
     SessionDirectory,
     StageRefusedError,
@@ -37,6 +41,7 @@ from netsync.tree.standing import Standing
 
 _NOTHING: Final = Attributes(None, None, None, None)
 _SCRATCH: Final = NEW_PREFIX + b"scratch-"
+_WRITE_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 OTHER_MOUNT: Final = "is on another mount than the destination: --atomic publishes within one"
 
 
@@ -63,7 +68,7 @@ class Preparation:
         self._stage = stage
         self._pending = pending
         self._backs_up = bool(options.backup_dir)
-        self._journal = Journal(Header(options.backup_dir, options.fsync))
+        self._journal = Journal(Header(options.backup_dir, options.fsync, stage.ledger_name))
         self._numbers = itertools.count(1)
         self._session: SessionDirectory | None = None
         self._mount = (0, 0)
@@ -90,6 +95,12 @@ class Preparation:
         assert self._session is not None
         return self._session.fd
 
+    def open_ledger(self) -> int:
+        """Return the open file that the next attempt finds if this is committed; -1 for none."""
+        if not self._stage.ledger_name:
+            return -1
+        return os.open(NEW_LEDGER, _WRITE_NEW, 0o600, dir_fd=self.session)
+
     def places(self) -> Directories:
         """Return directories to create files in, for one worker, which closes them."""
         return Standing(self._root, self.session)
@@ -109,17 +120,13 @@ class Preparation:
     def set_aside(self, directory: int, path: bytes) -> None:
         """Note that the name ``path``, in ``directory``, goes; it may be gone already.
 
-        With a backup directory a directory is noted after all that is in it. Raises ``OSError``.
+        A directory is noted after all that is in it. Raises ``OSError``.
         """
-        number = next(self._numbers)
-        if not self._backs_up:
-            self.add(SetAside(path, number))
-            return
         name = path.rpartition(b"/")[2]
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            inode = (status.st_dev, status.st_ino)
-            self.add(SetAside(path, number, entry_at(directory, name), inode))
+            kept = entry_at(directory, name) if self._backs_up else None
+            self.add(SetAside(path, next(self._numbers), expected(status), kept))
 
     @property
     def backs_up(self) -> bool:
@@ -153,10 +160,24 @@ class Preparation:
                 os.mkdir(name, 0o700, dir_fd=self.session)
                 fd = os.open(name, OPEN_DIRECTORY, dir_fd=self.session)
             else:
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-                fd = os.open(name, flags, 0o600, dir_fd=self.session)
+                fd = os.open(name, _WRITE_NEW, 0o600, dir_fd=self.session)
             self._scratch[directory] = fd
         return set_on_descriptor(self._scratch[directory], attributes)
+
+    def recheck(self) -> Iterator[tuple[bytes, OSError]]:
+        """Yield what was noted and cannot be published after all. Raises ``RootError``."""
+        last_look = Recheck(self._root, self._journal.header)
+        try:
+            yield from last_look.problems(self._journal)
+        finally:
+            last_look.close()
+        try:
+            check_room(self._root, self._journal)
+        except OSError as error:
+            raise RootError(
+                reason(error), op="publish", where=b".",
+                hint="nothing was published: --atomic needs room for new names and directories",
+            ) from error  # fmt: skip
 
     def publish(self) -> list[Refused]:
         """Commit what was noted and carry it out; return what of metadata was refused after all.

@@ -61,12 +61,14 @@ class Resumption:
         if self._options.dry_run:
             self._waits = is_pending(self._root)
             return
-        self._recovered = recover(self._root)
-        if self._recovered.records and self._pending is not None:
-            self._pending.forget()
+        found = recover(self._root)
         self.stage.open()
         if self._preparation is not None:
             self._preparation.begin()
+            found = found.and_then(recover(self._root))  # one that died while we waited for it
+        self._recovered = found
+        if found.records and self._pending is not None:
+            self._pending.forget()
 
     def begin(self, tallies: Sequence[Tally]) -> None:
         """Go on counting; ``tallies`` then count what the whole run did, the last one for all."""
@@ -78,7 +80,8 @@ class Resumption:
             tallies[-1].refused(path, refused)
         if self._options.dry_run:
             return
-        self._ledger = Ledger(self.stage.open_ledger(), lasting=not self._options.atomic)
+        later = None if self._preparation is None else self._preparation.open_ledger()
+        self._ledger = Ledger(self.stage.open_ledger(), later=later)
         if self._ledger.is_kept:
             for tally in tallies:
                 tally.ledger = self._ledger

@@ -26,6 +26,7 @@ from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from netsync.model import Entry, Kind
+from netsync.tree.expected import Expected
 from netsync.tree.place import Attributes
 from netsync.tree.read import read_fully
 
@@ -35,6 +36,7 @@ RECORD_MAX: Final = 1 << 20
 """Bytes of one record: a path, a link's text and 64 KiB of attributes fit many times."""
 _MAGIC: Final = b"netsync journal 1\n"
 _FRAME: Final = struct.Struct("<IQ")
+_NOWHERE: Final = frozenset({b"", b".", b".."})
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -43,10 +45,14 @@ class DamagedJournalError(Exception):
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
-    """What is true of the whole run: where backups go (empty: nowhere), and if it is flushed."""
+    """What is true of the whole run: where backups go (empty: nowhere), and if it is flushed.
+
+    ``ledger`` is the name that what it has changed is left under to its next attempt, if any.
+    """
 
     backup_dir: bytes
     durable: bool
+    ledger: bytes = b""
 
 
 class Enter(Struct, frozen=True, array_like=True, tag=1):
@@ -58,21 +64,21 @@ class Enter(Struct, frozen=True, array_like=True, tag=1):
 class SetAside(Struct, frozen=True, array_like=True, tag=2):
     """A name that goes. ``number`` names it where it is put.
 
-    A ``kept`` entry that is no directory goes to the backup; ``inode`` (its device and number)
-    tells it from what takes its place. A kept directory is empty by then and goes like others,
-    but the backup gets one with its metadata.
+    What is not as ``expected`` stays. A directory is only ever removed empty: what is in it has
+    records of its own before. A ``kept`` entry goes to the backup, of a directory its metadata.
     """
 
     path: bytes
     number: int
+    expected: Expected
     kept: Entry | None = None
-    inode: tuple[int, int] = (0, 0)
 
 
 class MakeDirectory(Struct, frozen=True, array_like=True, tag=3):
-    """A directory that is made, for us alone until it is settled."""
+    """A directory that is made, for us alone until it is settled; ``replaces`` something."""
 
     path: bytes
+    replaces: bool = False
 
 
 class Place(Struct, frozen=True, array_like=True, tag=4):
@@ -92,17 +98,22 @@ class Link(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Restate(Struct, frozen=True, array_like=True, tag=6):
-    """An entry that stays and gets other metadata."""
+    """An entry that stays and gets other metadata, if it is as ``expected``."""
 
     path: bytes
     attributes: Attributes
+    expected: Expected
 
 
 class Settle(Struct, frozen=True, array_like=True, tag=7):
-    """A directory that gets its metadata, when nothing in it changes any more."""
+    """A directory that gets its metadata, when nothing in it changes any more.
+
+    It is ``expected`` to be the one that was there, unless the run makes it.
+    """
 
     path: bytes
     attributes: Attributes
+    expected: Expected | None = None
 
 
 class _End(Struct, frozen=True, array_like=True, tag=8):
@@ -134,6 +145,19 @@ class Journal:
     def __len__(self) -> int:
         return self._count
 
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records phase by phase, while nothing is appended."""
+        for kind in _PHASES:
+            for body in self._phase(kind):
+                found = _decoded(body)
+                assert not isinstance(found, Header | _End)
+                yield found
+
+    @property
+    def size(self) -> int:
+        """The bytes that the records take, about."""
+        return sum(phase.tell() for phase in self._phases.values()) + _FRAME.size * self._count
+
     def append(self, record: Record) -> None:
         """Add a record behind those of its kind."""
         body = self._encode(record)
@@ -153,11 +177,14 @@ class Journal:
     def _bodies(self) -> Iterator[bytes]:
         yield self._encode(self.header)
         for kind in _PHASES:
-            phase = self._phases[kind]
-            phase.seek(0)
-            while length := phase.read(4):
-                yield phase.read(int.from_bytes(length, "little"))
+            yield from self._phase(kind)
         yield self._encode(_End(self._count))
+
+    def _phase(self, kind: type[Record]) -> Iterator[bytes]:
+        phase = self._phases[kind]
+        phase.seek(0)
+        while length := phase.read(4):
+            yield phase.read(int.from_bytes(length, "little"))
 
     def close(self) -> None:
         """Drop everything."""
@@ -206,6 +233,8 @@ class WrittenJournal:
                 raise DamagedJournalError(f"record {index} is torn or was changed")
             position += length
             found = _decoded(body)
+            if not _leads_down(found):
+                raise DamagedJournalError(f"record {index} leads out of the destination")
             if isinstance(found, Header) != (index == 0):
                 raise DamagedJournalError("its header is not where it belongs")
             if isinstance(found, _End):
@@ -214,6 +243,22 @@ class WrittenJournal:
                 return
             yield found
             index += 1
+
+
+def _leads_down(found: Header | Record | _End) -> bool:
+    """Tell whether no path in ``found`` leads out of where it belongs."""
+    match found:
+        case _End():
+            return True
+        case Header():
+            paths = [found.backup_dir, found.ledger]
+        case Place():
+            paths = [found.path, found.staged]
+        case Link():
+            paths = [found.path, found.carrier]
+        case _:
+            paths = [found.path]
+    return all(_NOWHERE.isdisjoint(path.split(b"/")) for path in paths if path)
 
 
 def _decoded(body: bytes) -> Header | Record | _End:

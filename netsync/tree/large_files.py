@@ -31,6 +31,7 @@ from netsync.tree.partials import (
 from netsync.tree.publication import sweep
 from netsync.tree.stage import Staged
 from netsync.tree.stage_directory import (
+    LEDGER_PREFIX,
     MARK_PREFIX,
     NEW_PREFIX,
     STAGE_NAME,
@@ -57,7 +58,6 @@ cut off is back before the server has noticed."""
 _BUSY_LOOK_SECONDS: Final = 0.05
 _TAKEN_MAX: Final = 64
 """Dead sessions taken over at once: a descriptor each. More are left for the next run."""
-_LEDGER_PREFIX: Final = b"run-"
 
 
 class Stage:
@@ -72,7 +72,7 @@ class Stage:
         self, root: int, run: bytes = b"", *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.refused = ""
-        self._ledger_name = _LEDGER_PREFIX + run.hex().encode() if run else b""
+        self.ledger_name = LEDGER_PREFIX + run.hex().encode() if run else b""
         self._ledger_in: SessionDirectory | None = None
         self._root = root
         self._sleep = sleep
@@ -119,7 +119,7 @@ class Stage:
 
     def _take(self, session: SessionDirectory, name: bytes, now: float) -> None:
         """Keep a file that a dead session left, if it is the best for its path and not too old."""
-        if name == self._ledger_name:
+        if name == self.ledger_name:
             self._ledger_in = session
             return
         if name.startswith(MARK_PREFIX):
@@ -128,7 +128,7 @@ class Stage:
         with contextlib.suppress(OSError):
             status = os.stat(name, dir_fd=session.fd, follow_symlinks=False)
             found = Partial(session, name, status.st_size // ALIGNMENT * ALIGNMENT)
-            useless = name.startswith(_LEDGER_PREFIX)
+            useless = name.startswith(LEDGER_PREFIX)
             expired = useless or now - status.st_ctime > EXPIRY_SECONDS
             if expired or not is_ours(status) or not found.size:
                 found.remove()
@@ -225,12 +225,12 @@ class Stage:
 
     def open_ledger(self) -> int:
         """Return the open file in which this run's attempts note what they did; -1 for none."""
-        if not self._ledger_name or self.refused:
+        if not self.ledger_name or self.refused:
             return -1
         try:
             self._ledger_in = self._ledger_in or self.own_session()
             flags = OPEN_PARTIAL | os.O_CREAT | os.O_APPEND
-            fd = os.open(self._ledger_name, flags, 0o600, dir_fd=self._ledger_in.fd)
+            fd = os.open(self.ledger_name, flags, 0o600, dir_fd=self._ledger_in.fd)
         except StageRefusedError as error:
             self._refuse(str(error))
             return -1
@@ -242,11 +242,12 @@ class Stage:
         return fd
 
     def drop_ledger(self) -> None:
-        """Remove the file of ``open_ledger``: the run is over."""
-        if self._ledger_in is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._ledger_name, dir_fd=self._ledger_in.fd)
-            self._ledger_in = None
+        """Remove the file of ``open_ledger`` and what took its place: the run is over."""
+        for session in (self._ledger_in, self._own):
+            if self.ledger_name and session is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.ledger_name, dir_fd=session.fd)
+        self._ledger_in = None
 
     def hold(self) -> SessionDirectory | None:
         """Keep other runs that hold the stage out, and return the directory of this session.

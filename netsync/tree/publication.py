@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from netsync.errors import RootError, reason
-from netsync.tree.directories import Directories
+from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.durable import sync_file_system
 from netsync.tree.journal import DamagedJournalError, Journal, WrittenJournal
 from netsync.tree.place import Refusals
@@ -28,6 +28,8 @@ from netsync.tree.roll_forward import RollForward, RollForwardError
 from netsync.tree.stage_directory import (
     APPLIED,
     JOURNAL,
+    LEDGER_PREFIX,
+    NEW_LEDGER,
     NEW_PREFIX,
     STAGE_NAME,
     SessionDirectory,
@@ -60,6 +62,10 @@ class Recovered(NamedTuple):
     records: int
     refused: list[Refused]
 
+    def and_then(self, other: Recovered) -> Recovered:
+        """Return what was found first and after it."""
+        return Recovered(self.records + other.records, [*self.refused, *other.refused])
+
 
 def commit(root: int, stage: int, session: SessionDirectory, journal: Journal) -> None:
     """Make a prepared run the one that will be, whatever happens. Raises ``OSError``.
@@ -89,7 +95,7 @@ def carry_out(root: int, session: SessionDirectory) -> Recovered:
     refused: list[Refused] = []
     records = 0
     try:
-        if _has(session, JOURNAL):
+        if JOURNAL in _names(session.fd):
             fd = os.open(JOURNAL, _READ, dir_fd=session.fd)
             try:
                 written = WrittenJournal(fd)
@@ -97,6 +103,7 @@ def carry_out(root: int, session: SessionDirectory) -> Recovered:
                 refused = _roll_forward(root, session, written)
             finally:
                 os.close(fd)
+            _leave_ledger(session, written.header.ledger)
             os.rename(JOURNAL, APPLIED, src_dir_fd=session.fd, dst_dir_fd=session.fd)
             if written.header.durable:
                 os.fsync(session.fd)
@@ -122,6 +129,13 @@ def _roll_forward(root: int, session: SessionDirectory, written: WrittenJournal)
         forward.close()
 
 
+def _leave_ledger(session: SessionDirectory, name: bytes) -> None:
+    """Leave what the run has changed to its next attempt, which finds only that it is so."""
+    if name:
+        with contextlib.suppress(FileNotFoundError):  # left already
+            os.rename(NEW_LEDGER, name, src_dir_fd=session.fd, dst_dir_fd=session.fd)
+
+
 def _tidy(session: SessionDirectory) -> None:
     """Remove what a session has no more use for; the sign that says so goes last.
 
@@ -129,8 +143,8 @@ def _tidy(session: SessionDirectory) -> None:
     """
     left = False
     with Directories(session.fd) as directories:
-        for name in map(os.fsencode, os.listdir(session.fd)):
-            if name == APPLIED:
+        for name in _names(session.fd):
+            if name == APPLIED or name.startswith(LEDGER_PREFIX):
                 continue
             for removed in remove(directories, name, lambda *_: False):
                 left = left or removed.error is not None
@@ -141,7 +155,7 @@ def _tidy(session: SessionDirectory) -> None:
 def sweep(session: SessionDirectory, *, all_of_it: bool) -> None:
     """Remove what was prepared and not committed; large files stay, unless ``all_of_it`` goes."""
     with Directories(session.fd) as directories:
-        for name in map(os.fsencode, os.listdir(session.fd)):
+        for name in _names(session.fd):
             if all_of_it or name.startswith(NEW_PREFIX):
                 for _ in remove(directories, name, lambda *_: False):
                     pass
@@ -156,6 +170,7 @@ def recover(root: int, *, sleep: Callable[[float], None] = time.sleep) -> Recove
     try:
         stage = open_stage(root)
     except StageRefusedError:  # not ours alone: nothing in it is touched
+        _check_not_committed(root)
         return found
     if stage is None:
         return found
@@ -172,15 +187,43 @@ def recover(root: int, *, sleep: Callable[[float], None] = time.sleep) -> Recove
                 sleep(_LOOK_SECONDS)
             if session is not None:
                 try:
-                    each = carry_out(root, session) if _is_committed(session.fd) else found
+                    if is_committed(_names(session.fd)):
+                        found = found.and_then(carry_out(root, session))
                 finally:
                     session.release(stage)
-                found = Recovered(found.records + each.records, [*found.refused, *each.refused])
         with contextlib.suppress(OSError), time_kept(root):
             os.rmdir(STAGE_NAME, dir_fd=root)
     finally:
         os.close(stage)
     return found
+
+
+def _check_not_committed(root: int) -> None:
+    """Raise ``RootError`` where a run of another user has committed to ``root``, if we may look.
+
+    Whatever we wrote there, that run would undo when it is carried out.
+    """
+    try:
+        stage = os.open(STAGE_NAME, OPEN_DIRECTORY, dir_fd=root)
+    except OSError:
+        return
+    try:
+        owner = os.fstat(stage).st_uid
+        if not _committed(stage):
+            return
+    except PermissionError:
+        return
+    finally:
+        os.close(stage)
+    mended = (
+        "give .netsync at the destination mode 0700 again" if owner == os.geteuid()
+        else f"run netsync to it as the user with the number {owner}, which finishes that"
+    )  # fmt: skip
+    raise RootError(
+        "an --atomic run that was cut short waits in .netsync, which is not ours alone",
+        op="write to", where=b".",
+        hint=f"{mended}; or give it up and remove .netsync",
+    )  # fmt: skip
 
 
 def is_pending(root: int) -> bool:
@@ -206,19 +249,11 @@ def _is_there(stage: int, name: bytes) -> bool:
     with contextlib.suppress(OSError):
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=stage)
         try:
-            return _is_committed(fd)
+            return is_committed(_names(fd))
         finally:
             os.close(fd)
     return False
 
 
-def _is_committed(session: int) -> bool:
-    return is_committed(map(os.fsencode, os.listdir(session)))
-
-
-def _has(session: SessionDirectory, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=session.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+def _names(session: int) -> list[bytes]:
+    return list(map(os.fsencode, os.listdir(session)))

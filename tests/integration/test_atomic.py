@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tests.support.fidelity import snapshot as facts
 from tests.support.places import ROUTES, Place
 from tests.support.processes import Result, netsync, serving
 from tests.support.samples import Editor, build_tree, random_bytes, snapshot, write
-from tests.support.trees import needs_mount, opened, small_disk, temporaries
+from tests.support.trees import ext4, needs_mount, opened, small_disk, temporaries
 from tests.unit.tree.test_roll_forward import check, committed
 
 TARGETS = ("target", "one/two/target")
@@ -193,6 +194,68 @@ def test_another_mount_in_the_target_is_refused(place: Place, mounted: Path, wha
 
 
 @needs_mount
+def test_a_file_that_is_a_mount_point_publishes_nothing(place: Place) -> None:
+    """Its name can be given to nothing else: it is told before anything is committed."""
+    write(place.path / "source", {"a": "new", "b": "new"})
+    there = write(place.path / "target", {"a": "old", "b": "old"})
+    subprocess.run(["mount", "--bind", there / "b", there / "b"], check=True)
+    try:
+        before = facts(there)
+        result = place.transfer("push", "--atomic")
+        assert_unpublished(result, 23, before, there)
+        assert "is a mount point" in result.stderr
+    finally:
+        subprocess.run(["umount", there / "b"], check=True)
+
+
+@needs_mount
+@pytest.mark.parametrize("what", ["b", "d", "gone"])
+def test_an_immutable_entry_publishes_nothing(place: Place, what: str) -> None:
+    """Neither what is replaced or removed, nor the directory it is in, may be pinned."""
+    write(place.path / "source", {"a": "new", "b": "new", "d/c": "new"})
+    with ext4(place.path) as there:
+        write(there, {"a": "old", "b": "old", "d/c": "old", "gone": "x"})
+        shutil.rmtree(there / "lost+found")
+        subprocess.run(["chattr", "+i", there / what], check=True)
+        try:
+            before = facts(there)
+            result = place.transfer("push", "--atomic", "--delete", target="mounted")
+            assert_unpublished(result, 23, before, there)
+        finally:
+            subprocess.run(["chattr", "-i", there / what], check=True)
+        done(place.transfer("push", "--atomic", "--delete", target="mounted"))
+
+
+@needs_mount
+def test_no_room_for_new_directories_is_seen_before_the_commit(place: Place) -> None:
+    """They are made when it is too late to give up: room for all of them is asked for before."""
+    write(place.path / "source", {f"d{number}": None for number in range(1500)})
+    with ext4(place.path) as there:
+        free = os.statvfs(there)
+        (there / "filler").write_bytes(bytes(free.f_bfree * free.f_frsize - (1 << 20)))
+        result = place.transfer("push", "--atomic", target="mounted")
+        assert (result.code, "nothing was published" in result.stderr) == (11, True), result
+        assert {each.name for each in there.iterdir()} == {"filler", "lost+found"}
+
+
+@needs_root
+def test_a_backup_directory_we_may_not_write_in_publishes_nothing() -> None:
+    """Where a backup must go is looked at before anything is committed."""
+    with tempfile.TemporaryDirectory() as base:
+        place = Place(Path(base), "")
+        place.path.chmod(0o755)
+        source = write(place.path / "source", {"a": "new", "d/b": "new"})
+        there = write(place.path / "target", {"a": "old", "d/b": "old", ".kept/d": None})
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", source, there], check=True)
+        os.chown(there / ".kept" / "d", 0, 0)
+        before = facts(there)
+        options = ("--atomic", "--backup-dir", ".kept")
+        result = place.transfer("local", *options, user=NOBODY)
+        assert_unpublished(result, 23, before, there)
+        assert "its backup cannot be written" in result.stderr
+
+
+@needs_mount
 def test_a_backup_directory_on_another_mount_gets_copies(place: Place) -> None:
     """What goes can be copied there; only what is published must be on one mount."""
     source = write(place.path / "source", {"a": "new"})
@@ -262,6 +325,30 @@ def test_a_stage_of_somebody_else_is_refused(place: Place) -> None:
     assert not (there / "a").exists()
 
 
+@needs_root
+def test_what_another_user_has_committed_is_not_written_over(place: Place) -> None:
+    """It would undo what is newer: a run is refused, and told what to do; then that is done."""
+    write(place.path / "source", {"a": "1"})
+    there = place.path / "target"
+    there.mkdir()
+    with opened(there) as fd:
+        committed(there, fd).close()
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", there], check=True)
+    before = facts(there)
+    for options in ((), ("--atomic",)):
+        result = place.transfer("local", *options)
+        assert result.code == 11, result
+        assert f"as the user with the number {NOBODY}" in result.stderr
+    assert facts(there) == before
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)
+        (Path(base) / "source").mkdir()
+        subprocess.run(["mv", there, f"{base}/target"], check=True)
+        result = Place(Path(base), "").transfer("local", "--no-times", user=NOBODY)
+        assert (result.code, "published to the end first" in result.stderr) == (0, True), result
+        check(Path(base) / "target", "")
+
+
 def test_the_next_run_finishes_what_was_committed(place: Place) -> None:
     """Whatever the next run does, the committed one is done first; a dry run only says it waits."""
     source = write(place.path / "source", {})
@@ -293,6 +380,27 @@ def test_a_server_that_starts_finishes_what_was_committed(tmp_path: Path) -> Non
         assert server.log.count("finished a run that was cut short") == 2
     assert pending_places(state) == []
     assert not list(tmp_path.rglob(".netsync"))
+
+
+def test_a_place_that_could_not_be_finished_stays_noted(tmp_path: Path) -> None:
+    """What is not there, or in a stage that is refused, is looked for again at the next start."""
+    module, state = tmp_path / "module", tmp_path / "state"
+    refused = module / "refused"
+    refused.mkdir(parents=True)
+    with opened(refused) as fd:
+        committed(refused, fd).close()
+    (refused / ".netsync").chmod(0o755)
+    places = [os.fsencode(module / name) for name in ("not mounted", "refused")]
+    for each in places:
+        PendingPlace(state, each).note()
+    with serving("--module", f"m={module}", "--state", str(state)) as server:
+        assert "a run that was cut short waits" in server.log
+        assert "mode 0700 again" in server.log
+    assert sorted(pending_places(state)) == places
+    (refused / ".netsync").chmod(0o700)
+    with serving("--module", f"m={module}", "--state", str(state)):
+        check(refused, "")
+    assert pending_places(state) == places[:1]
 
 
 def test_a_run_is_noted_only_while_it_commits(place: Place, tmp_path: Path) -> None:

@@ -85,15 +85,20 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def old_ext4(base: Path) -> Iterator[Path]:
-    """Mount a file system that holds whole seconds from 1901 to 2038; skip where there is none."""
+def ext4(base: Path, *, inode_bytes: int = 256) -> Iterator[Path]:
+    """Mount an ext4 of 8 MiB; skip where there is none.
+
+    With inodes of 128 bytes it holds whole seconds from 1901 to 2038.
+    """
     image, place = base / "image", base / "mounted"
     image.touch()
     os.truncate(image, 8 << 20)
     place.mkdir()
     if shutil.which("mkfs.ext4") is None:
         pytest.skip("e2fsprogs is not installed")
-    subprocess.run(["mkfs.ext4", "-q", "-I", "128", image], check=True, capture_output=True)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-I", str(inode_bytes), image], check=True, capture_output=True
+    )
     if subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode:
         pytest.skip("no loop devices here")
     try:

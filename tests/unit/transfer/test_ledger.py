@@ -13,10 +13,11 @@ from netsync.errors import NetworkError
 from netsync.model import Change, Files, Item, Options, Report
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.target import receive_tree
+from netsync.tree.publication import recover
 from netsync.wire import messages as m
 from netsync.wire.messages import Message
 from tests.support.transfers import Meddle, Sent, Transfer
-from tests.support.trees import Value, make_tree, read_tree, temporaries
+from tests.support.trees import Value, make_tree, opened, read_tree, temporaries
 
 
 def opened_ledger(path: Path) -> Ledger:
@@ -154,3 +155,41 @@ async def test_a_failure_of_an_earlier_attempt_that_is_mended_is_not_told(
     report = await run.attempt()
     assert report.problems == ()
     assert report.files == Files(considered=2, created=2)
+
+
+@pytest.mark.parametrize("server_restarts", [False, True])
+async def test_a_run_published_at_once_is_told_of_by_the_attempt_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, server_restarts: bool
+) -> None:
+    """It died after the commit; whoever publishes it, its next attempt reports what it changed."""
+    reports = []
+    for name in ("cut", "whole"):
+        source = make_tree(
+            tmp_path / name / "source", {"new": b"x", "d": {"in": b"y"}, "c": b"new"}
+        )
+        make_tree(tmp_path / name / "target", {"c": b"older", "gone": {"file": b"z"}})
+        run = Repeated(
+            tmp_path / name, Options(delete=True, atomic=True, itemize=True), monkeypatch
+        )
+        if name == "cut":
+            with monkeypatch.context() as dying:
+
+                def die(*_: object) -> None:
+                    raise NetworkError("died")
+
+                dying.setattr("netsync.transfer.preparing.carry_out", die)
+                with pytest.raises(NetworkError):
+                    await run.attempt()
+            assert not (run.target / "new").exists()
+            if server_restarts:
+                with opened(run.target) as fd:
+                    recover(fd)
+                assert (run.target / "new").exists()
+        reports.append(await run.attempt())
+        assert read_tree(run.target) == read_tree(source)
+        assert temporaries(run.target) == []
+        assert {item.path for item in run.lines} >= {b"new", b"d", b"d/in", b"c"}
+    assert reports[0].files == reports[1].files
+    assert reports[0].files.created == 3
+    assert reports[0].files.deleted == 2
+    assert reports[0].bytes.literal == reports[1].bytes.literal

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from netsync.errors import NetworkError, RootError
+from netsync.errors import NetworkError
 from netsync.model import Change, DeleteLimit, Item, Options, Problem
 from netsync.transfer.lines import Lines
+from netsync.transfer.resumption import Resumption
 from netsync.transfer.tally import Tally
+from netsync.tree.roots import TargetRoot
+from netsync.tree.stage_directory import SessionDirectory
 from netsync.wire.messages import FileEnd, Files, Message, Unsent, WantsEnd
 from tests.support.samples import random_bytes, snapshot, write
 from tests.support.transfers import Sent, Transfer, transfer
-from tests.support.trees import temporaries
+from tests.support.trees import opened, temporaries
+from tests.unit.tree.test_roll_forward import check, committed
 
 ATOMIC = Options(atomic=True, delete=True, itemize=True)
 
@@ -82,28 +87,83 @@ async def test_large_files_of_a_run_that_came_to_nothing_do_not_come_again(tmp_p
     assert temporaries(target) == []
 
 
-async def test_a_roll_forward_that_fails_is_gone_on_with(tmp_path: Path) -> None:
-    """What comes between after the comparison ends the session; once mended, all is published."""
-    source = write(tmp_path / "source", {"a": "1", "b/c": "2"})
-    target = write(tmp_path / "target", {"a": "old"})
+def between(change: Callable[[], object]) -> Callable[[Message, bytes], Sequence[Sent]]:
+    """Return what does ``change`` after the comparison and before the end."""
 
     def come_between(message: Message, tail: bytes) -> Sequence[Sent]:
         if isinstance(message, WantsEnd):
-            (target / "b").write_text("in the way")
+            change()
         return [(message, tail)]
 
-    with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
-        await Transfer(source, target, ATOMIC, from_target=come_between).run()
-    assert (target / "a").read_text() == "old"
-    with pytest.raises(RootError, match=r"publish b: .*run is committed: mend this"):
-        await transfer(source, target, ATOMIC)
-    report = await transfer(source, target, Options(dry_run=True))
-    assert any("waits to be published" in notice for notice in report.notices)
-    (target / "b").unlink()
-    report = await transfer(source, target, Options())
-    assert report.files.created == report.files.updated == 0
-    assert snapshot(target) == snapshot(source)
-    assert temporaries(target) == []
+    return come_between
+
+
+def put_into(root: Path) -> None:
+    (root / "was empty" / "precious").write_text("p")
+
+
+def make_it_a_directory(root: Path) -> None:
+    (root / "was a file").unlink()
+    write(root, {"was a file/precious": "p"})
+
+
+CAME_BETWEEN: dict[str, Callable[[Path], object]] = {
+    "b": lambda root: (root / "b").write_text("in the way"),
+    "was empty": put_into,
+    "was a file": make_it_a_directory,
+    "restated": lambda root: (root / "precious").rename(root / "restated"),
+}
+
+
+@pytest.mark.parametrize("what", CAME_BETWEEN)
+async def test_what_changes_while_a_run_is_prepared_publishes_nothing(
+    tmp_path: Path, what: str
+) -> None:
+    """What the run has not seen is neither removed nor changed: it is a problem of its path."""
+    source = write(tmp_path / "source", {
+        "a": "1", "b/c": "2", "was empty": "f", "was a file/x": "3", "restated": "r",
+    })  # fmt: skip
+    target = write(tmp_path / "target", {
+        "a": "old", "was empty": None, "was a file": "f", "restated": "r",
+        "precious": "p",
+    })  # fmt: skip
+    mtime = (source / "restated").stat().st_mtime_ns
+    os.utime(target / "restated", ns=(0, mtime))
+    (target / "restated").chmod(0o600)
+    changed: list[object] = []
+    act = CAME_BETWEEN[what]
+
+    def change() -> None:
+        act(target)
+        changed.append(snapshot(target))
+
+    options = Options(atomic=True)
+    report = await Transfer(source, target, options, from_target=between(change)).run()
+    assert what.encode() in [problem.path for problem in report.problems]
+    assert "nothing was published" in " ".join(report.notices)
+    now = {p: f for p, f in snapshot(target).items() if not p.startswith(b".netsync")}
+    before = changed[0]
+    assert isinstance(before, dict)
+    assert now == {p: f for p, f in before.items() if not p.startswith(b".netsync")}
+
+
+def test_a_run_that_died_while_we_waited_for_it_is_finished_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed between the first look and the hold does not wait behind this run."""
+    with opened(tmp_path) as fd:
+        resumption = Resumption(TargetRoot(fd, b"", exists=True), b"", Options(atomic=True))
+        hold = resumption.stage.hold
+
+        def held_late() -> SessionDirectory | None:
+            committed(tmp_path, fd).close()
+            return hold()
+
+        monkeypatch.setattr(resumption.stage, "hold", held_late)
+        resumption.open()
+        resumption.close()
+        check(tmp_path, "")
+        assert not (tmp_path / ".netsync").exists()
 
 
 async def test_nothing_to_do_commits_nothing(tmp_path: Path) -> None:

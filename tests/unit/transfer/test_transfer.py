@@ -21,9 +21,9 @@ from tests.support.confined import needs_root
 from tests.support.transfers import Meddle, Sent, Transfer, transfer, without_digests
 from tests.support.trees import (
     Value,
+    ext4,
     make_tree,
     needs_mount,
-    old_ext4,
     open_descriptors,
     opened,
     read_tree,
@@ -763,7 +763,7 @@ async def test_times_that_the_target_cannot_hold_are_not_sent_for_ever(
     moments = [-(10**18) * 4, 2**32 * 10**9, 10**18 + 123_456_789, 5, 2**33 * 10**9, 7 * 10**18]
     for path, moment in zip(sorted(source.iterdir()), moments, strict=True):
         os.utime(path, ns=(0, moment), follow_symlinks=False)
-    with old_ext4(tmp_path) as target:
+    with ext4(tmp_path, inode_bytes=128) as target:
         await transfer(source, target, DELETE)
         again = await transfer(source, target, PLAIN)
         assert (again.files.unchanged, again.bytes.literal) == (6, 0)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netsync.model import Entry, Kind
 from netsync.plan.xattrs import Scope, WantedXattrs
+from netsync.tree.expected import Expected
 from netsync.tree.journal import (
     DamagedJournalError,
     Enter,
@@ -30,9 +31,11 @@ from netsync.tree.journal import (
 from netsync.tree.place import Attributes
 
 PHASES = (Enter, SetAside, MakeDirectory, Place, Link, Restate, Settle)
+NOTHING = Attributes(None, None, None, None)
 HEADER = Header(b".old", durable=True)
 
-paths = st.binary(max_size=40)
+components = st.binary(min_size=1, max_size=20).filter(lambda n: b"/" not in n and n.strip(b"."))
+paths = st.lists(components, max_size=3).map(b"/".join)
 numbers = st.integers(0, 2**63 - 1)
 maybe = st.none() | st.integers(0, 0o7777)
 xattrs = st.none() | st.just(WantedXattrs(Scope(), ((b"user.x", b"\0\xff"),)))
@@ -40,14 +43,15 @@ attributes = st.builds(Attributes, maybe, maybe, maybe, st.none() | st.integers(
 entries = st.builds(
     Entry, paths, st.sampled_from(Kind), st.just(0o644), st.just(0), st.just(1), numbers, st.just(2)
 )
+seen = st.builds(Expected, numbers, numbers, numbers)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Enter, paths),
-    st.builds(SetAside, paths, numbers, st.none() | entries, st.tuples(numbers, numbers)),
-    st.builds(MakeDirectory, paths),
+    st.builds(SetAside, paths, numbers, seen, st.none() | entries),
+    st.builds(MakeDirectory, paths, st.booleans()),
     st.builds(Place, paths, paths),
     st.builds(Link, paths, paths, st.sampled_from(Kind), attributes),
-    st.builds(Restate, paths, attributes),
-    st.builds(Settle, paths, attributes),
+    st.builds(Restate, paths, attributes, seen),
+    st.builds(Settle, paths, attributes, st.none() | seen),
 )
 
 
@@ -74,7 +78,11 @@ def test_what_is_written_is_read_phase_by_phase(given: list[Record]) -> None:
         assert list(journal) == list(journal) == expected
 
 
-SAMPLE: list[Record] = [Place(b"a/b", b"new-1"), MakeDirectory(b"a"), SetAside(b"x", 7)]
+SAMPLE: list[Record] = [
+    Place(b"a/b", b"new-1"),
+    MakeDirectory(b"a"),
+    SetAside(b"x", 7, Expected(1, 2, 3)),
+]
 
 
 def test_a_journal_torn_anywhere_says_nothing() -> None:
@@ -115,6 +123,14 @@ def test_records_do_not_change_places() -> None:
         swapped = data[:start] + data[middle : 2 * middle - start] + data[start:middle]
         os.pwrite(fd, swapped + data[2 * middle - start :], 0)
         with pytest.raises(DamagedJournalError):
+            WrittenJournal(fd)
+
+
+@pytest.mark.parametrize("path", [b"../x", b"/x", b"a/../../x", b"a/.."])
+def test_a_path_that_leads_out_is_refused(path: bytes) -> None:
+    """Whoever wrote it, a journal says nothing about what is not below the destination."""
+    for record in (Place(path, b"new-1"), Place(b"a", path), Link(b"a", path, Kind.FILE, NOTHING)):
+        with written([record]) as fd, pytest.raises(DamagedJournalError, match="leads out"):
             WrittenJournal(fd)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from netsync.errors import RootError
 from netsync.model import Kind
+from netsync.tree.expected import expected
 from netsync.tree.journal import (
     Header,
     Journal,
@@ -33,7 +35,14 @@ from netsync.tree.scan import entry_at
 from netsync.tree.stage_directory import make_session, make_stage
 from tests.support.confined import as_nobody, needs_known_calls, needs_root
 from tests.support.samples import snapshot
-from tests.support.trees import Value, make_tree, opened, read_tree
+from tests.support.trees import (
+    Value,
+    make_tree,
+    needs_mount,
+    opened,
+    read_tree,
+    small_disk,
+)
 
 NOTHING = Attributes(None, None, None, None)
 OLD: dict[str, Value] = {
@@ -72,10 +81,9 @@ class Prepared:
         for path in paths:
             parent, _, name = path.rpartition("/")
             fd = os.open(parent or ".", os.O_RDONLY, dir_fd=self.fd)
-            status = os.stat(name, dir_fd=fd)
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             kept = entry_at(fd, name.encode()) if self.header.backup_dir else None
-            inode = (status.st_dev, status.st_ino)
-            yield SetAside(path.encode(), next(self._numbers), kept, inode)
+            yield SetAside(path.encode(), next(self._numbers), expected(status), kept)
             os.close(fd)
 
     def _place(self, path: str, number: int) -> Place:
@@ -88,16 +96,15 @@ class Prepared:
 
     def records(self) -> list[Record]:
         """Return what is to be done, and stage what it needs."""
+        paths = [
+            "file to directory", "directory to file/deep/y", "directory to file/deep",
+            "directory to file/x", "directory to file", "gone/z", "gone",
+        ]  # fmt: skip
         if self.header.backup_dir:
-            yield_aside = self._aside(
-                "replaced", "file to directory", "directory to file/deep/y",
-                "directory to file/deep", "directory to file/x", "directory to file",
-                "gone/z", "gone", "parent/new",
-            )  # fmt: skip
-        else:
-            yield_aside = self._aside("file to directory", "directory to file", "gone")
+            paths += ["replaced", "parent/new"]
+        restated = expected(os.stat("restated", dir_fd=self.fd))
         return [
-            *yield_aside,
+            *self._aside(*paths),
             MakeDirectory(b"file to directory"),
             MakeDirectory(b"file to directory/inner"),
             self._place("replaced", 1),
@@ -105,7 +112,7 @@ class Prepared:
             self._place("directory to file", 3),
             self._place("parent/new", 4),
             Link(b"linked", b"carrier", Kind.FILE, NOTHING),
-            Restate(b"restated", Attributes(0o604, None, None, 5_000_000_000)),
+            Restate(b"restated", Attributes(0o604, None, None, 5_000_000_000), restated),
             Settle(b"file to directory/inner", Attributes(0o500, None, None, 1_000_000_000)),
             Settle(b"file to directory", Attributes(0o700, None, None, 2_000_000_000)),
             Settle(b"", Attributes(0o755, None, None, 3_000_000_000)),
@@ -172,9 +179,9 @@ def test_from_any_prefix_as_an_ordinary_user(tmp_path: Path, backup: str) -> Non
     as_nobody(lambda: stop_everywhere(tmp_path / "trees", backup))
 
 
-def committed(root: Path, fd: int) -> Prepared:
+def committed(root: Path, fd: int, *, backup: bytes = b"") -> Prepared:
     """Return a run that is committed and then died."""
-    prepared = Prepared(root, fd)
+    prepared = Prepared(root, fd, backup=backup)
     journal = Journal(prepared.header)
     for record in prepared.records():
         journal.append(record)
@@ -188,7 +195,7 @@ def test_a_committed_run_is_recovered_and_its_stage_removed(tmp_path: Path) -> N
     with opened(tmp_path) as fd:
         committed(tmp_path, fd).close()
         assert is_pending(fd)
-        assert recover(fd).records == 14
+        assert recover(fd).records == 18
         check(tmp_path, "")
         assert not is_pending(fd)
         assert not (tmp_path / ".netsync").exists()
@@ -235,19 +242,118 @@ def test_a_damaged_journal_is_an_error_that_says_what_to_do(tmp_path: Path) -> N
         assert snapshot(tmp_path) == before
 
 
-def test_what_is_in_the_way_is_told_and_can_be_mended(tmp_path: Path) -> None:
-    """The roll forward stops with the path; when that is mended the next attempt goes on."""
+def test_what_came_in_the_way_is_left_alone_and_told(tmp_path: Path) -> None:
+    """What was put where a file should go stays; the rest is published, and the stage goes."""
     with opened(tmp_path) as fd:
         committed(tmp_path, fd).close()
         (tmp_path / "replaced").unlink()
         make_tree(tmp_path / "replaced", {"in the": {"way": b""}})
-        for _ in range(2):
-            with pytest.raises(RootError, match=r"publish replaced: is a directory.*committed"):
-                recover(fd)
-        assert is_pending(fd)
+        told = recover(fd).refused
+        assert [path for path, _ in told] == [b"replaced"]
         shutil.rmtree(tmp_path / "replaced")
+        (tmp_path / "replaced").write_bytes(b"new 1")
+        assert tree_without_stage(tmp_path) == NEW
+        assert not (tmp_path / ".netsync").exists()
+
+
+@pytest.mark.parametrize("backup", [b"", b".old"])
+def test_what_was_put_into_a_directory_that_goes_stays(tmp_path: Path, backup: bytes) -> None:
+    """After the commit and a crash: neither deleted nor replaced, and told."""
+    with opened(tmp_path) as fd:
+        committed(tmp_path, fd, backup=backup).close()
+        for name in ("gone", "directory to file"):
+            (tmp_path / name / "precious").write_bytes(b"p")
+        assert [path for path, _ in recover(fd).refused] == [b"directory to file", b"gone"]
+    there = read_tree(tmp_path)
+    assert there["gone"] == there["directory to file"] == {"precious": b"p"}
+    assert there["replaced"] == b"new 1"
+
+
+@needs_mount
+def test_a_backup_on_another_file_system_is_flushed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old entries are dropped only when their copies are safe."""
+    flushed: list[int] = []
+
+    def flush(fd: int) -> None:
+        flushed.append(os.fstat(fd).st_dev)
+
+    monkeypatch.setattr("netsync.tree.roll_forward.sync_file_system", flush)
+    with opened(tmp_path) as fd, small_disk(tmp_path / ".old", 1 << 20) as disk:
+        committed(tmp_path, fd, backup=b".old").close()
+        recover(fd)
+        assert flushed == [tmp_path.stat().st_dev, disk.stat().st_dev]
+
+
+def test_another_entry_than_was_seen_is_not_removed(tmp_path: Path) -> None:
+    """A file that was to go and is a full directory, or another file, since the commit stays."""
+    with opened(tmp_path) as fd:
+        committed(tmp_path, fd).close()
+        (tmp_path / "file to directory").unlink()
+        make_tree(tmp_path / "file to directory", {"precious": b"p"})
+        (tmp_path / "precious").write_bytes(b"p")
+        (tmp_path / "precious").rename(tmp_path / "gone" / "z")
+        told = [path for path, _ in recover(fd).refused]
+        assert told == [b"file to directory", b"gone/z", b"gone"]
+    there = read_tree(tmp_path)
+    assert there["file to directory"] == {"precious": b"p", "inner": {"leaf": b"new 2"}}
+    assert there["gone"] == {"z": b"p"}
+
+
+@pytest.mark.parametrize("name", ["restated", "settled"])
+def test_metadata_is_given_to_what_was_seen_only(tmp_path: Path, name: str) -> None:
+    """Another file or directory that got the name since the commit keeps its mode."""
+    root = tmp_path / "root"
+    make_tree(root, {"restated": b"r", "settled": {}})
+    with opened(root) as fd:
+        stage = make_stage(fd)
+        session = make_session(stage)
+        wide = Attributes(0o777, None, None, None)
+        records: list[Record] = [
+            Restate(b"restated", wide, expected((root / "restated").stat())),
+            Settle(b"settled", wide, expected((root / "settled").stat())),
+        ]
+        secret = tmp_path / "secret"
+        if name == "restated":
+            secret.touch()
+        else:
+            secret.mkdir()
+            (root / name).rmdir()
+        secret.chmod(0o700)
+        secret.rename(root / name)
+        forward = RollForward(fd, session.fd, Header(b"", durable=False))
+        told = list(forward.carry_out(records))
+        forward.close()
+        assert [path for path, _ in told] == [name.encode()]
+        assert stat.S_IMODE((root / name).stat().st_mode) == 0o700
+        os.close(session.fd)
+        os.close(stage)
+
+
+def test_a_link_cut_short_leaves_no_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the link and its rename: the extra name is in the stage, and goes."""
+    with opened(tmp_path) as fd:
+        committed(tmp_path, fd).close()
+        (tmp_path / "linked").write_bytes(b"before")
+        plain = os.rename
+
+        def rename(source: bytes, to: bytes, **more: int) -> None:
+            if to == b"linked":
+                raise OSError(errno.EIO, "cut")
+            plain(source, to, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", rename)
+            patched.setattr(os, "unlink", lambda *_, **__: None)
+            with pytest.raises(RootError, match=r"publish linked: .*run is committed: mend this"):
+                recover(fd)
+        assert not list(tmp_path.glob(".netsync-tmp*"))
         recover(fd)
         check(tmp_path, "")
+        assert not list(tmp_path.glob(".netsync*"))
 
 
 def test_the_aside_of_a_finished_run_goes_although_its_removal_was_cut(tmp_path: Path) -> None:
@@ -267,7 +373,7 @@ def test_the_aside_of_a_finished_run_goes_although_its_removal_was_cut(tmp_path:
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
-    """A directory turned into a link since the commit is an error and no way out."""
+    """A directory turned into a link since the commit is told, and no way out."""
     outside = make_tree(tmp_path / "outside", {"new": b"mine"})
     root = tmp_path / "root"
     root.mkdir()
@@ -275,8 +381,7 @@ def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
         committed(root, fd).close()
         shutil.rmtree(root / "parent")
         (root / "parent").symlink_to(outside)
-        with pytest.raises(RootError, match="publish parent/new"):
-            recover(fd)
+        assert [path for path, _ in recover(fd).refused] == [b"parent/new"]
     assert read_tree(outside) == {"new": b"mine"}
 
 
@@ -285,6 +390,6 @@ def test_the_error_names_the_record(tmp_path: Path) -> None:
     with opened(tmp_path) as fd:
         prepared = Prepared(tmp_path, fd)
         with pytest.raises(RollForwardError) as caught:
-            prepared.carry_out([MakeDirectory(b"none/here")])
-        assert caught.value.path == b"none/here"
+            prepared.carry_out([MakeDirectory(b"x" * 300)])
+        assert caught.value.path == b"x" * 300
         prepared.close()

@@ -10,7 +10,7 @@ import pytest
 
 from netsync.tree.times import HeldTimes
 from tests.support.confined import needs_known_calls, without_unnamed_files
-from tests.support.trees import needs_mount, old_ext4, open_descriptors, opened
+from tests.support.trees import ext4, needs_mount, open_descriptors, opened
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_where_nothing_can_be_found_out_the_time_stands(times: HeldTimes) -> Non
 
 @needs_mount
 def test_what_does_not_fit_is_what_the_kernel_makes_of_it(tmp_path: Path, times: HeldTimes) -> None:
-    with old_ext4(tmp_path) as place, opened(place) as fd:
+    with ext4(tmp_path, inode_bytes=128) as place, opened(place) as fd:
         assert times.held(fd, 1, 1_234_567_890_999_999_999) == 1_234_567_890 * 10**9
         assert times.held(fd, 1, 2**32 * 10**9) == times.held(fd, 1, 2**62) == (2**31 - 1) * 10**9
         assert times.held(fd, 1, -(2**62)) == -(2**31) * 10**9
