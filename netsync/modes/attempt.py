@@ -208,7 +208,9 @@ class Attempt:
             facts["handled"] = started
         if done.point is not None:
             facts["last_point"] = done.point
-            facts["current_until"] = max(done.point, before.current_until or 0.0)
+            known = before.current_until or 0.0
+            is_past = known <= facts["ended"]  # else the clock was set back
+            facts["current_until"] = max(done.point, known) if is_past else done.point
             facts["backlog_files"] = facts["backlog_bytes"] = 0
         if trouble:
             await self.record.note("hook", trouble)

@@ -93,9 +93,9 @@ async def _end(process: trio.Process) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             await stream.aclose()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
+    if process.returncode is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):  # both: the head may die before its children
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with trio.move_on_after(_END_SECONDS):

@@ -23,6 +23,8 @@ log = logging.getLogger("netsync")
 Save = Callable[[Standing, Sequence[Event]], Awaitable[None]]
 _USUAL: Final = frozenset({"started", "finished", "watched", "ok"})
 """Kinds of events that need nobody's attention."""
+_HAPPENED: Final = ("handled", "started", "ended", "last_point", "current_until", "since")
+"""Facts that are moments in the past."""
 _UNSAVED_MAX: Final = 1000
 """Events that wait for a state directory that cannot be written; older ones are in the log."""
 
@@ -68,6 +70,17 @@ class Record:
         async with self._saving:
             if self._is_new or self._unsaved:
                 await self._write()
+
+    async def heed_clock(self) -> None:
+        """Let nothing that happened lie ahead of a clock that was set back.
+
+        It would pass for the newest there is until the clock has caught up, and hide how far
+        behind the job is. From now on its lag grows again.
+        """
+        now = self._now()
+        ahead = [name for name in _HAPPENED if (getattr(self.standing, name) or 0.0) > now]
+        if ahead:
+            await self.note("clock", "the clock was set back", **dict.fromkeys(ahead, now))
 
     async def _write(self) -> None:
         standing, events = self.standing, list(self._unsaved)

@@ -113,6 +113,7 @@ class ScheduledRunner:
             self._wake = trio.Event()
             if self._asked:
                 return "asked to"
+            await self._record.heed_clock()
             wait = LOOK_SECONDS
             if self._record.standing.behind:
                 wait = self._again_at - trio.current_time()
@@ -136,10 +137,7 @@ class ScheduledRunner:
             await self._record.keep(next_run=None)
             return None
         handled = standing.handled
-        if handled is not None and handled > now:
-            handled = now
-            await self._record.note("clock", "the clock was set back", handled=now)
-        elif handled is None and schedule.cron:
+        if handled is None and schedule.cron:
             handled = now
             await self._record.keep(handled=now)
         planned = next_run(schedule, handled, now, self._site.zone)

@@ -199,6 +199,7 @@ class Supervisor:
         for post in list(self._posts.values()):
             if post.record is None:
                 continue
+            await post.record.heed_clock()
             verdict = verdict_of(post.record.standing, now, Heartbeat(held=True, beat=now))
             if verdict.level is not post.level:
                 post.level = verdict.level

@@ -109,9 +109,11 @@ def daemon_trouble(heart: Heartbeat, now: float) -> str:
     if not heart.held:
         since = "" if heart.beat is None else f" since {span(now - heart.beat)}"
         return f"the daemon is not running{since} (start it: systemctl start netsync)"
-    if heart.beat is not None and now - heart.beat > BEAT_SECONDS * BEATS_MISSED:
+    if heart.beat is not None and abs(now - heart.beat) > BEAT_SECONDS * BEATS_MISSED:
+        passed = now - heart.beat  # below 0 the clock was set back, and it has not beaten since
+        since = f"for {span(passed)}" if passed > 0 else "since the clock was set back"
         return (
-            f"the daemon has shown no life for {span(now - heart.beat)} "
+            f"the daemon has shown no life {since} "
             "(is the disk of its state directory full or hanging? see its log)"
         )
     return ""

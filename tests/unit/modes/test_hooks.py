@@ -66,6 +66,24 @@ async def test_a_hook_that_takes_too_long_is_ended_with_what_it_started(tmp_path
                 await trio.sleep(0.01)
 
 
+async def test_a_child_that_ignores_the_end_of_its_hook_is_killed(tmp_path: Path) -> None:
+    """The hook dies of SIGTERM at once; its child does not."""
+    out = tmp_path / "pid"
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "    open(sys.argv[1], 'w').write(str(child))\n"
+        "time.sleep(20)\n"
+    )
+    await hook(code, str(out), seconds=1.0)
+    with trio.fail_after(5):
+        while _lives(int(out.read_text())):
+            await trio.sleep(0.01)
+
+
 def _lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -11,11 +11,12 @@ from trio.testing import MockClock
 
 from netsync.errors import InterruptedBySignal, NetworkError, RefusedError, RootError
 from netsync.model import Problem, Report
+from netsync.modes.attempt import Attempt
 from netsync.modes.job import Ask, Done
 from netsync.plan.schedule import OnMissed, Schedule
 from netsync.plan.standing import State, lag_of, state_of
 from netsync.wire.watching import Changed
-from tests.support.fake_jobs import EPOCH, Bench
+from tests.support.fake_jobs import EPOCH, GOOD, Bench
 
 HOUR = 3600.0
 
@@ -101,6 +102,35 @@ async def test_a_clock_that_is_set_back_is_followed(
         nursery.cancel_scope.cancel()
     assert len(bench.starts) == 2
     assert "clock" in bench.kinds()
+
+
+@pytest.mark.parametrize("schedule", [Schedule(every=HOUR), None])
+async def test_a_job_whose_clock_is_set_back_goes_on_to_fall_behind(
+    bench: Bench, schedule: Schedule | None, autojump_clock: MockClock
+) -> None:
+    """A point a year ahead would say "0s behind" for a year."""
+    bench.ahead += 365 * 24 * HOUR
+    bench.outcomes = [GOOD, *[NetworkError("cut")] * 10]
+    runner = bench.runner(bench.job(schedule))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.work)
+        assert (await runner.ask(Ask.RUN)).point is not None
+        bench.ahead -= 365 * 24 * HOUR
+        await trio.sleep(30 + 2 * HOUR)
+        nursery.cancel_scope.cancel()
+    lag = lag_of(bench.standing, bench.now())
+    assert lag is not None
+    assert 2 * HOUR <= lag <= 2 * HOUR + 30
+    assert bench.standing.last_point == bench.standing.current_until
+
+
+async def test_a_run_after_the_clock_was_set_back_is_current_up_to_its_own_beginning(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    bench = Bench(tmp_path, seconds=2.0, current_until=EPOCH + 5)
+    attempt = Attempt(bench.job(), bench.record, bench.site, bench.pings.append)
+    await attempt.run()
+    assert bench.standing.current_until == EPOCH
 
 
 async def test_a_daemon_that_starts_after_a_missed_time_makes_up_for_it(

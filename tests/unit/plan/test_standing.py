@@ -88,6 +88,8 @@ def test_a_daemon_that_is_gone_or_stuck_is_critical_however_good_the_data() -> N
     assert "not running since 2m" in gone.why
     stuck = Heartbeat(held=True, beat=NOW - BEAT_SECONDS * BEATS_MISSED - 1)
     assert verdict_of(good(), NOW, stuck).level is Level.CRITICAL
+    ahead = verdict_of(good(), NOW, Heartbeat(held=True, beat=NOW + 86400))
+    assert "no life since the clock was set back" in ahead.why
     never = verdict_of(good(), NOW, Heartbeat(held=False))
     assert "systemctl start netsync" in never.why
 

@@ -47,6 +47,10 @@ def test_the_server_is_exposed_to_little() -> None:
     assert float(found[1]) <= EXPOSURE_MAX
 
 
+def test_a_stop_signals_the_daemon_and_not_its_hooks() -> None:
+    assert "\nKillMode=mixed\n" in UNIT.read_text()
+
+
 def capabilities() -> list[str]:
     """Return the capabilities that the unit leaves, as setpriv names them."""
     (line,) = re.findall(r"^CapabilityBoundingSet=(.+)$", UNIT.read_text(), re.MULTILINE)
