@@ -64,6 +64,34 @@ DEVICES: Final = frozenset({Kind.CHARACTER, Kind.BLOCK})
 SPECIALS: Final = frozenset({Kind.FIFO, Kind.SOCKET})
 
 
+class History(enum.IntEnum):
+    """What one side knows of a file's content by itself. The numbers are on the wire.
+
+    ``ROTTED``: another content than it was seen with, though size, times and inode are the same.
+    """
+
+    UNKNOWN = 0  # never seen, or written too lately to say
+    INTACT = 1  # as it was seen
+    WRITTEN = 2  # written, or replaced, since it was seen
+    ROTTED = 3
+    BUSY = 4  # it changed while it was read
+
+
+class Cause(enum.IntEnum):
+    """What a difference of content comes from, as far as both sides know. On the wire."""
+
+    NONE = 0  # nobody asked
+    ROTTED_AT_SOURCE = 1
+    ROTTED_AT_TARGET = 2
+    ROTTED_AT_BOTH = 3
+    EDITED_AT_SOURCE = 4
+    CHANGED_AT_TARGET = 5
+    CHANGED_AT_BOTH = 6
+    UNKNOWN = 7  # size or time differ too: a run brings it
+    DIVERGED = 8  # size and time are the same: no ordinary run brings it
+    BUSY = 9
+
+
 class Entry(Struct, frozen=True, array_like=True, gc=False):
     """One path of a tree with its metadata, named by a single component.
 
@@ -72,7 +100,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     ``digest`` the BLAKE3 of a regular file's content when ``--checksum`` asked for it, ``link``
     the number of the first listed entry that is a name of the same inode (its own for the first,
     0 where there is no other name), ``xattrs`` the set of extended attributes, ACLs among them,
-    in the message that lists the entry: counted from 1, 0 for none.
+    in the message that lists the entry: counted from 1, 0 for none. ``history`` is what a
+    verification found out about the file where it is.
     """
 
     name: bytes
@@ -87,6 +116,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     digest: Annotated[bytes, Meta(max_length=32)] = b""
     link: U63 = 0
     xattrs: U32 = 0
+    history: History = History.UNKNOWN
 
 
 RULES_MAX: Final = 16384
@@ -186,6 +216,17 @@ class Origin(Struct, frozen=True, array_like=True):
     uuid: Annotated[bytes, Meta(max_length=16)] = b""
 
 
+SLICES_MAX: Final = 1 << 20
+"""Parts that a tree may be scrubbed in."""
+
+
+class Slice(Struct, frozen=True, array_like=True):
+    """One of ``count`` parts that the files of a tree fall into by their paths."""
+
+    index: Annotated[int, Meta(ge=0, lt=SLICES_MAX)]
+    count: Annotated[int, Meta(ge=1, le=SLICES_MAX)]
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """What a transfer was asked to do; one value from the command line to both ends.
 
@@ -195,6 +236,8 @@ class Options(Struct, frozen=True, kw_only=True):
     ``paths`` restrict the listing (None: everything takes part), sizes are in bytes.
     ``stored_by`` is the source's user, by name or number, whose stored metadata are believed
     beside those of the user as whom the source runs (empty for none).
+    ``verify`` is a dry run with ``checksum`` in which each side says what became of its files;
+    ``slice`` restricts it to a part of the regular files, which are read at leisure.
     """
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
@@ -235,6 +278,8 @@ class Options(Struct, frozen=True, kw_only=True):
     fsync: bool = True
     compress: Annotated[int, Meta(ge=0, le=COMPRESSION_LEVELS[1])] = 0
     rate: U63 = 0
+    verify: bool = False
+    slice: Slice | None = None
 
     def contradiction(self) -> str:
         """Return why these options cannot be meant together, or nothing."""
@@ -242,6 +287,8 @@ class Options(Struct, frozen=True, kw_only=True):
             return "--atomic publishes all or nothing, --inplace writes half of a file: choose one"
         if self.atomic and self.delete_before:
             return "--atomic needs room for old and new, --delete-before is for a target without it"
+        if self.verify and not (self.dry_run and self.checksum):
+            return "a verification changes nothing and compares by content"
         return ""
 
 
@@ -268,11 +315,15 @@ class Change(enum.StrEnum):
 
 
 class Item(Struct, frozen=True, array_like=True):
-    """One itemized line: a change and the path it happened to, relative to DEST."""
+    """One itemized line: a change and the path it happened to, relative to DEST.
+
+    ``cause`` is what a verification says of a file whose content differs.
+    """
 
     change: Change
     path: Path
     directory: bool = False
+    cause: Cause = Cause.NONE
 
 
 class Files(Struct, frozen=True):

@@ -83,7 +83,7 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
     connection = Connection(
         given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
     )
-    with _observer(given, itemize=options.itemize and not given["quiet"]) as observer:
+    with observer_for(given, itemize=options.itemize and not given["quiet"]) as observer:
         state = given["state"] or default_state()
         run = copy.Run(options, connection, observer, state, given["retries"], _say)
         return run_until_signal(copy.transfer_between(command, sources, target, run))
@@ -101,9 +101,10 @@ class _Lines(Unobserved):
         print_items(items)
 
 
-def _observer(
+def observer_for(
     given: dict[str, Any], *, itemize: bool
 ) -> contextlib.AbstractContextManager[Observer]:
+    """Return who watches a command's transfer: a live display, or who prints the lines."""
     live = given["progress"] or given["progress_flag"]
     if given["progress"] is None and not given["progress_flag"]:
         live = sys.stderr.isatty() and not given["quiet"]

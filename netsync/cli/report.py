@@ -82,19 +82,21 @@ def print_statistics(report: Report, seconds: float) -> None:
     put(f"{'delta kernel:':<22}{report.kernel:>16}")
 
 
-def print_json(command: str, report: Report, seconds: float) -> None:
-    """Print the one JSON object of a finished run."""
-    _print_object(command, outcome_of(report), report, seconds)
+def print_json(command: str, report: Report, seconds: float, **more: Any) -> None:
+    """Print the one JSON object of a finished run, with ``more`` in it."""
+    _print_object(command, outcome_of(report), report, seconds, more)
 
 
 def print_failure_json(command: str, error: NetsyncError, seconds: float, *, dry_run: bool) -> None:
     """Print the one JSON object of a run that ended early."""
     problem = Problem(error.place, error.op, error.why)
     report = Report(problems=(problem,), kernel=kernel.NAME, dry_run=dry_run)
-    _print_object(command, Outcome.FAILED, report, seconds)
+    _print_object(command, Outcome.FAILED, report, seconds, {})
 
 
-def _print_object(command: str, outcome: Outcome, report: Report, seconds: float) -> None:
+def _print_object(
+    command: str, outcome: Outcome, report: Report, seconds: float, more: dict[str, Any]
+) -> None:
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "command": command,
@@ -116,4 +118,4 @@ def _print_object(command: str, outcome: Outcome, report: Report, seconds: float
         document["notices"] = list(report.notices)
     if report.held:
         document["held"] = report.held
-    put(json.dumps(document))
+    put(json.dumps({**document, **more}))

@@ -22,6 +22,7 @@ from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.asked import Asked
 from netsync.plan.compare import Policy, policy_for
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.tally import Observer, Unobserved
 from netsync.tree.capability import capability
 from netsync.tree.roots import (
@@ -70,6 +71,11 @@ def check_route(command: str, sources: Sequence[Remote | bytes], target: Remote 
     remote = [source for source in sources if isinstance(source, Remote)]
     if remote and len(remote) < len(sources):
         raise UsageError("sources must be all local or all remote", op=command)
+    if command == "verify" and remote and isinstance(target, Remote):
+        raise UsageError(
+            "source and destination are both remote", op=command,
+            hint="run it on one of the two hosts",
+        )  # fmt: skip
     if isinstance(target, Remote) and (command == "pull" or remote):
         raise UsageError(
             "the destination is remote", op=command, hint="push sends from here to a server"
@@ -105,7 +111,8 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
                     asked = msgspec.structs.replace(run.options, paths=None)  # our own business
                     ask = m.Open(m.Direction.PUSH, [target.place], asked, run=attempt.token)
                     await _ask(channel, ask)
-                    return await send_tree(channel, roots, run.options, attempt, problems)
+                    memory = VerifiedFiles(run.state)
+                    return await send_tree(channel, roots, run.options, attempt, problems, memory)
         raise AssertionError("unreachable: the session returns or raises")
 
     return await persist(work, run.observer, run.retries, run.say)
@@ -159,18 +166,19 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
     equip(source_end, run.options)
     with _open_sources(sources, run.options) as (roots, problems), unwrapped():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_send_quietly, source_end, roots, run.options, problems)
+            nursery.start_soon(_send_quietly, source_end, roots, run, problems)
             report = await _receive_locally(target_end, target, run, run.observer)
             nursery.cancel_scope.cancel()
     return report
 
 
 async def _send_quietly(
-    channel: Channel, roots: Sequence[SourceRoot], options: Options, problems: Sequence[Problem]
+    channel: Channel, roots: Sequence[SourceRoot], run: Run, problems: Sequence[Problem]
 ) -> None:
     from netsync.transfer.source import send_tree  # noqa: PLC0415 - see push
 
-    await send_tree(channel, roots, options, Unobserved(), problems)
+    memory = VerifiedFiles(run.state)
+    await send_tree(channel, roots, run.options, Unobserved(), problems, memory)
 
 
 async def _receive_locally(
@@ -196,7 +204,8 @@ async def _receive_locally(
         policy = dataclasses.replace(local_policy(run.options), asked=asked)
         place = path.rstrip(b"/") or b"/"
         memory, pending = RememberedSources(run.state, place), PendingPlace(run.state, place)
-        guarding = Guarding(memory=memory, pending=pending)
+        verified = VerifiedFiles(run.state)
+        guarding = Guarding(memory=memory, pending=pending, verified=verified)
         return await receive_tree(channel, open_root, policy, observer, guarding, token)
 
 

@@ -29,6 +29,7 @@ from netsync.server.watching import Watching
 from netsync.server.work import receive, send
 from netsync.state.pending import PendingPlace
 from netsync.state.sources import RememberedSources
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
@@ -140,7 +141,7 @@ class Session:
             raise ProtocolError("a push has one destination", op="receive")
         place = request.places[0]
         module = find_module(self._modules, place.module)
-        module.require(self._identity, Right.PUSH)
+        self._require(module, request.options)
         options = await self._options(request)
         if not is_block_size(options.block_size or BLOCK_MIN):
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
@@ -148,8 +149,6 @@ class Session:
             raise ProtocolError("the backup directory is no path inside", op="receive")
         if contradiction := options.contradiction():
             raise ProtocolError(contradiction, op="receive")
-        if options.delete or options.delete_excluded:
-            module.require(self._identity, Right.DELETE)
         if request.run:
             await self._supersede(request.run)
         self.run_token = request.run
@@ -158,13 +157,26 @@ class Session:
         with opened(module) as anchor:
             if module.user is None:
                 pending = PendingPlace(self._state, _place_of(module, place.path))
-                guarding = Guarding(module.max_delete, memory, pending)
+                verified = VerifiedFiles(self._state)
+                guarding = Guarding(module.max_delete, memory, pending, verified)
                 report = await receive(
                     self._channel, anchor, whole, guarding, special=module.special
                 )
             else:
                 report = await self._push_as(module, anchor, whole, memory)
-        self._note(f"push {place.module}", report)
+        self._note(f"{_verb(options, 'push')} {place.module}", report)
+
+    def _require(self, module: Module, options: Options) -> None:
+        """Raise ``RefusedError`` unless the client may do to a module what it asks for.
+
+        A verification changes nothing and tells what is there: that is what pulling does, and who
+        may push can find it out by a dry run.
+        """
+        if options.verify and Right.PULL in module.rights_of(self._identity):
+            return
+        module.require(self._identity, Right.PUSH)
+        if (options.delete or options.delete_excluded) and not options.verify:
+            module.require(self._identity, Right.DELETE)
 
     async def _push_as(
         self, module: Module, anchor: Anchor, request: m.Open, memory: RememberedSources
@@ -214,12 +226,13 @@ class Session:
         with contextlib.ExitStack() as stack:
             anchors = [stack.enter_context(opened(module)) for module in modules]
             if user is None:
-                report = await send(self._channel, anchors, request.places, options)
+                memory = VerifiedFiles(self._state)
+                report = await send(self._channel, anchors, request.places, options, memory)
             else:
                 whole = msgspec.structs.replace(request, options=options)
                 job = Job(0, [], whole)
                 report = await confined.transfer(self._channel, user, job, anchors)
-        self._note(f"pull {request.places[0].module}", report)
+        self._note(f"{_verb(options, 'pull')} {request.places[0].module}", report)
 
     async def _options(self, request: m.Open) -> Options:
         """Return the options, with what of them follows the request."""
@@ -239,6 +252,10 @@ class Session:
             f"{size.literal} bytes of data, {size.matched} matched"
             + (f"; {one_line(report.held, TEXT_MAX)}" if report.held else "")
         )
+
+
+def _verb(options: Options, otherwise: str) -> str:
+    return "verify" if options.verify else otherwise
 
 
 def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:

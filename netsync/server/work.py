@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from netsync.model import Options, Report
 from netsync.net.channel import Channel
 from netsync.plan.compare import policy_for
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.guarding import Guarding
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
@@ -43,7 +44,11 @@ async def receive(
 
 
 async def send(
-    channel: Channel, anchors: Sequence[Anchor], places: Sequence[m.Place], options: Options
+    channel: Channel,
+    anchors: Sequence[Anchor],
+    places: Sequence[m.Place],
+    options: Options,
+    memory: VerifiedFiles | None = None,
 ) -> Report:
     """Be the source of a pull; one place missing among several is a problem, all an error."""
     with contextlib.ExitStack() as stack:
@@ -53,4 +58,4 @@ async def send(
         ]
         roots, problems = open_sources(wanted, stack)
         await channel.send(m.Opened())
-        return await send_tree(channel, roots, options, Unobserved(), problems)
+        return await send_tree(channel, roots, options, Unobserved(), problems, memory)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from netsync.errors import is_fatal, reason, root_error
-from netsync.model import Change, Entry, Kind, Problem
+from netsync.model import Cause, Change, Entry, Kind, Problem
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
+from netsync.plan.differing import cause_of
 from netsync.transfer.attributes import Attribution
 from netsync.transfer.destination import Destination
 from netsync.transfer.digests import subdirectories
@@ -21,6 +22,7 @@ from netsync.transfer.dooming import Dooming
 from netsync.transfer.effects import effects_for
 from netsync.transfer.equality import equality_for
 from netsync.transfer.inodes import names_of
+from netsync.transfer.judging import Judge
 from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling, Share
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
@@ -55,7 +57,12 @@ class Comparer:
     """Compares a listing with the tree at ``destination`` and makes the small changes."""
 
     def __init__(
-        self, destination: Destination, renames: Renames, policy: Policy, tally: Tally
+        self,
+        destination: Destination,
+        renames: Renames,
+        policy: Policy,
+        tally: Tally,
+        judge: Judge,
     ) -> None:
         root = destination.root
         self.tally = tally
@@ -70,7 +77,7 @@ class Comparer:
         self._effects = effects_for(destination, self._directories, tally, self.restated)
         self.dooming = Dooming(self._directories, policy.options, tally, self._effects)
         self._attribution = Attribution(policy, root, tally)
-        self._presence = Presence(self._directories, policy, tally, self._effects)
+        self._presence = Presence(self._directories, policy, tally, self._effects, judge)
         self._renewal = Renewal(
             self._directories, self._attribution, self._presence, policy.options
         )
@@ -103,6 +110,9 @@ class Comparer:
         verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
         root.wanted = wanted
         root.touched = root.touched or verdict is Verdict.METADATA
+        if self._options.verify and verdict is Verdict.METADATA:
+            self.tally.considered += 1  # else a difference would not be told of
+            self.tally.change(Change.METADATA, b".", directory=True)
 
     def offer_digests(self) -> Terms | None:
         """Return the terms on which the source may tell directories by digests, if any."""
@@ -260,7 +270,7 @@ class Comparer:
             )
             self.linker.share(share)
         elif change is not None and not in_the_way:
-            self.tally.change(change, path)
+            self.tally.change(change, path, cause=self._cause(entry, present))
 
     def _directory(
         self,
@@ -330,7 +340,7 @@ class Comparer:
                 self.dooming.add(Doomed(wanted.path, for_file=True))
         if self._options.dry_run:
             if not wanted.in_the_way:  # else it is counted when the guards have decided
-                self.tally.change(change, wanted.path)
+                self.tally.change(change, wanted.path, cause=self._cause(entry, present))
             return
         wanted.attributes = self._renewal.attributes(directory, entry, wanted.present)
         if not self._options.delete_before:
@@ -340,6 +350,14 @@ class Comparer:
         smallest = min(entry.size, present.size) if updated and present else 0
         delta = smallest >= DELTA_MIN or wanted.partial is not None
         (self._deltas if delta and not self._options.whole_file else self._whole).append(wanted)
+
+    def _cause(self, entry: Entry, present: Entry | None) -> Cause:
+        """Return why a file's content differs, if that is asked."""
+        if not self._options.verify or present is None:
+            return Cause.NONE
+        if not entry.kind is present.kind is Kind.FILE or entry.digest == present.digest:
+            return Cause.NONE
+        return cause_of(entry, present, self._options)
 
     def _special(
         self, directory: ListedDirectory, entry: Entry, present: Entry | None, path: bytes

@@ -19,6 +19,10 @@ CHUNK_BYTES: Final = 32 * 1024
 ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
 
+HASHED_PER_BYTE: Final = 8192
+"""Bytes of files that were hashed and count like one of listing: after 256 MiB the other side gets
+to hash too."""
+
 
 class Part:
     """A listing in the making; ``first`` is the number of its first entry."""
@@ -38,6 +42,8 @@ class Part:
             entry = self._table.told(entry, xattrs)
             self._cost += self._table.size - before
         self._entries.append(entry)
+        if entry.digest:
+            self._cost += entry.size // HASHED_PER_BYTE
         self._cost += len(entry.name) + len(entry.target) + ENTRY_BYTES
 
     def protect(self, name: bytes) -> None:

@@ -71,7 +71,7 @@ class Finisher:
         complete = self._complete = complete and not self._lander.source_failed
         try:
             self._guards.decide(self._comparer.dooming, self._directories, self._due())
-            if complete and not self._guards.held:
+            if (complete or self._options.verify) and not self._guards.held:
                 for doomed in self._due():
                     self._delete(doomed)
                 return

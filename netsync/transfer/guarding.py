@@ -15,6 +15,7 @@ from typing import Protocol
 from netsync.errors import StateError
 from netsync.model import DeleteLimit, Options, Origin
 from netsync.plan import guards
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.dooming import Dooming
 from netsync.transfer.preparing import Pending
 from netsync.transfer.wanted import Doomed
@@ -36,12 +37,14 @@ class Guarding:
     """What guards a destination whatever the peer says.
 
     ``limit`` is the module's own ``max_delete``; ``memory`` remembers where the destination was
-    filled from, ``pending`` that a run to it is committed, None where nothing is to be remembered.
+    filled from, ``pending`` that a run to it is committed, ``verified`` what its files were seen
+    to hold; None where nothing is to be remembered.
     """
 
     limit: DeleteLimit | None = None
     memory: Memory | None = None
     pending: Pending | None = None
+    verified: VerifiedFiles | None = None
 
 
 UNGUARDED = Guarding()
@@ -63,8 +66,15 @@ class Guards:
         self._origins = origins
         self._known: list[Origin] | None = None
 
+    @property
+    def verified(self) -> VerifiedFiles | None:
+        """What remembers the destination's files, for a verification."""
+        return self._guarding.verified if self._options.verify else None
+
     def decide(self, dooming: Dooming, here: Directories, records: Iterable[Doomed]) -> None:
         """Ask all guards about ``records``, those of ``dooming`` that would be carried out now."""
+        if self._options.verify:
+            return  # nothing will be deleted, and everything is to be told
         self._recall()
         if not self._options.delete:
             return

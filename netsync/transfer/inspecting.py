@@ -16,14 +16,15 @@ import msgspec
 
 from netsync.errors import reason
 from netsync.model import DEVICES, SPECIALS, Entry, Kind, Options, Problem
+from netsync.plan.differing import is_in
 from netsync.plan.filters import Filter
 from netsync.plan.restriction import Restriction
 from netsync.plan.stored import Record
 from netsync.plan.xattrs import Items
 from netsync.transfer.backing import Node, Run, anchored, backing_directories
 from netsync.transfer.describing import NONE, Describer
+from netsync.transfer.judging import File, Judge
 from netsync.transfer.offers import Located
-from netsync.tree.content import content_digest
 from netsync.tree.directories import Directories
 from netsync.tree.links import LeadsOutError, Resolver
 from netsync.tree.native import XATTR_NAMES, Status, stat_entries
@@ -75,6 +76,7 @@ class Inspector:
         options: Options,
         filter_: Filter,
         restriction: Restriction | None,
+        judge: Judge,
     ) -> None:
         self.complete = True
         self.problems: list[Problem] = []
@@ -87,9 +89,11 @@ class Inspector:
         self.reads_xattrs = bool(self._describer.scope) or options.store_metadata
         self.user_name, self.group_name = self._describer.user_name, self._describer.group_name
         self._sized = options.max_size is not None or options.min_size > 0
+        self._judge = judge
         self._takes_all = not (
             self._sized or options.checksum or options.backup_dir or restriction is not None
-        )
+            or judge.knows_rot
+        )  # fmt: skip
         self._ways: list[Directories] = backing_directories(roots)
         """The inspector's own: resolving must not close what the lister is reading."""
 
@@ -177,15 +181,32 @@ class Inspector:
         skipped = self._skipped(path, entry, at.run)
         if skipped is not None:
             return skipped, at.status, NONE
-        try:
-            if self._options.checksum and entry.kind is Kind.FILE:
-                digest = content_digest(at.fd, real)
-                entry = msgspec.structs.replace(entry, digest=digest)
-        except OSError as error:
-            return self._unreadable(path, error), at.status, NONE
+        if entry.kind is Kind.FILE:
+            try:
+                examined = self._examined(path, entry, at.fd)
+            except OSError as error:
+                return self._unreadable(path, error), at.status, NONE
+            if examined is None:
+                return Skipped.PROTECTED, at.status, NONE
+            entry = examined
         if real != name:
             entry = msgspec.structs.replace(entry, name=name)
         return self._described(path, entry, at, of_name(at.fd, real))
+
+    def _examined(self, path: bytes, entry: Entry, fd: int) -> Entry | None:
+        """Return a file's ``entry`` with what is to be known of its content; None keeps it here.
+
+        What has rotted is told and not sent, so that the target keeps what it has; a verification
+        tells it and goes on. Raises ``OSError``.
+        """
+        file = File(fd, entry.name, path)
+        rot = None if self._options.verify else self._judge.is_withheld(file)
+        if rot is None and self._options.checksum:
+            entry, rot = self._judge.judged(file, entry)
+        if rot is not None:
+            self.problems.append(rot)  # all was read: this keeps nothing from being deleted
+            return entry if self._options.verify else None
+        return entry
 
     def _described(self, path: bytes, entry: Entry, at: Looking, where: Where) -> Listed:
         """Return ``entry`` with its attributes, where it has some."""
@@ -202,7 +223,7 @@ class Inspector:
         directory = entry.kind is Kind.DIRECTORY
         if self._options.backup_dir and path == self._options.backup_dir:
             return Skipped.EXCLUDED
-        if self._filter.excludes(path, directory=directory):
+        if self._filter.excludes(path, directory=directory) or self._is_elsewhere(path, entry):
             return Skipped.EXCLUDED
         try:
             if self._skips(entry) or self._is_unsafe(entry, run):
@@ -212,6 +233,13 @@ class Inspector:
         except OSError as error:
             return self._unreadable(path, error)
         return None
+
+    def _is_elsewhere(self, path: bytes, entry: Entry) -> bool:
+        """Tell whether a part of the tree is asked for that the entry is not in."""
+        part = self._options.slice
+        if part is None or entry.kind is Kind.DIRECTORY:
+            return False
+        return entry.kind is not Kind.FILE or not is_in(path, part)
 
     def _skips(self, entry: Entry) -> bool:
         if entry.kind is Kind.FILE:

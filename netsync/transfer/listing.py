@@ -35,6 +35,7 @@ from netsync.transfer.digests import Digester, Gathered, Told, is_above_backup, 
 from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
+from netsync.transfer.judging import Judge
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdNames
@@ -75,6 +76,7 @@ class Lister:
         self,
         roots: Sequence[SourceRoot],
         options: Options,
+        judge: Judge,
         single_name: bytes = b"",
         problems: Sequence[Problem] = (),
         digests: Terms | None = None,
@@ -83,7 +85,7 @@ class Lister:
         self._options = options
         self._filter = Filter(options.rules)
         self._restriction = None if options.paths is None else Restriction(options.paths)
-        self._inspector = Inspector(roots, options, self._filter, self._restriction)
+        self._inspector = Inspector(roots, options, self._filter, self._restriction, judge)
         self._single_name = single_name
         self._directories = backing_directories(roots)
         self._devices = [_device(root) for root in roots] if options.one_file_system else []
@@ -95,7 +97,7 @@ class Lister:
         self._table = XattrTable()
         self._ready: deque[Batch] = deque()
         self._digester: Digester | None = None
-        if digests is not None and is_digestible(options):
+        if digests is not None and is_digestible(options) and not judge.knows_rot:
             self._digester = Digester(digests, options)
         self._gathered = Gathered()
         self._chunks = self._walk()

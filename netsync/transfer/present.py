@@ -8,12 +8,13 @@ import msgspec
 
 from netsync.errors import reason
 from netsync.model import Entry, Kind, Problem
+from netsync.names import join
 from netsync.plan.compare import Policy
 from netsync.plan.xattrs import Scope, WantedXattrs
 from netsync.transfer.effects import Effects
+from netsync.transfer.judging import File, Judge
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
-from netsync.tree.content import content_digest
 from netsync.tree.directories import Directories
 from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
 from netsync.tree.scan import entry_from, names_in
@@ -44,13 +45,19 @@ class Presence:
     """
 
     def __init__(
-        self, directories: Directories, policy: Policy, tally: Tally, effects: Effects
+        self,
+        directories: Directories,
+        policy: Policy,
+        tally: Tally,
+        effects: Effects,
+        judge: Judge,
     ) -> None:
         self._directories = directories
         self._effects = effects
         self._options = policy.options
         self._stores = policy.stores
         self._tally = tally
+        self._judge = judge
         self._times = HeldTimes()
 
     def close(self) -> None:
@@ -86,15 +93,22 @@ class Presence:
         assert not isinstance(status, int)  # entry_from raises that
         if self._stores:
             present = looked_through(present, fd, status)
-        if (
-            self._options.checksum
-            and present.kind is listed.kind is Kind.FILE
-            and present.size == listed.size
-        ):
-            present = msgspec.structs.replace(present, digest=content_digest(fd, listed.name))
+        if self._options.checksum and present.kind is listed.kind is Kind.FILE:
+            file = File(fd, listed.name, join(directory.path, listed.name))
+            present = self._examined(file, present, listed)
         if present.mtime_ns != listed.mtime_ns and present.kind is listed.kind:
             present = self._as_held(fd, status, present, listed)
         return There(present, status)
+
+    def _examined(self, file: File, present: Entry, listed: Entry) -> Entry:
+        """Return what is there with the digest of its content, if that says anything."""
+        if present.size == listed.size:
+            present, rot = self._judge.judged(file, present)
+            if rot is not None:
+                self._tally.problem(rot)
+        elif self._options.verify:
+            present = self._judge.glanced_at(file, present)
+        return present
 
     def _as_held(self, fd: int, status: Status, present: Entry, listed: Entry) -> Entry:
         """Return ``present`` with the listed time if its own is what becomes of that here."""

@@ -21,8 +21,10 @@ from netsync.errors import ProtocolError, root_error
 from netsync.model import Kind, Options, Problem, Report
 from netsync.net.channel import Channel
 from netsync.plan.restriction import names_root
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.describing import Describer
 from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
+from netsync.transfer.judging import Judge
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.matching import Arriving, send_matched
 from netsync.transfer.offers import Offered, Offers
@@ -65,6 +67,7 @@ class Source:
         options: Options,
         observer: Observer,
         problems: Sequence[Problem] = (),
+        memory: VerifiedFiles | None = None,
     ) -> None:
         self._channel = channel
         self._roots = roots
@@ -72,6 +75,7 @@ class Source:
         self._observer = observer
         self._problems = problems
         self._root_problems: list[Problem] = []
+        self._judge = Judge("source", memory, options)
         self._describer = Describer(options, self._root_problems.append)
         self._offers = Offers(options)
         self._credit = 0
@@ -88,8 +92,9 @@ class Source:
         self._report: Report | None = None
 
     def close(self) -> None:
-        """Drop what was kept on disk."""
+        """Drop what was kept on disk, and keep what is to be remembered."""
         self._offers.close()
+        self._judge.close()
 
     async def run(self) -> Report:
         """Serve the target until it has committed; return its report."""
@@ -98,7 +103,10 @@ class Source:
         start = (await self._channel.receive()).message
         assert isinstance(start, m.Start)
         self._credit = min(start.credit, CREDIT_MAX)
-        lister = Lister(self._roots, self._options, start.name, self._problems, start.digests)
+        await trio.to_thread.run_sync(self._judge.begin)
+        lister = Lister(
+            self._roots, self._options, self._judge, start.name, self._problems, start.digests
+        )
         lister.note(self._root_problems)
         reader = Reader(self._roots, sparse=self._options.keep.sparse)
         try:
@@ -112,7 +120,8 @@ class Source:
             reader.close()
         self._channel.order.finish()
         assert self._report is not None
-        return self._report
+        notices = (*self._report.notices, *self._judge.notices)
+        return msgspec.structs.replace(self._report, notices=notices)
 
     def _offer(self) -> m.Offer:
         """Describe the roots: a lone regular file, or a directory's own metadata."""
@@ -344,13 +353,15 @@ async def send_tree(
     options: Options,
     observer: Observer,
     problems: Sequence[Problem] = (),
+    memory: VerifiedFiles | None = None,
 ) -> Report:
     """Be the source of one transfer and return the target's report.
 
-    ``roots`` stay open and the caller's; ``problems`` are sources that could not be opened.
+    ``roots`` stay open and the caller's; ``problems`` are sources that could not be opened;
+    ``memory`` is what is known of this host's files, which is written where files are hashed.
     Raises ``NetsyncError`` when the session ends early.
     """
-    source = Source(channel, roots, options, observer, problems)
+    source = Source(channel, roots, options, observer, problems, memory)
     try:
         return await source.run()
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from netsync.errors import reason
-from netsync.model import Bytes, Change, Files, Item, Problem
+from netsync.model import Bytes, Cause, Change, Files, Item, Problem
 from netsync.names import join
 from netsync.transfer.ledger import Ledger
 from netsync.tree.xattrs import Refusal
@@ -64,14 +64,21 @@ class Tally:
         self.deleted = ledger.deleted
         self.literal, self.matched = self.noted_bytes = ledger.literal, ledger.matched
 
-    def change(self, change: Change, path: bytes, *, directory: bool = False) -> None:
+    def change(
+        self,
+        change: Change,
+        path: bytes,
+        *,
+        directory: bool = False,
+        cause: Cause = Cause.NONE,
+    ) -> None:
         """Count one changed path, and itemize it."""
         if self.ledger is not None:
             change = self._as_first(change, path)
         counter = _COUNTER_OF[change]
         setattr(self, counter, getattr(self, counter) + 1)
         if self.itemize:
-            self.items.append(Item(change, path, directory))
+            self.items.append(Item(change, path, directory, cause))
 
     def _as_first(self, change: Change, path: bytes) -> Change:
         """Return what the run did to ``path``: what its first attempt did that got so far."""

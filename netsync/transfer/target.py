@@ -28,6 +28,7 @@ from netsync.transfer.credit import CREDIT, Credit
 from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
+from netsync.transfer.judging import Judge
 from netsync.transfer.landing import Lander
 from netsync.transfer.lines import Lines
 from netsync.transfer.moving import Mover
@@ -69,6 +70,7 @@ class Target:
         guards: Guards,
     ) -> None:
         options = policy.options
+        self._judge = Judge("target", guards.verified, options)
         destination = resumption.destination
         root = destination.root
         self._channel = channel
@@ -81,7 +83,7 @@ class Target:
         self._resumption = resumption
         self._renames = Renames(root, options)
         tallies = Tally(options.itemize), Tally(options.itemize)
-        self._comparer = Comparer(destination, self._renames, policy, tallies[0])
+        self._comparer = Comparer(destination, self._renames, policy, tallies[0], self._judge)
         self._lander = Lander(destination, self._outstanding, tallies[1])
         self._mover = Mover(root, self._lander, self._renames)
         self.arrivals = Arrivals(self._lander, self._mover)
@@ -102,7 +104,7 @@ class Target:
         """Drop what is staged and let go of descriptors."""
         for owner in (
             self._mover, self._lander, self._comparer, self._renames, self._finisher,
-            self._signatures, self._deferral, self._lines, self._resumption,
+            self._signatures, self._deferral, self._lines, self._resumption, self._judge,
         ):  # fmt: skip
             owner.close()
 
@@ -151,6 +153,8 @@ class Target:
             self._finisher.tally.notice(words)
         if not self._options.delete_before:
             self._delete()
+        for words in self._judge.notices:
+            self._finisher.tally.notice(words)
         self._finisher.finish()
 
     async def _receive(self, data: trio.MemorySendChannel[Received]) -> None:
