@@ -14,6 +14,7 @@ from netsync.config.jobs import OWN_KEYS
 from netsync.identity.directory import default_directory
 from netsync.modes.job import Job
 from netsync.plan.guards import limit_text
+from netsync.plan.scrub import Pace
 from netsync.plan.standing import span
 from netsync.server.modules import Module
 from netsync.state.database import default_directory as default_state
@@ -96,6 +97,7 @@ def job_values(job: Job, given: Mapping[str, object]) -> Iterator[tuple[str, str
         "post": list(job.hooks.post) or None,
         "hook_timeout": span(job.hooks.seconds) if job.hooks.pre or job.hooks.post else None,
         "ping": job.ping or None,
+        "scrub": _pace(job.scrub) if job.scrub else None,
     }
     prefix = f"job.{job.name}."
     for key, value in values.items():
@@ -105,6 +107,10 @@ def job_values(job: Job, given: Mapping[str, object]) -> Iterator[tuple[str, str
         name = key.removeprefix(prefix)
         if key.startswith(prefix) and name not in values and name not in OWN_KEYS:
             yield name, _shown(value), _FILE
+
+
+def _pace(pace: Pace) -> str:
+    return f"1/{pace.parts} of the files every {span(pace.seconds)}"
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ from netsync.cli.values import Duration
 from netsync.errors import NetworkError, UsageError
 from netsync.identity.directory import default_directory
 from netsync.modes.control import INDETERMINATE
-from netsync.modes.direct import run_directly
+from netsync.modes.direct import run_directly, scrub_directly
 from netsync.modes.job import Site
 from netsync.net.control import Answer, AwaitJob, RunJob, ask
 from netsync.state import locks
@@ -26,22 +26,25 @@ from netsync.state import locks
 @click.argument("job")
 @daemon_options
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report as one JSON object.")
-def run(job: str, config: Path | None, state: Path | None, as_json: bool) -> int:
+@click.option("--scrub", is_flag=True, help="Read all files again on both sides instead.")
+def run(job: str, config: Path | None, state: Path | None, as_json: bool, scrub: bool) -> int:
     """Run JOB now and return its exit code; by the daemon, or here if none is running."""
     where = found(config, state)
-    answer = run_until_signal(lambda: _run(job, where))
+    answer = run_until_signal(lambda: _run(RunJob(job, scrub), where))
     if answer.report is not None:
         print_problems(answer.report)
         if as_json:
-            print_json(_mode(where, job), answer.report, answer.seconds)
+            command = "verify" if scrub else _mode(where, job)
+            print_json(command, answer.report, answer.seconds)
     if answer.words and (answer.report is None or not answer.report.held):
         click.echo(f"netsync: job {job}: {answer.words}", err=True)
     return answer.code
 
 
-async def _run(job: str, where: Found) -> Answer:
+async def _run(wanted: RunJob, where: Found) -> Answer:
+    job = wanted.job
     if locks.is_held(where.state, locks.DAEMON):
-        return await ask(where.state, RunJob(job), _say)
+        return await ask(where.state, wanted, _say)
     if where.config is None:
         raise NetworkError(
             "no daemon is running there", op="ask the daemon in", where=str(where.state),
@@ -55,7 +58,8 @@ async def _run(job: str, where: Found) -> Answer:
     identity = where.config.identity or default_directory()
     site = Site(identity, where.state, time.time, local_zone())
     began = trio.current_time()
-    done = await run_directly(where.jobs[job], site)
+    carried_out = scrub_directly if wanted.scrub else run_directly
+    done = await carried_out(where.jobs[job], site)
     return Answer(done.code, done.words, done.report, trio.current_time() - began)
 
 

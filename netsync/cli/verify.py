@@ -49,13 +49,18 @@ class _VerifyCommand(TransferCommand):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.left_out = [each for each in self.params if each.name in _OF_WRITING]
-        self.params = [each for each in self.params if each.name not in _OF_WRITING]
+        self._left_out = [
+            each for each in self.params
+            if isinstance(each, click.Option) and each.name in _OF_WRITING
+        ]  # fmt: skip
+        for each in self._left_out:
+            each.hidden = True
 
     def invoke(self, ctx: click.Context) -> Any:
-        for each in self.left_out:
-            assert each.name is not None
-            ctx.params[each.name] = each.get_default(ctx)
+        for each in self._left_out:
+            source = ctx.get_parameter_source(str(each.name))
+            if source is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{each.opts[-1]} means nothing to a comparison", ctx)
         return super().invoke(ctx)
 
 

@@ -30,6 +30,7 @@ from netsync.modes.copy import check_route
 from netsync.modes.job import HOOK_SECONDS, Hooks, Job, Mode
 from netsync.net.ping import check_url
 from netsync.plan.schedule import OnMissed, Schedule, check_cron, share_of
+from netsync.plan.scrub import Pace, parse_pace
 
 Span = str | int | float
 """A time span as in ``"15m"``; a number is seconds."""
@@ -51,6 +52,7 @@ class JobSection(Struct, forbid_unknown_fields=True):
     post: list[str] = []
     hook_timeout: Span = HOOK_SECONDS
     ping: str = ""
+    scrub: str = ""
 
 
 OWN_KEYS: Final = frozenset(JobSection.__struct_fields__)
@@ -122,6 +124,7 @@ def job_from(file: Path, name: str, raw: object) -> Job:
         timeout=given["timeout"],
         hooks=_hooks(file, key, section),
         ping=_ping(file, key, section.ping),
+        scrub=_scrub(file, key, section.scrub),
     )
 
 
@@ -197,6 +200,14 @@ def _ping(file: Path, key: str, url: str) -> str:
     except UsageError as error:
         raise wrong(file, f"{key}.ping", f"{url!r} {error.why}", error.hint) from error
     return url
+
+
+def _scrub(file: Path, key: str, text: str) -> Pace | None:
+    try:
+        return parse_pace(text) if text else None
+    except ValueError as error:
+        hint = 'write for example "5%/day" (of hour, day, week or month)'
+        raise wrong(file, f"{key}.scrub", str(error), hint) from error
 
 
 def _given(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ run that left something out makes none, whatever it copied.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from netsync.modes.outcome import EXIT_CODES, Outcome, outcome_of
 from netsync.modes.record import Record
 from netsync.modes.session import Connection
 from netsync.names import shown
+from netsync.plan.differing import ROT
 from netsync.plan.standing import Totals
 from netsync.state import locks
 from netsync.transfer.tally import Unobserved
@@ -77,6 +78,7 @@ class Attempt:
     quiet: bool = False
     _said: list[str] = field(default_factory=list)
     _began: float = 0.0
+    _rot: str = ""
     _progress: _Progress = field(default_factory=_Progress)
 
     async def run(self) -> Done:
@@ -168,8 +170,15 @@ class Attempt:
 
     async def _judged(self, report: Report) -> Done:
         """Return what a committed transfer came to, and tell of what failed in it."""
+        rotted = [problem for problem in report.problems if problem.op == ROT]
         outcome = outcome_of(report)
         code = EXIT_CODES[outcome]
+        if (
+            outcome is Outcome.PARTIAL
+            and len(rotted) == len(report.problems)
+            and not (report.problems_omitted or report.files.failed)
+        ):
+            return await self._judged_rotten(rotted, report)
         for problem in report.problems[:_PROBLEMS_TOLD]:
             await self.record.note("problem", _in_words(problem))
         if outcome is Outcome.HELD:
@@ -180,6 +189,22 @@ class Attempt:
             words = ", ".join([f"{count} paths failed", *map(_in_words, worst)])
             return Done(code, f"{words} (netsync events shows more)", report)
         return Done(code, "", report, point=self._began)
+
+    async def _judged_rotten(self, rotted: Sequence[Problem], report: Report) -> Done:
+        """Return what a run came to that left nothing out but what has rotted at the source.
+
+        The standby keeps what it has of that: nothing that was written is missing there.
+        """
+        first = sorted(rotted, key=lambda problem: problem.path)[0]
+        files = "1 file has" if len(rotted) == 1 else f"{len(rotted)} files have"
+        self._rot = (
+            f"{files} rotted at the source and were not sent: {shown(first.path)}"
+            f"{', …' if rotted[1:] else ''} (restore or touch them; see netsync events)"
+        )
+        if self.record.standing.trouble != self._rot:
+            for problem in rotted[:_PROBLEMS_TOLD]:
+                await self.record.note("rot", _in_words(problem))
+        return Done(EXIT_CODES[Outcome.PARTIAL], self._rot, report, point=self._began)
 
     async def _finish(self, facts: dict[str, Any], done: Done) -> str:
         """Run ``post``, whatever happened; return what is wrong with it."""
@@ -201,7 +226,8 @@ class Attempt:
         before = self.record.standing
         facts: dict[str, Any] = {
             "running": False, "ended": self.site.now(), "exit_code": done.code,
-            "failure": "" if done.point is not None else done.words, "trouble": trouble,
+            "failure": "" if done.point is not None else done.words,
+            "trouble": "; ".join(filter(None, (trouble, self._rot))),
             "totals": _added(before.totals, done),
         }  # fmt: skip
         if not done.cut:

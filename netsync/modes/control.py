@@ -29,7 +29,9 @@ class Control:
         began = trio.current_time()
         try:
             runner = self._supervisor.runner(request.job)
-            if isinstance(request, RunJob):
+            if isinstance(request, RunJob) and request.scrub:
+                done = await self._supervisor.scrubber(request.job).whole()
+            elif isinstance(request, RunJob):
                 done = await runner.ask(Ask.RUN)
             else:
                 done = barrier_from(await runner.ask(Ask.BARRIER))

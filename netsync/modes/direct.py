@@ -8,8 +8,17 @@ from netsync.modes.attempt import Attempt
 from netsync.modes.job import Done, Job, Site
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
+from netsync.modes.scrubbing import Scrubber
 from netsync.modes.supervisor import described
 from netsync.state.jobs import JobStates
+
+
+async def scrub_directly(job: Job, site: Site) -> Done:
+    """Scrub all of a job's tree and return what it came to. Raises ``StateError``."""
+    states = JobStates(site.state)
+    known = await trio.to_thread.run_sync(states.standing, job.name)
+    record = Record(described(job, known), saving_in(states), site.now)
+    return await Scrubber(job, record, site).whole()
 
 
 async def run_directly(job: Job, site: Site) -> Done:

@@ -18,6 +18,7 @@ from netsync.model import Options, Report
 from netsync.modes.address import parse_address
 from netsync.modes.copy import Run, transfer_between
 from netsync.plan.schedule import Schedule
+from netsync.plan.scrub import Pace
 
 HOOK_SECONDS: Final = 600.0
 """How long a hook may take unless the job says otherwise: long enough to quiesce a database."""
@@ -44,7 +45,8 @@ class Hooks:
 class Job:
     """What ``[job.NAME]`` says. Times are in seconds; ``rpo`` None is no objective.
 
-    ``identity`` None means the daemon's own; ``schedule`` None that no clock starts it.
+    ``identity`` None means the daemon's own; ``schedule`` None that no clock starts it; ``scrub``
+    None that nothing is read again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Job:
     timeout: float = 30.0
     hooks: Hooks = Hooks()
     ping: str = ""
+    scrub: Pace | None = None
 
     @property
     def source(self) -> str:

@@ -21,7 +21,7 @@ from netsync.state.jobs import Event, JobStates
 log = logging.getLogger("netsync")
 
 Save = Callable[[Standing, Sequence[Event]], Awaitable[None]]
-_USUAL: Final = frozenset({"started", "finished", "watched", "ok"})
+_USUAL: Final = frozenset({"started", "finished", "watched", "ok", "scrubbed", "mended"})
 """Kinds of events that need nobody's attention."""
 _HAPPENED: Final = ("handled", "started", "ended", "last_point", "current_until", "since")
 """Facts that are moments in the past."""

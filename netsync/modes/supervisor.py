@@ -22,6 +22,7 @@ from netsync.modes.job import Job, Mode, Runner, Site
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
+from netsync.modes.scrubbing import Scrubber
 from netsync.plan.standing import (
     BEAT_SECONDS,
     Heartbeat,
@@ -54,6 +55,7 @@ class _Post:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     runner: Runner | None = None
+    scrubber: Scrubber | None = None
     record: Record | None = None
     level: Level = Level.OK
 
@@ -119,6 +121,13 @@ class Supervisor:
             raise UsageError("the daemon has no such job", op="use job", where=name, hint=hint)
         return post.runner
 
+    def scrubber(self, name: str) -> Scrubber:
+        """Return what reads a job's trees again. Raises ``UsageError``."""
+        self.runner(name)
+        scrubber = self._posts[name].scrubber
+        assert scrubber is not None  # it is there as long as the runner is
+        return scrubber
+
     @property
     def summary(self) -> str:
         """How the jobs are: a word for each."""
@@ -156,10 +165,14 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pinger.work)
                 runner = RUNNERS[post.job.mode](post.job, record, self.site, pinger.tell)
+                post.scrubber = Scrubber(post.job, record, self.site)
                 post.runner = runner
                 if self._draining:
                     runner.drain()
-                await runner.work()
+                async with trio.open_nursery() as beside:
+                    beside.start_soon(post.scrubber.work)
+                    await runner.work()
+                    beside.cancel_scope.cancel()
                 told(pinger, nursery)
         except Exception as error:
             words = f"{defect(error)}; please report it"

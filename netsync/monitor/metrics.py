@@ -56,7 +56,7 @@ class JobMetrics(Collector):
         up.add_metric([], 1)
         well = GaugeMetricFamily("netsync_daemon_well", "1 if the daemon shows life.")
         well.add_metric([], 0 if view.trouble else 1)
-        return [up, well, *_gauges(view), _states(view), *_counters(view)]
+        return [up, well, *_gauges(view), _states(view), *_counters(view), *_scrubs(view)]
 
 
 def _gauges(view: View) -> Iterable[Metric]:
@@ -96,6 +96,31 @@ def _counters(view: View) -> Iterable[Metric]:
         for each in view.jobs:
             family.add_metric([each.standing.name], getattr(each.standing.totals, name))
         yield family
+
+
+def _scrubs(view: View) -> Iterable[Metric]:
+    """What scrubs came to, of the jobs that have them."""
+    size = CounterMetricFamily(
+        "netsync_job_scrubbed_bytes", "Bytes read again on each side.", labels=["job"]
+    )
+    rounds = CounterMetricFamily(
+        "netsync_job_scrub_rounds", "Whole trees read again.", labels=["job"]
+    )
+    wrong = GaugeMetricFamily(
+        "netsync_job_damaged_files", "Files that rotted or differ unseen.", labels=["job"]
+    )
+    last = GaugeMetricFamily(
+        "netsync_job_scrub_timestamp_seconds", "When the last part was read.", labels=["job"]
+    )
+    for each in view.jobs:
+        scrub = each.standing.scrub
+        if scrub is None:
+            continue
+        size.add_metric([each.standing.name], scrub.bytes)
+        rounds.add_metric([each.standing.name], scrub.rounds)
+        wrong.add_metric([each.standing.name], scrub.wrong)
+        last.add_metric([each.standing.name], scrub.since if scrub.done is None else scrub.done)
+    return [size, rounds, wrong, last]
 
 
 class MetricsServer:

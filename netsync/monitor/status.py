@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from netsync.names import as_text
 from netsync.plan.standing import (
     Heartbeat,
     Level,
@@ -18,6 +19,7 @@ from netsync.plan.standing import (
     State,
     Verdict,
     daemon_trouble,
+    damage,
     lag_of,
     span,
     state_of,
@@ -71,6 +73,7 @@ def _judged(standing: Standing, now: float, heart: Heartbeat) -> JobView:
     trouble = daemon_trouble(heart, now)
     state = State.DEGRADED if trouble else state_of(standing)
     why = standing.failure or standing.unwatched or standing.trouble or trouble
+    why = why or damage(standing, now)
     return JobView(standing, state, lag_of(standing, now), verdict_of(standing, now, heart), why)
 
 
@@ -97,8 +100,26 @@ def _job_as_json(view: JobView) -> dict[str, Any]:
         "next_run": instant(standing.next_run),
         "last_error": view.why or None,
         "exit_code": standing.exit_code,
+        "scrub": _scrub_as_json(standing),
         "verdict": view.verdict.level.name.lower(),
         "why": view.verdict.why,
+    }
+
+
+def _scrub_as_json(standing: Standing) -> dict[str, Any] | None:
+    scrub = standing.scrub
+    if scrub is None:
+        return None
+    return {
+        "part": scrub.part,
+        "parts": scrub.parts,
+        "rounds": scrub.rounds,
+        "bytes": scrub.bytes,
+        "next": instant(scrub.due),
+        "last": instant(scrub.done),
+        "last_error": scrub.failure or None,
+        "wrong": scrub.wrong,
+        "found": [{"path": as_text(each.path), "what": each.what} for each in scrub.found],
     }
 
 

@@ -32,9 +32,10 @@ _BACKLOG: Final = 16
 
 
 class RunJob(Struct, frozen=True, tag=True):
-    """Run a job now, after the run that may be under way."""
+    """Run a job now, after the run that may be under way; or ``scrub`` all of its tree."""
 
     job: str
+    scrub: bool = False
 
 
 class AwaitJob(Struct, frozen=True, tag=True):

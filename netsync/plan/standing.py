@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from netsync.plan.scrub import Scrubbing, found_words, late_words
+
 BEAT_SECONDS: Final = 10.0
 """How often a daemon says that it is alive."""
 BEATS_MISSED: Final = 6
@@ -70,7 +72,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     only a live watch can tell beyond ``last_point``. ``failure`` says why the last run made no
     recovery point, ``trouble`` what else was wrong with it (a hook), ``unwatched`` why a watch that
     the job asks for is not there. ``live`` says that one tells of changes, ``behind`` that it has
-    told of some. ``since`` is when the state last became another.
+    told of some. ``since`` is when the state last became another. ``scrub`` is about reading it all
+    again, None where nobody asked for that.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     backlog_files: int | None = None
     backlog_bytes: int | None = None
     totals: Totals = Totals()
+    scrub: Scrubbing | None = None
 
 
 class Heartbeat(NamedTuple):
@@ -124,7 +128,7 @@ def state_of(standing: Standing) -> State:
 
     What failed stays failed until a run has succeeded: trying again is no state of the data.
     """
-    if standing.failure or standing.trouble or standing.unwatched:
+    if standing.failure or standing.trouble or standing.unwatched or found_words(standing.scrub):
         return State.DEGRADED
     if standing.running or standing.behind:
         return State.CATCHING_UP
@@ -161,9 +165,14 @@ def verdict_of(standing: Standing, now: float, heart: Heartbeat) -> Verdict:
     if standing.failure:
         level = Level.CRITICAL if standing.rpo is None else Level.WARNING
         return Verdict(level, f"the last run failed{failure}")
-    if trouble := standing.trouble or standing.unwatched:
+    if trouble := damage(standing, now) or standing.trouble or standing.unwatched:
         return Verdict(Level.WARNING, trouble)
     return Verdict(Level.OK, f"{span(lag)} behind")
+
+
+def damage(standing: Standing, now: float) -> str:
+    """Return what scrubs found, or why there are none, or nothing."""
+    return found_words(standing.scrub) or late_words(standing.scrub, now)
 
 
 def _also(standing: Standing) -> str:
