@@ -28,10 +28,6 @@ DEFAULT_FILE: Final = Path("/etc/netsync/netsync.toml")
 _SECTIONS: Final = frozenset({"server", "module", "job"})
 DEFAULT_LISTEN: Final = f"0.0.0.0:{DEFAULT_PORT}"
 _MODULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NOT_YET: Final = {
-    "job": {"scrub"},
-}
-"""Keys of the contract that this version does not carry out, by section."""
 
 
 class ServerSection(Struct, forbid_unknown_fields=True):
@@ -83,7 +79,6 @@ def load_config(file: Path) -> Config:
         raise ConfigError(reason(error), op="read", where=str(file)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(error), op="read", where=str(file), hint="fix the syntax") from error
-    _refuse_not_yet(file, raw)
     for key in raw.keys() - _SECTIONS:
         raise unknown(file, key, key, sorted(_SECTIONS))
     server = section_as(file, "server", raw.get("server", {}), ServerSection)
@@ -200,12 +195,3 @@ def _check_address(
         parse_address(address, default)
     except UsageError as error:
         raise wrong(file, key, f"{address!r} is {error.why}", error.hint) from error
-
-
-def _refuse_not_yet(file: Path, raw: dict[str, Any]) -> None:
-    for kind, known in _NOT_YET.items():
-        sections = raw.get(kind)
-        for name, each in sections.items() if isinstance(sections, dict) else ():
-            for key in sorted(known & set(each if isinstance(each, dict) else ())):
-                words = "this version cannot do that yet"
-                raise wrong(file, f"{kind}.{name}.{key}", words, "remove the key")

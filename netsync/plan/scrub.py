@@ -17,10 +17,12 @@ from msgspec import Struct
 
 from netsync.names import shown
 
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%\s*/\s*(hour|day|week|month)")
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%\s*/\s*(minute|hour|day|week|month)")
 _HOUR: Final = 3600.0
 _DAY: Final = 86400.0
-_SECONDS: Final = {"hour": _HOUR, "day": _DAY, "week": 7 * _DAY, "month": 30 * _DAY}
+_SECONDS: Final = {
+    "minute": 60.0, "hour": _HOUR, "day": _DAY, "week": 7 * _DAY, "month": 30 * _DAY,
+}  # fmt: skip
 _PARTS_MIN: Final = 24
 """Parts of a tree that is read in less than a day."""
 CYCLE_MAX: Final = 200 * _DAY

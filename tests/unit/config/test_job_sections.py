@@ -103,7 +103,8 @@ WRONG = {
     "a dry run": ("dry_run = true", "job.web.dry_run", "remove"),
     "stdin": ("files_from = '-'", "job.web.files_from", "stdin"),
     "contradiction": ("chown = 'a:b'\nusermap = 'x:y'", "job.web", "contradict"),
-    "not yet": ("scrub = '5%/day'", "job.web.scrub", "cannot do that yet"),
+    "a share": ("scrub = '5%'", "job.web.scrub", "5%/day"),
+    "too slow a scrub": ("scrub = '0.1%/day'", "job.web.scrub", "200 days"),
 }
 
 
