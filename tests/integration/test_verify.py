@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -12,9 +13,14 @@ from tests.support.certificates import certificates, issue
 from tests.support.processes import Result, Server, netsync, serving, succeed
 from tests.support.rotting import disk, needs_images
 from tests.support.samples import random_bytes
-from tests.support.trees import make_tree, read_tree
+from tests.support.trees import Value, make_tree, read_tree
 
-FILES = {"a": b"1", "d": {"b": b"2" * 1000}, "large": random_bytes(300_000, 1), "link": "a"}
+FILES: dict[str, Value] = {
+    "a": b"1",
+    "d": {"b": b"2" * 1000},
+    "large": random_bytes(300_000, 1),
+    "link": "a",
+}
 ROUTES = ("local", "push", "pull")
 WHOLE = random_bytes(40_000, 7)
 ROTTED = "its content is not what it was on"
@@ -174,28 +180,28 @@ def test_what_rotted_at_the_source_is_not_sent(tmp_path: Path) -> None:
     """Neither found before nor while ``--checksum`` hashes, nor to a target that has nothing."""
     with disk(tmp_path / "one", {"rotten": WHOLE, "well": b"well"}) as bad:
         target = tmp_path / "target"
-        here = {"state": tmp_path / "here"}
+        here = functools.partial(netsync, state=tmp_path / "here")
         source = f"{bad.place}/"
-        assert netsync("push", source, f"{target}/", **here).code == 0
-        assert netsync("verify", source, f"{target}/", **here).code == 0
+        assert here("push", source, f"{target}/").code == 0
+        assert here("verify", source, f"{target}/").code == 0
         bad.rot("rotten")
         for options in (("--checksum",), ("--checksum", "--delete-excluded"), ()):
             # With --checksum it is found by this very run, which a verification may then tell.
-            sent = netsync("push", *options, source, f"{target}/", **here)
+            sent = here("push", *options, source, f"{target}/")
             assert sent.code == 23, sent
             assert (target / "rotten").read_bytes() == WHOLE
-        assert netsync("verify", source, f"{target}/", **here).code == 23
-        first = netsync("push", source, f"{tmp_path}/new/", **here)
+        assert here("verify", source, f"{target}/").code == 23
+        first = here("push", source, f"{tmp_path}/new/")
         assert first.code == 23
         assert "rot rotten: rotted here, so it is not sent" in first.stderr
         assert sorted(read_tree(tmp_path / "new")) == ["well"]
         (target / "gone").write_text("not at the source")
-        again = netsync("push", "--delete", source, f"{target}/", **here)
+        again = here("push", "--delete", source, f"{target}/")
         assert (again.code, again.changes) == (23, [])
         assert not (target / "gone").exists()  # rot is no reason to keep what should go
         assert (target / "rotten").read_bytes() == WHOLE
         os.utime(bad.place / "rotten", (3, 3))
-        assert netsync("push", source, f"{target}/", **here).code == 0
+        assert here("push", source, f"{target}/").code == 0
         assert (target / "rotten").read_bytes() == (bad.place / "rotten").read_bytes()
 
 

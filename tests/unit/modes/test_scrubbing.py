@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from trio.testing import MockClock
 
 from netsync.errors import NetworkError
 from netsync.model import Bytes, Cause, Change, Item, Options, Problem, Report
-from netsync.modes import scrubbing
 from netsync.modes.copy import Run
 from netsync.modes.job import Job, Mode
 from netsync.modes.scrubbing import Scrubber, scrub_options
@@ -34,9 +34,7 @@ class Trees(Bench):
         self.diverged: list[bytes] = []
         self.down = False
         self.asked: list[Options] = []
-        self.site = scrubbing.Site(
-            self.site.identity, state, self.now, self.site.zone, self._verify
-        )
+        self.site = dataclasses.replace(self.site, transfer=self._verify)
 
     async def _verify(self, job: Job, run: Run) -> Report:
         del job

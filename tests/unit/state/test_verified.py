@@ -25,7 +25,9 @@ GOOD, BAD = b"g" * 32, b"b" * 32
 PATH = b"/srv/web/a"
 
 
-def status(ino: int = 1, size: int = 5, mtime: float = NOW - 999, ctime: float = NOW - 999):  # type: ignore[no-untyped-def]
+def status(
+    ino: int = 1, size: int = 5, mtime: float = NOW - 999, ctime: float = NOW - 999
+) -> os.stat_result:
     """Return a status with these facts."""
     times = (int(mtime), int(mtime), int(ctime))
     precise = (float(mtime), float(mtime), float(ctime))
@@ -40,10 +42,12 @@ class Memory:
         self.directory = directory
         self.now = NOW
 
-    def judge(self, digest: bytes, path: bytes = PATH, **facts: float) -> History:
+    def judge(
+        self, digest: bytes, path: bytes = PATH, *, seen: os.stat_result | None = None
+    ) -> History:
         """Ask once, as one verification does."""
         files = VerifiedFiles(self.directory, lambda: self.now)
-        found = files.judge(path, status(**facts), digest)
+        found = files.judge(path, seen or status(), digest)
         files.close()
         return found.history
 
@@ -68,9 +72,12 @@ def test_a_file_is_unknown_then_intact(memory: Memory) -> None:
 @pytest.mark.parametrize("fact", ["ino", "size", "mtime", "ctime"])
 def test_what_was_written_is_an_edit_whatever_it_holds(memory: Memory, fact: str) -> None:
     memory.judge(GOOD)
-    changed = {fact: {"ino": 2, "size": 6}.get(fact, NOW - 500)}
-    assert memory.judge(BAD, **changed) is History.WRITTEN
-    assert memory.judge(BAD, **changed) is History.INTACT  # from now on this is what it holds
+    changed = {
+        "ino": status(ino=2), "size": status(size=6),
+        "mtime": status(mtime=NOW - 500), "ctime": status(ctime=NOW - 500),
+    }[fact]  # fmt: skip
+    assert memory.judge(BAD, seen=changed) is History.WRITTEN
+    assert memory.judge(BAD, seen=changed) is History.INTACT  # from now on this is what it holds
 
 
 def test_rot_is_told_until_the_file_is_written(memory: Memory) -> None:
@@ -83,19 +90,19 @@ def test_rot_is_told_until_the_file_is_written(memory: Memory) -> None:
     assert memory.judge(GOOD) is History.INTACT  # the disk gives it back again
     assert memory.rotten() == {}
     assert memory.judge(BAD) is History.ROTTED
-    assert memory.judge(BAD, ctime=NOW - 300) is History.WRITTEN
+    assert memory.judge(BAD, seen=status(ctime=NOW - 300)) is History.WRITTEN
     assert memory.rotten() == {}
 
 
 def test_a_file_that_has_not_rested_is_not_remembered(memory: Memory) -> None:
     """A page that is mapped may be written again without a new time."""
     fresh = NOW - REST_SECONDS + 1
-    assert memory.judge(GOOD, ctime=fresh) is History.UNKNOWN
-    assert memory.judge(BAD, ctime=fresh) is History.UNKNOWN
+    assert memory.judge(GOOD, seen=status(ctime=fresh)) is History.UNKNOWN
+    assert memory.judge(BAD, seen=status(ctime=fresh)) is History.UNKNOWN
     memory.now += 2
-    assert memory.judge(BAD, ctime=fresh) is History.UNKNOWN
-    assert memory.judge(BAD, ctime=fresh) is History.INTACT
-    assert memory.judge(GOOD, ctime=memory.now) is History.WRITTEN
+    assert memory.judge(BAD, seen=status(ctime=fresh)) is History.UNKNOWN
+    assert memory.judge(BAD, seen=status(ctime=fresh)) is History.INTACT
+    assert memory.judge(GOOD, seen=status(ctime=memory.now)) is History.WRITTEN
 
 
 def test_what_is_not_seen_for_long_is_forgotten(memory: Memory) -> None:
@@ -117,7 +124,8 @@ def test_many_files_take_little_room(memory: Memory) -> None:
     taken = (memory.directory / FILE).stat().st_size / 20_000
     assert taken < 80
     assert (
-        memory.judge((19_999).to_bytes(32, "little"), b"/srv/19999", ino=19_999) is History.INTACT
+        memory.judge((19_999).to_bytes(32, "little"), b"/srv/19999", seen=status(ino=19_999))
+        is History.INTACT
     )
 
 
