@@ -16,6 +16,7 @@ what a peer wrote. Both ends' bounds hold, so what is in flight here is a frame 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -26,8 +27,16 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from netsync.errors import ProtocolError, RootError, reason, unwrapped
+from netsync.errors import (
+    TEXT_MAX,
+    NetworkError,
+    ProtocolError,
+    RootError,
+    reason,
+    unwrapped,
+)
 from netsync.model import DeleteLimit, Origin, Report
+from netsync.names import one_line
 from netsync.net.channel import StreamChannel, kept_alive
 from netsync.net.local import LocalStream
 from netsync.server.modules import User
@@ -35,12 +44,18 @@ from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
 from netsync.wire.order import State
 
+log = logging.getLogger("netsync")
+
 WORKER_TIMEOUT: Final = 30.0
 """Seconds of silence between the two processes: both ping."""
 END_SECONDS: Final = 10.0
 """How long a worker whose socket is closed may take to drop what it staged."""
 REMEMBERED_MAX: Final = 64 * 1024
 """Bytes that a worker may ask to have remembered: 128 origins, and what a pipe holds."""
+_PIPE_BYTES: Final = 64 * 1024
+"""What a pipe holds of what a worker prints."""
+_LINES_MAX: Final = 20
+"""Lines of that in the log: a traceback's end, where the error is."""
 _KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONWARNINGS", "LANG", "LC_ALL", "NETSYNC_KERNEL")
 """Variables that a worker gets: none names a directory of ours."""
 
@@ -68,24 +83,36 @@ Remember = Callable[[list[Origin]], Awaitable[None]]
 
 
 class Worker:
-    """A process of another user that does one job. ``channel`` leads to it."""
+    """A process of ``user`` that does one job. ``channel`` leads to it.
 
-    def __init__(self, process: trio.Process, channel: StreamChannel, said: int) -> None:
+    What it asks to have remembered comes out of ``said``, what it prints out of ``printed``: it
+    has no descriptor of ours that anybody else reads or writes.
+    """
+
+    def __init__(
+        self, process: trio.Process, user: User, channel: StreamChannel, said: int, printed: int
+    ) -> None:
         self.channel = channel
+        self._user = user
         self._process = process
         self._said = said
+        self._printed = printed
+        self._is_killed = False
 
     @classmethod
     async def start(cls, user: User, job: Job, anchors: Sequence[Anchor]) -> Worker:
         """Start the process. Raises ``RootError`` if it cannot be."""
         ours, theirs = socket.socketpair()
         said, says = os.pipe()
-        os.set_blocking(said, False)
+        printed, prints = os.pipe()
+        for end in (said, printed, prints):  # who prints too much loses it and goes on
+            os.set_blocking(end, False)
         try:
-            process = await _start(user, job, theirs, says, anchors)
+            process = await _start(user, job, theirs, (says, prints), anchors)
         except BaseException as error:
             ours.close()
             os.close(said)
+            os.close(printed)
             if isinstance(error, OSError):
                 why = f"no process for the module's user: {reason(error)}"
                 raise RootError(why, op="serve") from error
@@ -93,22 +120,44 @@ class Worker:
         finally:
             theirs.close()
             os.close(says)
+            os.close(prints)
         who = f"the process of user {user.name}"
         channel = StreamChannel(
             LocalStream(ours), peer=who, expects=State.SERVER_ANSWERS, timeout=WORKER_TIMEOUT
         )
-        return cls(process, channel, said)
+        return cls(process, user, channel, said, printed)
 
     async def end(self) -> None:
-        """Close its socket, which ends it; kill it if it takes too long."""
+        """Close its socket, which ends it; kill it if it takes too long. Log what it printed.
+
+        Raises ``NetworkError`` if it had died before: that explains what else went wrong.
+        """
         with trio.CancelScope(shield=True):
             await self.channel.aclose()
             with trio.move_on_after(END_SECONDS):
                 await self._process.wait()
             if self._process.returncode is None:
+                self._is_killed = True
                 self._process.kill()
                 await self._process.wait()
-            os.close(self._said)
+        os.close(self._said)
+        lines = _printed_on(self._printed)
+        os.close(self._printed)
+        for line in lines:
+            log.error("%s: %s", self.channel.peer, one_line(line, TEXT_MAX))
+        if self._process.returncode and not self._is_killed:
+            raise NetworkError(
+                f"the server's process of user {self._user.name} {self._end}",
+                op="serve",
+                hint="the server's log tells more; was its memory used up (dmesg)?",
+            )
+
+    @property
+    def _end(self) -> str:
+        """How the process ended, in words."""
+        code = self._process.returncode
+        assert code is not None
+        return f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
 
     def origins(self) -> list[Origin]:
         """Return what it has asked to have remembered. It prints that before it commits."""
@@ -122,13 +171,27 @@ class Worker:
             raise ProtocolError(f"a worker is not understood: {error}", op="serve") from error
 
 
+def _printed_on(fd: int) -> list[str]:
+    """Return the lines that are in a pipe, the last ones if they are many."""
+    text = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(text) < _PIPE_BYTES and (data := os.read(fd, _PIPE_BYTES)):
+            text += data
+    lines = text.decode("utf-8", "backslashreplace").splitlines()
+    return [line for line in lines if line.strip()][-_LINES_MAX:]
+
+
 def _words(user: User) -> list[str]:
     """Return whom a worker becomes, for its command line: before it reads what a peer wrote."""
     return [user.name, str(user.uid), str(user.gid), *map(str, user.groups)]
 
 
 async def _start(
-    user: User, job: Job, theirs: socket.socket, says: int, anchors: Sequence[Anchor]
+    user: User,
+    job: Job,
+    theirs: socket.socket,
+    outputs: tuple[int, int],
+    anchors: Sequence[Anchor],
 ) -> trio.Process:
     job = msgspec.structs.replace(
         job, channel=theirs.fileno(), anchors=[(anchor.fd, anchor.shown) for anchor in anchors]
@@ -139,7 +202,8 @@ async def _start(
         return await trio.lowlevel.open_process(
             [sys.executable, "-m", "netsync.server.worker", *_words(user)],
             stdin=told.fileno(),
-            stdout=says,
+            stdout=outputs[0],
+            stderr=outputs[1],
             cwd="/",
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
             pass_fds=[theirs.fileno(), *(anchor.fd for anchor in anchors)],

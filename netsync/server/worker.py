@@ -71,9 +71,10 @@ def become(user: User) -> None:
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
     libc = ctypes.CDLL(None, use_errno=True)
-    # A process that changed its user is not let into its own /proc, which files are named by.
-    for option in (_NO_NEW_PRIVILEGES, _DUMPABLE):
-        if libc.prctl(option, 1, 0, 0, 0) != 0:
+    # Who is not dumpable cannot be traced, nor its descriptors opened, by others of this user: they
+    # would have what the parent granted. It is let into its own /proc all the same.
+    for option, value in ((_NO_NEW_PRIVILEGES, 1), (_DUMPABLE, 0)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
             raise RefusedError("privileges cannot be given up", op="serve")
     capabilities = [
         int(line.split()[1], 16)

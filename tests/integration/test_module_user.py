@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,3 +186,67 @@ def test_users_are_named_or_numbered() -> None:
     assert user_of("daemon").gid == USER.pw_gid
     assert user_of(54321, 5) == User("54321", 54321, 5)
     assert user_of("daemon", "daemon").groups == ()
+
+
+def children(server: Server) -> list[int]:
+    """Return the server's children."""
+    listed = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return [int(number) for each in listed for number in each.read_text().split()]
+
+
+def test_a_worker_that_dies_is_told_of(module: Module) -> None:
+    """The client and the log say what happened, and who comes again is served."""
+    from netsync.wire import messages as m  # noqa: PLC0415
+    from tests.support.liars import lying_client  # noqa: PLC0415 - only here
+
+    with module.serving() as server:
+        with lying_client(server.port) as liar:
+            liar.open(m.Direction.PUSH, "m")
+            liar.say(m.Offer(False))
+            liar.hear(m.Start)
+            (worker,) = children(server)
+            os.kill(worker, signal.SIGKILL)
+            fault = liar.end()
+        assert fault is not None
+        assert fault.code == 10
+        assert "process of user daemon was killed by signal 9" in fault.why
+        wait_until(lambda: "was killed by signal 9" in server.log, "the log tells")
+        succeed("push", "--no-owner", "--no-group", f"{module.source}/", server.url("m"))
+
+
+def test_nobody_else_of_the_user_gets_at_a_worker(module: Module) -> None:
+    """It cannot be traced, its descriptors cannot be opened, and none of them is the server's."""
+    from netsync.wire import messages as m  # noqa: PLC0415
+    from tests.support.liars import lying_client  # noqa: PLC0415 - only here
+
+    with module.serving() as server, lying_client(server.port) as liar:
+        liar.open(m.Direction.PUSH, "m")
+        liar.say(m.Offer(False))
+        liar.hear(m.Start)
+        (worker,) = children(server)
+        words = [sys.executable, "-c", _INTRUDER, *map(str, (worker, USER.pw_uid, USER.pw_gid))]
+        tried = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        assert tried == ["attach:EPERM", "fd:EACCES", "mem:EACCES"]
+        theirs = {os.readlink(f"/proc/{worker}/fd/{number}") for number in (0, 1, 2)}
+        ours = {os.readlink(f"/proc/{server.process.pid}/fd/{number}") for number in (0, 1, 2)}
+        assert not theirs & (ours - {"/dev/null"})
+        liar.say(m.Bye())
+        liar.end()
+
+
+_INTRUDER = """
+import ctypes, errno, os, sys
+pid, uid, gid = map(int, sys.argv[1:])
+os.setgroups([])
+os.setresgid(gid, gid, gid)
+os.setresuid(uid, uid, uid)
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.ptrace(16, pid, 0, 0) == -1  # PTRACE_ATTACH
+print("attach:" + (errno.errorcode[ctypes.get_errno()] if failed else "done"))
+for name, look in (("fd", os.listdir), ("mem", open)):
+    try:
+        look(f"/proc/{pid}/{name}")
+        print(name + ":done")
+    except OSError as error:
+        print(name + ":" + errno.errorcode[error.errno])
+"""
