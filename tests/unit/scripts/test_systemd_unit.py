@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, serving, succeed
+from tests.support.processes import ROOT, netsync, serving, succeed
 from tests.support.trees import make_tree
 
-UNIT = ROOT / "scripts" / "systemd" / "netsync.service"
+UNITS = ROOT / "scripts" / "systemd"
+UNIT = UNITS / "netsync.service"
+ASKING = ("netsync-check.service", "netsync-scrub@.service")
+"""Units that ask the daemon, and need nothing but its socket and its state."""
 EXPOSURE_MAX = 3.5
 """Of 10, as systemd counts: what a server must keep of root's power leaves some."""
 
@@ -34,17 +37,45 @@ def analysed(*words: str) -> str:
     return done.stdout + done.stderr
 
 
+def exposure(unit: Path) -> float:
+    """Return what systemd says of a unit."""
+    told = analysed("security", "--offline=yes", "--no-pager", str(unit))
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", told)
+    assert found is not None
+    return float(found[1])
+
+
 @needs_systemd
-def test_systemd_understands_every_line() -> None:
-    assert analysed("verify", "--man=no", str(UNIT)).strip() == ""
+def test_systemd_understands_every_line(tmp_path: Path) -> None:
+    """All units together, templates as one of their instances."""
+    for unit in UNITS.iterdir():
+        shutil.copy(unit, tmp_path / unit.name.replace("@.", "@web."))
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) >= 5
+    assert analysed("verify", "--man=no", *units).strip() == ""
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ASKING)
+def test_who_only_asks_is_exposed_to_next_to_nothing(name: str, tmp_path: Path) -> None:
+    unit = tmp_path / name.replace("@.", "@web.")
+    shutil.copy(UNITS / name, unit)
+    assert exposure(unit) <= 2.0
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_units_command_is_one_that_netsync_has(name: str) -> None:
+    """Down to its options: what stands in ExecStart is understood."""
+    (line,) = re.findall(r"^ExecStart=/usr/bin/env netsync (.+)$", (UNITS / name).read_text(), re.M)
+    words = line.replace("%i", "web").replace("/etc/netsync/netsync.toml", "/nowhere/netsync.toml")
+    result = netsync(*words.split())
+    assert "/nowhere/netsync.toml" in result.stdout + result.stderr
+    assert "No such" not in result.stderr.replace("No such file", "")
 
 
 @needs_systemd
 def test_the_server_is_exposed_to_little() -> None:
-    told = analysed("security", "--offline=yes", "--no-pager", str(UNIT))
-    found = re.search(r"exposure level for \S+: ([0-9.]+)", told)
-    assert found is not None
-    assert float(found[1]) <= EXPOSURE_MAX
+    assert exposure(UNIT) <= EXPOSURE_MAX
 
 
 def test_a_stop_signals_the_daemon_and_not_its_hooks() -> None:
