@@ -68,6 +68,9 @@ def _module_lines(module: Module, given: Mapping[str, object]) -> Iterator[str]:
         yield f"  allow   {identity}: {' '.join(sorted(rights))}"
     special = "true" if module.special else "false"
     yield f"  special {special}  ({_origin(f'{key}.special', given)})"
+    if module.user is not None:
+        user = module.user
+        yield f"  user    {user.name} ({user.uid}:{user.gid})  ({_FILE})"
     if module.max_delete is not None:
         yield f"  max_delete {limit_text(module.max_delete)}  ({_FILE})"
 

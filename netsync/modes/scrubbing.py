@@ -186,7 +186,8 @@ class Scrubber:
             if path not in still:
                 await self._record.note("mended", f"{shown(path)} is well again")
         if scrub.rounds > before.rounds:
-            words = f"all files were read on both sides, {scrub.wrong} of them are not well"
+            well = "all are well" if not scrub.wrong else f"{scrub.wrong} are not well"
+            words = f"all files were read on both sides: {well}"
             await self._record.note("scrubbed", words)
 
 

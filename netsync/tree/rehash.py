@@ -68,7 +68,7 @@ class Rereader:
                 digest.skip(chunks)
                 at += chunks * CHUNK
                 continue
-            data = self._step(fd, at)[: size - at]
+            data = self._step(fd, at, size - at)
             if not data:
                 break  # it was cut short, which its status tells
             digest.update(data)
@@ -76,12 +76,18 @@ class Rereader:
             self._rest(time.monotonic() - began)
         return digest.digest()
 
-    def _step(self, fd: int, at: int) -> bytes:
-        """Return up to a step's bytes at ``at``, whole chunks but for the file's last."""
+    def _step(self, fd: int, at: int, left: int) -> bytes:
+        """Return a step's bytes at ``at``, no more than are ``left``, fewer at the file's end.
+
+        Memory is offered in whole pages, and no more of them than are filled: the kernel looks up
+        each one that it may write to, which costs more than reading a small file.
+        """
+        wanted = min(_STEP_BYTES, left)
+        room = memoryview(self._memory)[: -(-wanted // mmap.PAGESIZE) * mmap.PAGESIZE]
         got = 0
-        while got < _STEP_BYTES:
+        while got < wanted:
             try:
-                count = os.preadv(fd, [memoryview(self._memory)[got:]], at + got)
+                count = os.preadv(fd, [room[got:]], at + got)
             except OSError as error:
                 if error.errno != errno.EINVAL or not _use_cache(fd):
                     raise
@@ -89,7 +95,7 @@ class Rereader:
             got += count
             if not count or got % mmap.PAGESIZE:
                 break  # the end of the file: nothing but it leaves part of a page
-        return self._memory[:got]
+        return self._memory[: min(got, wanted)]
 
     def _rest(self, seconds: float) -> None:
         with contextlib.suppress(RuntimeError):  # not in a thread of trio's: nobody can cancel

@@ -181,6 +181,13 @@ def test_a_user_that_cannot_be_is_an_error_at_the_start(
     assert words in result.stderr, result.stderr
 
 
+def test_the_user_is_among_the_effective_values(module: Module) -> None:
+    file = module.base / "netsync.toml"
+    file.write_text(f'[module.m]\npath = "{module.module}"\nuid = "daemon"\n')
+    told = succeed("config", "check", file).stdout
+    assert f"  user    daemon ({USER.pw_uid}:{USER.pw_gid})  (file)" in told
+
+
 def test_users_are_named_or_numbered() -> None:
     assert user_of("daemon").uid == user_of(USER.pw_uid).uid == USER.pw_uid
     assert user_of("daemon").gid == USER.pw_gid

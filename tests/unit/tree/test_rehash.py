@@ -99,11 +99,11 @@ async def test_who_is_cancelled_need_not_wait_for_the_end_of_a_file(
     step = reader._step
     with trio.CancelScope() as scope:
 
-        def counting(descriptor: int, at: int) -> bytes:
+        def counting(descriptor: int, at: int, left: int) -> bytes:
             steps.append(at)
             if len(steps) == 3:
                 trio.from_thread.run_sync(scope.cancel)
-            return step(descriptor, at)
+            return step(descriptor, at, left)
 
         monkeypatch.setattr(reader, "_step", counting)
         await trio.to_thread.run_sync(reader.read, fd, b"large")
