@@ -289,6 +289,8 @@ class Options(Struct, frozen=True, kw_only=True):
             return "--atomic needs room for old and new, --delete-before is for a target without it"
         if self.verify and not (self.dry_run and self.checksum):
             return "a verification changes nothing and compares by content"
+        if self.slice is not None and (self.delete or not self.verify):
+            return "a part of a tree can only be verified: what is not in it is not gone"
         return ""
 
 
