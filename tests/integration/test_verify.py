@@ -141,6 +141,43 @@ def test_a_missing_side_is_said(tmp_path: Path) -> None:
     assert not trees.target.exists()
 
 
+def test_everything_is_told_where_a_run_would_hold_back(trees: Trees) -> None:
+    """An empty source, a module's limit, a directory nobody could read: no guard, no silence."""
+    file = trees.base / "server.toml"
+    file.write_text(
+        f'[server]\nlisten = ["127.0.0.1:0"]\nidentity = "{certificates().issuing}"\n'
+        f'state = "{trees.base}/state"\n[module.m]\npath = "{trees.served}"\nmax_delete = 1\n'
+        'allow = { primary1 = ["push", "pull"] }\n'
+    )
+    for path in list(trees.source.iterdir()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with serving("--config", file) as server:
+        found = trees.verify(None if trees.route == "local" else server, "--no-times")
+    assert found.code == 23
+    assert found.changes == ["- a", "- d/", "- d/b", "- large", "- link"]
+    assert "held" not in found.stderr
+
+
+def test_what_is_in_the_way_and_what_is_one_inode_is_told(tmp_path: Path) -> None:
+    """A directory where a file should be, links that are none any more, a lone file."""
+    trees = Trees(tmp_path, "local")
+    (trees.source / "one").write_text("content")
+    os.link(trees.source / "one", trees.source / "two")
+    make_tree(trees.target, {"one": b"content", "two": b"content", "three": {"x": b"x"}})
+    (trees.source / "three").write_text("a file")
+    for name in ("one", "two"):
+        os.utime(trees.source / name, (5, 5))
+        os.utime(trees.target / name, (5, 5))
+    os.utime(trees.target, ns=(1, trees.source.stat().st_mtime_ns))
+    found = trees.verify(None)
+    assert found.code == 23
+    assert found.changes == ["+ three", "- three/", "- three/x", ". two"]
+    words = ("verify", f"{trees.source}/large", f"{trees.target}/large")
+    assert netsync(*words).code == 0
+    (trees.target / "large").write_bytes(b"short")
+    assert netsync(*words).changes == ["> large"]
+
+
 # Rot
 
 

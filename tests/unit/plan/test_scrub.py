@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from netsync.model import Options, Slice
 from netsync.plan.scrub import (
     FOUND_MAX,
     Finding,
@@ -80,3 +82,13 @@ def test_scrubs_that_fail_are_told_once_a_day_was_lost() -> None:
     assert late_words(failing, 1000.0 + 86400) == ""
     assert "25 hours: no route to host" in late_words(failing, 1000.0 + 90000)
     assert late_words(scrubbing(done=1000.0), 1e9) == ""
+
+
+def test_a_part_of_a_tree_is_only_verified() -> None:
+    """Else all that is not in it would pass for gone."""
+    part = Slice(1, 3)
+    checked = Options(slice=part, verify=True, dry_run=True, checksum=True)
+    assert checked.contradiction() == ""
+    assert "only be verified" in Options(slice=part).contradiction()
+    assert "only be verified" in msgspec.structs.replace(checked, delete=True).contradiction()
+    assert "changes nothing" in Options(verify=True, checksum=True).contradiction()
