@@ -30,7 +30,7 @@ class Control:
         try:
             runner = self._supervisor.runner(request.job)
             if isinstance(request, RunJob) and request.scrub:
-                done = await self._supervisor.scrubber(request.job).whole()
+                done = await self._supervisor.scrubber(request.job).ask()
             elif isinstance(request, RunJob):
                 done = await runner.ask(Ask.RUN)
             else:

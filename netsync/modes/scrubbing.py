@@ -5,14 +5,17 @@ addresses and with the same selection as the job's runs. What ordinary runs brin
 themselves (edits, names that are new or gone) is none of its business. What they never will is
 kept and told: files that have rotted, on either side, those whose content differs though size and
 time say they are the same, and those the disk does not give back. A path is told once, and again
-when it is well. One scrub goes on at a time; it takes no lock, since it changes nothing.
+when it is well. One scrub goes on at a time, in the task of ``work``; it takes no lock, since it
+changes nothing.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -20,6 +23,7 @@ import trio
 
 from netsync.errors import PARTIAL_EXIT, NetsyncError
 from netsync.model import Cause, Item, Options, Report, Slice
+from netsync.modes.attempt import INTERRUPTED
 from netsync.modes.copy import Run
 from netsync.modes.job import Done, Job, Site
 from netsync.modes.record import Record
@@ -41,6 +45,23 @@ _DIVERGED_MAX: Final = 1000
 _LOST: Final = os.strerror(errno.EIO)
 
 
+_CUT: Final = Done(INTERRUPTED, "not finished: the daemon stops, or the job changes", cut=True)
+
+
+@dataclass(eq=False)
+class _Asked:
+    """Somebody who waits for a scrub of everything."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Done | None = None
+
+
+def _answer(waiting: Sequence[_Asked], done: Done) -> None:
+    for each in waiting:
+        each.result = done
+        each.done.set()
+
+
 class _Differences(Unobserved):
     """Keeps the paths that differ and look the same."""
 
@@ -60,19 +81,41 @@ class Scrubber:
         self._job = job
         self._record = record
         self._site = site
-        self._one = trio.Lock()
+        self._wake = trio.Event()
+        self._asked: list[_Asked] = []
+        self._ended = False
 
     async def work(self) -> None:
-        """Scrub a part whenever one is due, until cancelled."""
+        """Scrub a part whenever one is due, and all whenever somebody asks, until cancelled."""
         pace = self._job.scrub
-        if pace is None:
-            await self._rest()
-            return
-        await self._begin(pace)
-        while True:
-            await self._wait(pace)
-            async with self._one:
-                await self._part(pace)
+        try:
+            await (self._rest() if pace is None else self._begin(pace))
+            while True:
+                waiting, self._asked = self._asked, []
+                if waiting:
+                    done = _CUT
+                    try:
+                        done = await self.whole()
+                    finally:
+                        _answer(waiting, done)
+                elif pace is not None and await self._is_due(pace):
+                    await self._part(pace)
+                else:
+                    await self._wait(pace)
+        finally:
+            self._ended = True
+            _answer(self._asked, _CUT)
+
+    async def ask(self) -> Done:
+        """Have all files scrubbed by ``work``, and return what it came to."""
+        if self._ended:
+            return _CUT
+        asked = _Asked()
+        self._asked.append(asked)
+        self._wake.set()
+        await asked.done.wait()
+        assert asked.result is not None
+        return asked.result
 
     async def _rest(self) -> None:
         """Let nothing be due for a job that has no scrubs, and keep what one by hand has found."""
@@ -83,15 +126,14 @@ class Scrubber:
 
     async def whole(self) -> Done:
         """Scrub all files now, and return what it came to."""
-        async with self._one:
-            try:
-                report, found = await self._scrub(None)
-            except NetsyncError as error:
-                return Done(error.exit_code, str(error), retryable=error.retryable)
-            before = self._known()
-            fresh = msgspec.structs.replace(before, more=0, done=self._site.now())
-            scrub = renewed(fresh, found, before.found)
-            await self._settle(before, _with(scrub, report, rounds=1))
+        try:
+            report, found = await self._scrub(None)
+        except NetsyncError as error:
+            return Done(error.exit_code, str(error), retryable=error.retryable)
+        before = self._known()
+        fresh = msgspec.structs.replace(before, more=0, done=self._site.now())
+        scrub = renewed(fresh, found, before.found)
+        await self._settle(before, _with(scrub, report, rounds=1))
         if found:
             words = f"{shown(found[0].path)}: {found[0].what}"
             more = f" and {len(found) - 1} more" if found[1:] else ""
@@ -112,16 +154,24 @@ class Scrubber:
         due = max(known.due or 0.0, now + min(FIRST_SECONDS, pace.seconds))
         await self._record.keep(scrub=msgspec.structs.replace(known, due=due))
 
-    async def _wait(self, pace: Pace) -> None:
-        while True:
-            known, now = self._known(), self._site.now()
-            left = (known.due or now) - now
-            if left <= 0:
-                return
-            if left > max(pace.seconds, AGAIN_SECONDS):  # the clock was set back
-                due = now + pace.seconds
-                await self._record.keep(scrub=msgspec.structs.replace(known, due=due))
-            await trio.sleep(min(left, LOOK_SECONDS))
+    def _left(self) -> float:
+        """Return the seconds until a part is due."""
+        now = self._site.now()
+        return (self._known().due or now) - now
+
+    async def _is_due(self, pace: Pace) -> bool:
+        left = self._left()
+        if left > max(pace.seconds, AGAIN_SECONDS):  # the clock was set back
+            due = self._site.now() + pace.seconds
+            await self._record.keep(scrub=msgspec.structs.replace(self._known(), due=due))
+        return left <= 0
+
+    async def _wait(self, pace: Pace | None) -> None:
+        """Wait until there may be something to do."""
+        self._wake = trio.Event()
+        seconds = math.inf if pace is None else min(self._left(), LOOK_SECONDS)
+        with trio.move_on_after(max(0.0, seconds)):
+            await self._wake.wait()
 
     async def _part(self, pace: Pace) -> None:
         before = self._known()

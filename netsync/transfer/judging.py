@@ -59,11 +59,12 @@ class Judge:
             self._forget(error)
 
     def close(self) -> None:
-        """Write down what was seen. Blocks."""
+        """Write down what was seen, once. Blocks."""
         if self._memory is None:
             return
+        memory, self._memory = self._memory, None
         try:
-            self._memory.close()
+            memory.close()
         except StateError as error:
             self._forget(error)
 

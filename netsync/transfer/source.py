@@ -92,9 +92,8 @@ class Source:
         self._report: Report | None = None
 
     def close(self) -> None:
-        """Drop what was kept on disk, and keep what is to be remembered."""
+        """Drop what was kept on disk."""
         self._offers.close()
-        self._judge.close()
 
     async def run(self) -> Report:
         """Serve the target until it has committed; return its report."""
@@ -118,6 +117,8 @@ class Source:
         finally:
             lister.close()
             reader.close()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._judge.close)
         self._channel.order.finish()
         assert self._report is not None
         notices = (*self._report.notices, *self._judge.notices)
@@ -158,7 +159,8 @@ class Source:
             await self._channel.send(batch.message)
         self._observer.listed(files, size, complete=True)
         self._listed = True
-        await self._channel.send(m.ListEnd(lister.complete, lister.unsafe_links))
+        notices, self._judge.notices = self._judge.notices, []
+        await self._channel.send(m.ListEnd(lister.complete, lister.unsafe_links, notices))
 
     async def _relist(self) -> None:
         """List the directories whose digests were not the target's, in the order it asked."""

@@ -96,6 +96,7 @@ class Target:
         self._credit = Credit(self._comparer.unfolding)
         self._complete = False
         self._unsafe_links = 0
+        self._notices: list[str] = []
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
         self._told = 0
@@ -104,7 +105,7 @@ class Target:
         """Drop what is staged and let go of descriptors."""
         for owner in (
             self._mover, self._lander, self._comparer, self._renames, self._finisher,
-            self._signatures, self._deferral, self._lines, self._resumption, self._judge,
+            self._signatures, self._deferral, self._lines, self._resumption,
         ):  # fmt: skip
             owner.close()
 
@@ -114,6 +115,13 @@ class Target:
 
     async def run(self, offer: m.Offer) -> Report:
         """Receive the tree that ``offer`` opened; return the report that was committed."""
+        try:
+            return await self._run(offer)
+        finally:
+            with trio.CancelScope(shield=True):  # what was seen so far is worth remembering
+                await trio.to_thread.run_sync(self._judge.close)
+
+    async def _run(self, offer: m.Offer) -> Report:
         await trio.to_thread.run_sync(self._begin, offer)
         terms = await trio.to_thread.run_sync(self._comparer.offer_digests)
         await self._channel.send(m.Start(CREDIT, self._file_name, terms))
@@ -153,7 +161,8 @@ class Target:
             self._finisher.tally.notice(words)
         if not self._options.delete_before:
             self._delete()
-        for words in self._judge.notices:
+        self._judge.close()
+        for words in (*self._notices, *self._judge.notices):
             self._finisher.tally.notice(words)
         self._finisher.finish()
 
@@ -166,8 +175,9 @@ class Target:
                     case m.List() | m.Relisted() as listing:
                         self._credit.take(listing)
                         await self._enqueue(listing)
-                    case m.ListEnd(complete=complete, unsafe_links=unsafe_links):
+                    case m.ListEnd(complete=complete, unsafe_links=unsafe_links, notices=notices):
                         self._complete = complete
+                        self._notices = notices
                         self._unsafe_links = unsafe_links
                         await self._enqueue(None)
                     case WantFine() as question:

@@ -233,12 +233,14 @@ class List(Message, frozen=True):
 class ListEnd(Message, frozen=True):
     """All is listed; ``complete`` only if every directory could be read whole.
 
-    ``unsafe_links`` were left out because they lead out of the tree.
+    ``unsafe_links`` were left out because they lead out of the tree. ``notices`` are sentences for
+    the user.
     """
 
     type = 34
     complete: bool
     unsafe_links: U63 = 0
+    notices: Annotated[list[Text], Meta(max_length=16)] = []
 
 
 class FileHead(Struct, frozen=True, array_like=True, gc=False):

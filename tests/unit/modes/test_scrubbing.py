@@ -140,18 +140,37 @@ async def test_a_scrub_by_hand_reads_all_and_takes_turns(
     trees.rotten = {b"a": SOURCE}
     async with trees.scrubbed() as scrubber:
         await trio.sleep(60.5)  # in the middle of a part
-        done = await scrubber.whole()
+        done = await scrubber.ask()
         assert (done.code, done.words) == (
             23, "a: rotted at the source (netsync events shows all)",
         )  # fmt: skip
         assert [options.slice is None for options in trees.asked] == [False, True]
+        assert len(trees.told("scrubbed")) == 1
         trees.rotten = {}
-        assert (await scrubber.whole()).code == 0
+        assert (await scrubber.ask()).code == 0
         assert trees.standing.scrub is not None
         assert trees.standing.scrub.found == ()
         trees.down = True
-        failed = await scrubber.whole()
+        failed = await scrubber.ask()
         assert (failed.code, failed.retryable) == (10, True)
+
+
+async def test_who_asks_is_answered_when_the_job_ends(
+    trees: Trees, autojump_clock: MockClock
+) -> None:
+    """In the middle of the scrub, and afterwards."""
+    results: list[int] = []
+
+    async def ask(scrubber: Scrubber) -> None:
+        results.append((await scrubber.ask()).code)
+
+    async with trio.open_nursery() as nursery:
+        async with trees.scrubbed(None) as scrubber:
+            await trio.sleep(5)
+            nursery.start_soon(ask, scrubber)
+            await trio.sleep(0.5)
+        assert (await scrubber.ask()).code == 20
+    assert results == [20]
 
 
 async def test_a_server_that_is_away_is_told_once_and_asked_again(
@@ -187,13 +206,13 @@ async def test_a_job_without_scrubs_keeps_what_one_by_hand_found(
     async with trees.scrubbed(None) as scrubber:
         await trio.sleep(7200)
         assert trees.asked == []
-        await scrubber.whole()
+        await scrubber.ask()
     async with trees.scrubbed(None) as scrubber:
         await trio.sleep(7200)
         assert trees.standing.scrub is not None
         assert trees.standing.scrub.wrong == 1
         trees.rotten = {}
-        await scrubber.whole()
+        await scrubber.ask()
     async with trees.scrubbed(None):
         await trio.sleep(60)
     assert trees.standing.scrub is None
