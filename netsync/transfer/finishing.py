@@ -25,6 +25,7 @@ from netsync.transfer.wanted import Doomed, Restated
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, sync_file_system
 from netsync.tree.read import open_regular
+from netsync.wire.messages import ListEnd
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
 UNPUBLISHED: str = "nothing was published: with --atomic all of a run is, or nothing"
@@ -61,6 +62,11 @@ class Finisher:
         """Let go of descriptors."""
         self._effects.close()
         self._directories.close()
+
+    def notice(self, sentences: Iterable[str]) -> None:
+        """Tell the user these."""
+        for words in sentences:
+            self.tally.notice(words)
 
     def delete(self, *, complete: bool) -> None:
         """Delete what must go if the source was read whole and no guard holds it.
@@ -239,6 +245,15 @@ class Finisher:
 
 def _parent(restated: Restated) -> bytes:
     return restated.path.rpartition(b"/")[0]
+
+
+def notices_of(end: ListEnd) -> list[str]:
+    """Return what the source says to the user at the end of its listing."""
+    if not end.unsafe_links:
+        return end.notices
+    links = "link that leads" if end.unsafe_links == 1 else "links that lead"
+    words = f"{end.unsafe_links} {links} out of the tree left out (--safe-links)"
+    return [words, *end.notices]
 
 
 def report(

@@ -26,7 +26,7 @@ from netsync.transfer.arriving import Arrivals
 from netsync.transfer.comparing import Compared, Comparer
 from netsync.transfer.credit import CREDIT, Credit
 from netsync.transfer.deferring import Deferral
-from netsync.transfer.finishing import IN_THE_WAY, Finisher, report
+from netsync.transfer.finishing import IN_THE_WAY, Finisher, notices_of, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
 from netsync.transfer.judging import Judge
 from netsync.transfer.landing import Lander
@@ -94,9 +94,7 @@ class Target:
         self._signatures = Signatures(channel, root, options, self._progress, self._notify)
         self._listings: deque[m.List | m.Relisted | None] = deque()
         self._credit = Credit(self._comparer.unfolding)
-        self._complete = False
-        self._unsafe_links = 0
-        self._notices: list[str] = []
+        self._end = m.ListEnd(complete=False)
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
         self._told = 0
@@ -151,19 +149,14 @@ class Target:
         self._resumption.begin(self._tallies)
 
     def _delete(self) -> None:
-        self._finisher.delete(complete=self._complete)
+        self._finisher.delete(complete=self._end.complete)
         self._finisher.tally.note()
 
     def _finish(self) -> None:
-        if self._unsafe_links:
-            links = "link that leads" if self._unsafe_links == 1 else "links that lead"
-            words = f"{self._unsafe_links} {links} out of the tree left out (--safe-links)"
-            self._finisher.tally.notice(words)
         if not self._options.delete_before:
             self._delete()
         self._judge.close()
-        for words in (*self._notices, *self._judge.notices):
-            self._finisher.tally.notice(words)
+        self._finisher.notice([*notices_of(self._end), *self._judge.notices])
         self._finisher.finish()
 
     async def _receive(self, data: trio.MemorySendChannel[Received]) -> None:
@@ -175,10 +168,8 @@ class Target:
                     case m.List() | m.Relisted() as listing:
                         self._credit.take(listing)
                         await self._enqueue(listing)
-                    case m.ListEnd(complete=complete, unsafe_links=unsafe_links, notices=notices):
-                        self._complete = complete
-                        self._notices = notices
-                        self._unsafe_links = unsafe_links
+                    case m.ListEnd() as end:
+                        self._end = end
                         await self._enqueue(None)
                     case WantFine() as question:
                         self._signatures.ask(question)

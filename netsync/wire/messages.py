@@ -51,7 +51,6 @@ SELECTIONS_MAX: int = 4096
 Digest = Annotated[bytes, Meta(min_length=16, max_length=32)]
 Features = Annotated[list[Text], Meta(max_length=64)]
 XattrSet = Annotated[tuple[Xattr, ...], Meta(max_length=4096)]
-
 Seconds = Annotated[int, Meta(ge=1, le=86400)]
 
 
@@ -233,8 +232,7 @@ class List(Message, frozen=True):
 class ListEnd(Message, frozen=True):
     """All is listed; ``complete`` only if every directory could be read whole.
 
-    ``unsafe_links`` were left out because they lead out of the tree. ``notices`` are sentences for
-    the user.
+    ``unsafe_links`` lead out of the tree and were left out. ``notices`` are for the user.
     """
 
     type = 34
