@@ -75,11 +75,11 @@ class Judge:
 
     def is_withheld(self, file: File) -> Problem | None:
         """Return what to say of a file that is known to have rotted and is not to be sent."""
-        if not self._rotten or file_of(_place(file)) not in self._rotten:
+        if not self._rotten:
             return None
-        status = os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
-        if self._rotten[file_of(_place(file))] != stamp_of(status):
-            return None  # it was written since
+        stamp = self._rotten.get(file_of(_place(file)))
+        if stamp is None or stamp != stamp_of(_status(file)):
+            return None  # it is well, or it was written since
         return Problem(file.path, ROT, NOT_SENT)
 
     def judged(self, file: File, entry: Entry) -> tuple[Entry, Problem | None]:
@@ -104,8 +104,7 @@ class Judge:
 
     def glanced_at(self, file: File, entry: Entry) -> Entry:
         """Return ``entry`` with what is known of its file without reading it."""
-        status = os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
-        return self._known(file, entry, status)[0]
+        return self._known(file, entry, _status(file))[0]
 
     def _known(
         self, file: File, entry: Entry, status: os.stat_result
@@ -137,9 +136,13 @@ def _place(file: File) -> bytes:
     return os.path.join(os.readlink(b"/proc/self/fd/%d" % file.directory), file.name)
 
 
+def _status(file: File) -> os.stat_result:
+    return os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
+
+
 def _read_cached(file: File) -> Reread:
     """Read what a transfer would send: what is in the cache counts."""
-    before = os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
+    before = _status(file)
     digest = content_digest(file.directory, file.name)
-    after = os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
+    after = _status(file)
     return Reread(digest, after if stamp_of(before) == stamp_of(after) else None)

@@ -279,6 +279,27 @@ MUTATIONS: Final = (
         "    os.setresgid(user.gid, user.gid, user.gid)\n", "",
         "tests/integration/test_module_user.py::test_what_is_pushed_belongs_to_the_modules_user",
     ),
+    Mutation(
+        "others of its user cannot trace a worker", "netsync/server/worker.py",
+        "(_DUMPABLE, 0)", "(_DUMPABLE, 1)",
+        "tests/integration/test_module_user.py::test_nobody_else_of_the_user_gets_at_a_worker",
+    ),
+    # --- rot
+    Mutation(
+        "what has rotted is not sent", "netsync/transfer/inspecting.py",
+        "return entry if self._options.verify else None", "return entry",
+        "tests/integration/test_verify.py::test_what_rotted_at_the_source_is_not_sent",
+    ),
+    Mutation(
+        "a part of a tree is only verified", "netsync/model.py",
+        "if self.slice is not None and (self.delete or not self.verify):", "if False:",
+        "tests/unit/plan/test_scrub.py::test_a_part_of_a_tree_is_only_verified",
+    ),
+    Mutation(
+        "a file must rest before it is remembered", "netsync/state/verified.py",
+        "if digest and now - status.st_ctime_ns / 1e9 >= REST_SECONDS:", "if digest:",
+        "tests/unit/state/test_verified.py::test_a_file_that_has_not_rested_is_not_remembered",
+    ),
     # --- how much, how long
     Mutation(
         "the oldest stranger makes way", "netsync/server/admission.py",
