@@ -23,7 +23,7 @@ from prepare.processes import (
 
 ROOT = venv.ROOT
 PLACE = ROOT / ".venv-test"
-PROGRAMS = {"rsync": "rsync", "setfacl": "acl", "setfattr": "attr"}
+PROGRAMS = {"rsync": "rsync", "setfacl": "acl", "setfattr": "attr", "debugfs": "e2fsprogs"}
 PURE = (
     "tests/unit/delta",
     "tests/contract",
