@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from netsync.errors import reason
 from netsync.model import Bytes, Cause, Change, Files, Item, Problem
 from netsync.names import join
+from netsync.plan.differing import ROT
 from netsync.transfer.ledger import Ledger
 from netsync.tree.xattrs import Refusal
 
@@ -144,8 +145,9 @@ class Tally:
 
     @property
     def has_trouble(self) -> bool:
-        """Tell whether anything went wrong."""
-        return bool(self.problems or self.problems_omitted or self.failed)
+        """Tell whether anything went wrong. A file that rotted was kept back, which is right."""
+        wrong = any(problem.op != ROT for problem in self.problems)
+        return bool(wrong or self.problems_omitted or self.failed)
 
     def take_items(self) -> list[Item]:
         """Return the itemized lines since the last call."""

@@ -237,6 +237,10 @@ def test_what_rotted_at_the_source_is_not_sent(tmp_path: Path) -> None:
         assert (again.code, again.changes) == (23, [])
         assert not (target / "gone").exists()  # rot is no reason to keep what should go
         assert (target / "rotten").read_bytes() == WHOLE
+        (bad.place / "well").write_text("written since")
+        at_once = here("push", "--atomic", source, f"{target}/")
+        assert at_once.code == 23
+        assert (target / "well").read_text() == "written since"  # rot holds nothing else back
         os.utime(bad.place / "rotten", (3, 3))
         assert here("push", source, f"{target}/").code == 0
         assert (target / "rotten").read_bytes() == (bad.place / "rotten").read_bytes()
