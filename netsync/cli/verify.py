@@ -42,6 +42,17 @@ _OF_WRITING: Final = frozenset({
     "existing", "ignore_existing", "update",
 })  # fmt: skip
 """Options of push and pull by which a run writes, or takes less for a difference than there is."""
+_IMPLIED: Final = frozenset({
+    "delete", "checksum", "dry_run", "itemize_changes", "no_sparse", "compress", "compress_flag",
+    "bwlimit",
+})  # fmt: skip
+"""Options that are taken, and change nothing here."""
+_OTHERWISE: Final = {
+    "delete_excluded": "Tell what DEST has under excluded names too.",
+    "backup_dir": "Leave out this directory inside DEST.",
+    "state": "Directory that remembers what files were seen to hold.",
+}
+"""Options that are better described in other words here."""
 
 
 class _VerifyCommand(TransferCommand):
@@ -53,8 +64,10 @@ class _VerifyCommand(TransferCommand):
             each for each in self.params
             if isinstance(each, click.Option) and each.name in _OF_WRITING
         ]  # fmt: skip
-        for each in self._left_out:
-            each.hidden = True
+        for each in self.params:
+            if isinstance(each, click.Option):
+                each.hidden = each.hidden or each.name in _OF_WRITING | _IMPLIED
+                each.help = _OTHERWISE.get(str(each.name), each.help)
 
     def invoke(self, ctx: click.Context) -> Any:
         for each in self._left_out:
