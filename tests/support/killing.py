@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,19 +20,20 @@ import trio
 from netsync.errors import NetsyncError
 from netsync.model import Options
 from netsync.transfer import publishing, runs
-from netsync.tree import durable, publication, roll_forward, stage
+from netsync.tree import durable, holes, output, publication, roll_forward, stage, standing
 from tests.support.processes import FORKS
 from tests.support.transfers import transfer
 
 STEPS: Final = (
     "chmod", "chown", "fchmod", "fchown", "fsync", "ftruncate", "link", "mkdir", "mknod", "pwrite",
-    "removexattr", "rename", "rmdir", "setxattr", "symlink", "unlink", "utime",
+    "removexattr", "rename", "rmdir", "setxattr", "symlink", "unlink", "utime", "write",
 )  # fmt: skip
 """What changes a file system, by its name in ``os``; creating files is ``open``."""
 NATIVE: Final = (
     (stage, "link_staged"), (stage, "stage_file"), (runs, "stage_files"), (runs, "link_files"),
     (publishing, "link_files"), (durable, "sync_file_system"), (publication, "sync_file_system"),
-    (roll_forward, "sync_file_system"),
+    (roll_forward, "sync_file_system"), (output, "stage_file"), (standing, "stage_file"),
+    (holes, "_punched"),
 )  # fmt: skip
 KILLED: Final = -signal.SIGKILL
 
@@ -98,3 +100,14 @@ def killed_before(
     code = process.exitcode
     process.close()
     return code
+
+
+def in_memory(otherwise: Path) -> Path:
+    """Return a place where a flush costs nothing, if it can hold what the trees have."""
+    memory = Path("/dev/shm")
+    try:
+        with tempfile.NamedTemporaryFile(dir=memory) as file:
+            os.setxattr(file.fileno(), "user.note", b"")
+    except OSError:
+        return otherwise
+    return memory
