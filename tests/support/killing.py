@@ -35,28 +35,39 @@ NATIVE: Final = (
     (roll_forward, "sync_file_system"), (output, "stage_file"), (standing, "stage_file"),
     (holes, "_punched"),
 )  # fmt: skip
+TOLD_BY_NUMBERS: Final = {"stage_files", "link_files"}
+"""What returns an errno for each file instead of raising one."""
 KILLED: Final = -signal.SIGKILL
 
 
-def _before_each_step(act: Callable[[], None]) -> None:
-    """Have ``act`` called before anything that changes a file system, in this whole process."""
+def before_each_step(act: Callable[[str], None]) -> None:
+    """Have ``act`` called before anything that changes a file system, in this whole process.
 
-    def before(function: Any) -> Any:
+    It gets the step's name, and may raise ``OSError``: then the step fails so, and does nothing.
+    """
+
+    def before(name: str, function: Any) -> Any:
         def step(*arguments: Any, **more: Any) -> Any:
-            act()
+            try:
+                act(name)
+            except OSError as error:
+                if name in TOLD_BY_NUMBERS:
+                    told = error.errno if name == "link_files" else -(error.errno or 1)
+                    return [told] * len(arguments[-1])
+                raise
             return function(*arguments, **more)
 
         return step
 
     for name in STEPS:
-        setattr(os, name, before(getattr(os, name)))
+        setattr(os, name, before(name, getattr(os, name)))
     for module, name in NATIVE:
-        setattr(module, name, before(getattr(module, name)))
+        setattr(module, name, before(name, getattr(module, name)))
     plain = os.open
 
     def opened(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
         if flags & os.O_CREAT:
-            act()
+            act("open")
         return plain(path, flags, *arguments, **more)
 
     os.open = opened
@@ -72,12 +83,13 @@ def _child(
     if step is not None:
         counter, lock = itertools.count(), threading.Lock()
 
-        def act() -> None:
+        def act(name: str) -> None:
+            del name
             with lock:
                 if next(counter) == step:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        _before_each_step(act)
+        before_each_step(act)
     try:
         trio.run(transfer, source, target, options)
     except NetsyncError as error:

@@ -10,15 +10,20 @@ import itertools
 import os
 import stat
 import subprocess
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from netsync.model import Options
+import trio
+
+from netsync.model import Options, Report
 from netsync.names import RESERVED_PREFIX
+from netsync.tree.stage import UNLOCKED_SECONDS, sweep
 from tests.support.fidelity import ACCESS, Facts, acl, snapshot
 from tests.support.samples import MIB, contents, random_bytes
-from tests.support.trees import make_tree
+from tests.support.transfers import transfer
+from tests.support.trees import make_tree, opened, temporaries
 
 BACKUP: Final = b".old"
 LARGE: Final = random_bytes(5 * MIB, 1)
@@ -28,6 +33,27 @@ SMALL: Final = random_bytes(100_000, 2)
 MOVED: Final = random_bytes(70_000, 3)
 """Enough to be looked for under another name."""
 TWO_LEVELS: Final = random_bytes(MIB, 4) * 33
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run: its options, and whether it is the first copy."""
+
+    options: Options
+    first: bool = False
+    two_levels: bool = False
+
+
+WAYS: Final = {
+    "first": Way(Options(), first=True),
+    "update": Way(Options()),
+    "delete": Way(Options(delete=True)),
+    "delete before": Way(Options(delete=True, delete_before=True)),
+    "backup": Way(Options(delete=True, backup_dir=BACKUP)),
+    "in place": Way(Options(delete=True, inplace=True, backup_dir=BACKUP)),
+    "whole": Way(Options(delete=True, whole_file=True, checksum=True)),
+    "two levels": Way(Options(delete=True), two_levels=True),
+}
 
 Contents = dict[bytes, tuple[int, object]]
 Tree = dict[bytes, Facts]
@@ -88,24 +114,19 @@ def is_reserved(path: bytes) -> bool:
     return any(part.startswith(RESERVED_PREFIX) for part in path.split(b"/"))
 
 
-@dataclass
 class Upheaval:
     """A source, and as many fresh old targets as are wanted; ``done`` is how each must end."""
 
-    base: Path
-    options: Options
-    first: bool = False
-    two_levels: bool = False
-    done: Tree = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.source = build_new(self.base / "source")
-        template = self._template = self.base / "old"
-        if self.first:
+    def __init__(self, base: Path, way: Way) -> None:
+        self.base = base
+        self.options = way.options
+        self.source = build_new(base / "source")
+        template = self._template = base / "old"
+        if way.first:
             template.mkdir()
         else:
-            build_old(template, self.options)
-        if self.two_levels:
+            build_old(template, way.options)
+        if way.two_levels:
             (template / "disk").write_bytes(TWO_LEVELS)
             changed = bytearray(TWO_LEVELS)
             for at in range(0, len(changed), 5 * MIB):
@@ -114,6 +135,29 @@ class Upheaval:
         self.old = contents(template)
         self.new = contents(self.source)
         self._count = itertools.count()
+        target = self.fresh()
+        self.run(target)
+        self.done = self.facts(target)
+        assert self.new.items() <= contents(target).items()
+
+    def run(self, target: Path) -> Report:
+        """Run to the end; it says that all is well."""
+        report = trio.run(transfer, self.source, target, self.options)
+        assert not report.problems
+        return report
+
+    def goes_on_well(self, target: Path) -> None:
+        """Run again: it ends as if nothing had happened, and one more run does nothing."""
+        self.run(target)
+        sweep_later(target)
+        assert temporaries(target) == []
+        assert self.facts(target) == self.done
+        before = changes(target)
+        report = self.run(target)
+        files = report.files
+        assert (files.created, files.updated, files.metadata, files.deleted) == (0, 0, 0, 0)
+        assert report.bytes.literal == 0
+        assert changes(target) == before
 
     def fresh(self) -> Path:
         """Return a new target that is as the old one."""
@@ -133,7 +177,7 @@ class Upheaval:
             found[path] = found[path]._replace(mtime_ns=0, mode=0)
         return found
 
-    def check(self, target: Path) -> None:
+    def check(self, target: Path, *, deletes_last: bool = True) -> None:
         """See that a target that a run died over is not torn and lacks nothing."""
         everything = contents(target)
         now = {path: each for path, each in everything.items() if not is_reserved(path)}
@@ -145,7 +189,8 @@ class Upheaval:
         for path in self.new.keys() & self.old.keys():
             if self.new[path][0] == self.old[path][0]:
                 assert path in now, f"{path!r} is neither old nor new"
-        self._check_deletes(now)
+        if deletes_last:
+            self._check_deletes(now)
         if self.options.backup_dir:
             self._check_backups(now, kept)
 
@@ -173,3 +218,10 @@ def changes(target: Path) -> dict[bytes, tuple[int, int]]:
         os.fsencode(path.relative_to(target)): (path.lstat().st_ino, path.lstat().st_ctime_ns)
         for path in target.rglob("*")
     }
+
+
+def sweep_later(target: Path) -> None:
+    """Sweep as a run does that comes a minute later: the temporary of a link cannot be locked."""
+    for directory, _, names in os.walk(os.fsencode(target)):
+        with opened(Path(os.fsdecode(directory))) as fd:
+            sweep(fd, names, now=time.time() + UNLOCKED_SECONDS + 1)
