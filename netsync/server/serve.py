@@ -23,6 +23,7 @@ from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
 from netsync.net.channel import StreamChannel
 from netsync.net.dial import accept_tls
+from netsync.net.turns import Turns
 from netsync.server.admission import Admission
 from netsync.server.faults import OurFaultError, as_netsync_error
 from netsync.server.modules import Module
@@ -75,6 +76,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._draining = False
         self._admission = Admission()
+        self._turns = Turns()
 
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end.
@@ -130,6 +132,7 @@ class Server:
     async def _serve_one(self, tcp: trio.SocketStream, who: str, place: trio.CancelScope) -> None:
         settings = self._settings
         stream = await accept_tls(tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS)
+        stream.turns = self._turns
         channel = StreamChannel(
             stream, peer=who, expects=State.CLIENT_GREETS, timeout=SESSION_TIMEOUT
         )
@@ -184,7 +187,7 @@ class Server:
                 session.drain()
             try:
                 await session.greet()
-                with self._admission.session(place, peer.name):
+                with self._admission.session(place, peer.name), self._turns.session():
                     await session.serve()
             except trio.Cancelled:
                 raise

@@ -18,5 +18,5 @@ def upheaval(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upheava
     """Trees in memory, where a flush costs nothing."""
     if os.geteuid() != 0:
         pytest.skip("sets attributes that only root may set")
-    with tempfile.TemporaryDirectory(dir=in_memory(tmp_path)) as base:
+    with tempfile.TemporaryDirectory(prefix="netsync-test-", dir=in_memory(tmp_path)) as base:
         yield Upheaval(Path(base), WAYS[request.param])

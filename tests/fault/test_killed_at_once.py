@@ -120,7 +120,7 @@ def trees(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trees]:
         pytest.skip("needs to become somebody else")
     user = NOBODY if request.param == "user" else None
     options = BACKUP if request.param == "backup" else OPTIONS
-    with tempfile.TemporaryDirectory(dir=in_memory(tmp_path)) as base:
+    with tempfile.TemporaryDirectory(prefix="netsync-test-", dir=in_memory(tmp_path)) as base:
         yield Trees(Path(base), options, user)
 
 
