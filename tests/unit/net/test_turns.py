@@ -71,16 +71,15 @@ async def test_who_is_cancelled_keeps_nobody_waiting() -> None:
     with contextlib.ExitStack() as stack, trio.fail_after(5):
         for _ in range(MANY):
             stack.enter_context(turns.session())
-        async with trio.open_nursery() as nursery:
-            async with trio.open_nursery() as gone:
-                for _ in range(2 * TURNS):
-                    gone.start_soon(turns.wait)
-                await trio.testing.wait_all_tasks_blocked()
-                for _ in range(2 * TURNS):
-                    gone.start_soon(turns.wait)
-                await trio.lowlevel.checkpoint()
-                nursery.start_soon(turns.wait)
-                gone.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery, trio.open_nursery() as gone:
+            for _ in range(2 * TURNS):
+                gone.start_soon(turns.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(2 * TURNS):
+                gone.start_soon(turns.wait)
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(turns.wait)
+            gone.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("sessions", [TURNS, MANY])
