@@ -38,12 +38,12 @@ def is_under_way(target: Path) -> bool:
     return sum(path.stat().st_size for path in staged) >= MIB
 
 
-def both_give_up(client: Process, server: Server) -> None:
-    """See that each end finds out by itself, within its own timeout."""
+def both_give_up(client: Process, server: Server, words: str) -> None:
+    """See that each end finds out, within its own timeout; the server says so in ``words``."""
     result = client.wait()
     assert result.code == 30, result
     assert "for 3 seconds" in result.stderr
-    wait_until(lambda: "for 30 seconds" in server.log, "the server gives up", PATIENCE)
+    wait_until(lambda: words in server.log, "the server gives up", PATIENCE)
     assert "Traceback" not in server.log
 
 
@@ -63,9 +63,10 @@ def test_a_black_hole_is_noticed_by_both_ends(
             client.wait_for(lambda: is_under_way(target), "a part has arrived")
             if what == "nothing is carried":
                 link.down()
-            else:
+                both_give_up(client, server, "for 30 seconds")
+            else:  # the end of the client's connection is carried, or why it ended
                 link.lose_answers()
-            both_give_up(client, server)
+                both_give_up(client, server, "for 3 seconds")
         here = (f"{source}/", server.url("m/target"))
         if direction == "pull":
             here = (server.url("m/source/"), str(target))
