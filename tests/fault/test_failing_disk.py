@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -56,5 +56,9 @@ def test_some_steps_fail(upheaval: Upheaval, number: int, *, once: bool) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("number", "once"), TROUBLES)
-def test_any_step_fails(upheaval: Upheaval, number: int, *, once: bool) -> None:
-    assert fail_at(upheaval, itertools.count(), number, once=once) > 60
+def test_any_step_fails(
+    upheaval: Upheaval, number: int, *, once: bool, record_property: Callable[[str, object], None]
+) -> None:
+    steps = fail_at(upheaval, itertools.count(), number, once=once)
+    assert steps > 60
+    record_property("cases", steps)

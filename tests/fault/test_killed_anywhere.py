@@ -8,7 +8,7 @@ is killed, and the other way round. In the ordinary suite some of the steps, wit
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,13 +77,20 @@ def test_cut_after_some_messages(upheaval: Upheaval, sender: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_before_any_step(upheaval: Upheaval) -> None:
+def test_killed_before_any_step(
+    upheaval: Upheaval, record_property: Callable[[str, object], None]
+) -> None:
     steps = die_at(upheaval, itertools.count())
     assert steps > 60
+    record_property("cases", steps)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sender", ["source", "target"])
-def test_cut_after_any_message(upheaval: Upheaval, sender: str) -> None:
-    assert part_at(upheaval, sender, itertools.count()) > 4
+def test_cut_after_any_message(
+    upheaval: Upheaval, sender: str, record_property: Callable[[str, object], None]
+) -> None:
+    messages = part_at(upheaval, sender, itertools.count())
+    assert messages > 4
+    record_property("cases", messages)
