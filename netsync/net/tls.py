@@ -42,9 +42,13 @@ from typing import Final
 import trio
 
 from netsync.net.byte_count import ByteCount
+from netsync.net.turns import Turns
 
 STRETCH: Final = 1 << 20
 """Bytes moved without a checkpoint: about 0.6 ms, the longest we keep other tasks waiting."""
+
+BULK: Final = 1 << 17
+"""Bytes asked to be moved at once that are worth a turn, where there are turns."""
 
 RECEIVE_SOME: Final = 1 << 16
 """Bytes ``receive_some`` offers to read when the caller does not care: trio's own figure."""
@@ -75,7 +79,8 @@ class TlsStream(trio.abc.Stream):
     """One TLS connection over a connected, non-blocking socket.
 
     Takes ownership of ``sock``. ``hostname`` is what the server's certificate must name (clients
-    only). Call ``handshake`` first. One task may send and another receive at the same time;
+    only). ``turns``, if a server sets them, are what its streams wait for with bulk data. Call
+    ``handshake`` first. One task may send and another receive at the same time;
     a second one in the same role gets ``trio.BusyResourceError``.
     """
 
@@ -109,6 +114,7 @@ class TlsStream(trio.abc.Stream):
         self._receive_failure: OSError | None = None
         self._send_failure: OSError | None = None
         self._bytes = ByteCount(self._socket)
+        self.turns: Turns | None = None
 
     @property
     def tls(self) -> ssl.SSLSocket:
@@ -153,6 +159,7 @@ class TlsStream(trio.abc.Stream):
             if len(view) == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return
+            await self._wait_for_turn(len(view))
             try:
                 await self._send(view)
             except OSError as error:
@@ -216,11 +223,18 @@ class TlsStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint_if_cancelled()
             self._check_open()
             slept = await self._sleep_if_blocked()
+            await self._wait_for_turn(len(buffer))
             while (count := self._read(buffer)) is None:
                 slept = await self._sleep_if_blocked()
             if not slept:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return count
+
+    async def _wait_for_turn(self, size: int) -> None:
+        """Let others go first who have waited longer, if ``size`` bytes would hold them up."""
+        if size >= BULK and self.turns is not None:
+            await self.turns.wait()
+            self._check_open()
 
     async def _sleep_if_blocked(self) -> bool:
         """Sleep if the last read found the socket empty; tell whether it did."""

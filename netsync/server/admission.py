@@ -37,12 +37,17 @@ class Admission:
         """Count a connection that is served in ``scope``, which is cancelled if it must go."""
         self._strangers[scope] = None
         if len(self._strangers) > STRANGERS_MAX:
-            oldest, _ = self._strangers.popitem(last=False)
-            oldest.cancel()
+            self.make_room()
         try:
             yield
         finally:
             self._strangers.pop(scope, None)
+
+    def make_room(self) -> None:
+        """Have the oldest stranger go, if there is one."""
+        if self._strangers:
+            oldest, _ = self._strangers.popitem(last=False)
+            oldest.cancel()
 
     @contextlib.contextmanager
     def session(self, scope: trio.CancelScope, name: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ whatever happens to one client ends in one line of the log, and nobody else noti
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from netsync.identity.directory import Identity
 from netsync.identity.peer import PeerName, peer_identity
 from netsync.net.channel import StreamChannel
 from netsync.net.dial import accept_tls
+from netsync.net.turns import Turns
 from netsync.server.admission import Admission
 from netsync.server.faults import OurFaultError, as_netsync_error
 from netsync.server.modules import Module
@@ -34,7 +36,12 @@ SESSION_TIMEOUT: Final = 30.0
 """Seconds of silence after which a client counts as gone."""
 DRAIN_SECONDS: Final = 60.0
 """How long a stopping server waits for transfers: below systemd's 90 seconds."""
-
+EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+"""What accept(2) answers where the system or this process has no room for another connection."""
+EXHAUSTED_PAUSE: Final = 0.1
+"""Seconds until the next try: others may have ended by then."""
+COMPLAINT_SECONDS: Final = 60.0
+"""How often the log says so."""
 SUPERSEDE_SECONDS: Final = 10.0
 """How long a session may take to end that is taken over: a flush to a slow disk."""
 
@@ -75,6 +82,8 @@ class Server:
         self._accepting = trio.CancelScope()
         self._draining = False
         self._admission = Admission()
+        self._turns = Turns()
+        self._complains_at = 0.0
 
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end.
@@ -107,9 +116,31 @@ class Server:
         """Serve clients on ``listeners`` until drained."""
         async with trio.open_nursery() as sessions:
             with self._accepting:
-                await trio.serve_listeners(self._handle, list(listeners), handler_nursery=sessions)
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, sessions)
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
+
+    async def _accept(self, listener: trio.SocketListener, sessions: trio.Nursery) -> None:
+        """Accept clients for ever; where there is no descriptor left the oldest stranger goes."""
+        while True:
+            try:
+                tcp = await listener.accept()
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                self._complain(f"cannot accept a client: {error.strerror}: more descriptors needed")
+                self._admission.make_room()
+                await trio.sleep(EXHAUSTED_PAUSE)
+            else:
+                sessions.start_soon(self._handle, tcp)
+
+    def _complain(self, words: str) -> None:
+        """Log what may be so for long, once in a while."""
+        if trio.current_time() >= self._complains_at:
+            self._complains_at = trio.current_time() + COMPLAINT_SECONDS
+            log.warning("%s", words)
 
     async def _handle(self, tcp: trio.SocketStream) -> None:
         """Serve one connection from its first byte to its last; never raises."""
@@ -126,10 +157,13 @@ class Server:
             log.warning("%s", error if who in str(error) else f"{who}: {error}")
         except Exception as error:
             log.error("%s: %s", who, defect(error))  # noqa: TRY400 - one line, no traceback
+        finally:
+            await trio.aclose_forcefully(tcp)
 
     async def _serve_one(self, tcp: trio.SocketStream, who: str, place: trio.CancelScope) -> None:
         settings = self._settings
         stream = await accept_tls(tcp, settings.context, handshake_timeout=HANDSHAKE_SECONDS)
+        stream.turns = self._turns
         channel = StreamChannel(
             stream, peer=who, expects=State.CLIENT_GREETS, timeout=SESSION_TIMEOUT
         )
@@ -184,7 +218,7 @@ class Server:
                 session.drain()
             try:
                 await session.greet()
-                with self._admission.session(place, peer.name):
+                with self._admission.session(place, peer.name), self._turns.session():
                     await session.serve()
             except trio.Cancelled:
                 raise

@@ -29,7 +29,7 @@ from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
 from netsync.transfer.renewing import Renewal
 from netsync.transfer.spool import Spool
-from netsync.transfer.staging import forget_partials, partial_of
+from netsync.transfer.staging import forget_leftovers, partial_of
 from netsync.transfer.tally import Tally
 from netsync.transfer.unfolding import Unfolding
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
@@ -146,7 +146,7 @@ class Comparer:
         """Count what is in a directory that is as the source has it, and open those in it."""
         self.tally.found_equal(*packed[1:3])
         self.dooming.listed += packed[1]
-        forget_partials(self._stage, directory.path, packed[0])
+        forget_leftovers(self._stage, directory.path, packed[0])
         for index, entry in subdirectories(packed):
             self._open_directory(first + index, join(directory.path, entry.name), entry)
         self._end(directory, partial=False)
@@ -205,7 +205,7 @@ class Comparer:
         elif self._shared(directory, number, entry, verdict, there):
             pass
         elif verdict is Verdict.SAME:
-            self._stage.forget(path)
+            self._stage.complete(path)
             self._unchanged(path, entry)
         elif verdict is Verdict.METADATA:
             assert present is not None

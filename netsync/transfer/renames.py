@@ -96,7 +96,7 @@ class Renames:
         self._directories = Directories(root)
         self._waiting = Spool(Waiting)
         self._left: Iterator[Waiting] = iter(())
-        self._sizes = bytearray(_SIZES // 8)
+        self._sizes = bytearray()
         self._candidates: dict[int, Candidates] = {}
         self._room = PATHS_MAX
         self._possible = False
@@ -104,6 +104,8 @@ class Renames:
     def begin(self) -> None:
         """Look whether there is anything at the target that may be a file under its old name."""
         self._possible = self._options.delete and bool(names_in(self._directories.root)[0])
+        if self._possible:
+            self._sizes = bytearray(_SIZES // 8)
 
     def close(self) -> None:
         """Let go of what waits and of descriptors."""

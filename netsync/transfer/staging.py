@@ -30,11 +30,11 @@ def partial_of(wanted: Wanted, stage: Stage, options: Options) -> Partial | None
     return partial
 
 
-def forget_partials(stage: Stage, directory: bytes, records: bytes) -> None:
+def forget_leftovers(stage: Stage, directory: bytes, records: bytes) -> None:
     """Remove what an earlier run left of the files in a directory that are complete now."""
-    if stage.has_partials:
+    if stage.has_leftovers:
         for entry in entries_in(records):
-            stage.forget(join(directory, entry.name))
+            stage.complete(join(directory, entry.name))
 
 
 def _is_beginning(partial: Partial, wanted: Wanted) -> bool:

@@ -49,7 +49,7 @@ def copy_apart(
             refused = _fill(basis, staged.fd, wanted)
             if durable:
                 os.fsync(staged.fd)
-            staged.publish(*place, replace=True)
+            staged.publish(*place, replace=False)  # it says itself if there is something
         except BaseException:
             staged.discard(place[0])
             raise

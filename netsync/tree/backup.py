@@ -23,7 +23,8 @@ from netsync.tree.apart import copy_apart, xattrs_of
 from netsync.tree.directories import Directories
 from netsync.tree.place import Attributes, create_special, set_on_descriptor
 from netsync.tree.remove import remove
-from netsync.tree.scan import entry_at
+from netsync.tree.scan import entry_at, names_in
+from netsync.tree.stage import sweep
 from netsync.tree.xattrs import of_name
 
 _NO_LINKS: Final = frozenset({
@@ -64,6 +65,7 @@ class Backup:
         self._tree = Directories(root)
         self._kept = Directories(root)
         self._copied: set[bytes] = set()
+        self._swept: bytes | None = None
 
     def close(self) -> None:
         """Let go of descriptors."""
@@ -157,7 +159,7 @@ class Backup:
         parent = path.rpartition(b"/")[0]
         wanted = join(self._path, parent) if parent else self._path
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return self._kept.fd(wanted)
+            return self._without_leftovers(wanted)
         made = b""
         for name in wanted.split(b"/"):
             above, made = made, join(made, name)
@@ -172,6 +174,14 @@ class Backup:
                     os.unlink(name, dir_fd=self._kept.fd(above))  # an older backup, of a file
                 self._make(above, name, made)
         return self._kept.fd(wanted)
+
+    def _without_leftovers(self, wanted: bytes) -> int:
+        """Open a directory of the backup; remove what a copy that was cut short has left there."""
+        fd = self._kept.fd(wanted)
+        if wanted != self._swept:
+            self._swept = wanted
+            sweep(fd, names_in(fd)[1])
+        return fd
 
     def _make(self, above: bytes, name: bytes, made: bytes) -> None:
         """Make one directory of the backup, as open as the one it stands for."""

@@ -153,12 +153,19 @@ class Stage:
         return self._partials.pop(key, None)
 
     @property
-    def has_partials(self) -> bool:
-        """Tell whether there may be something to forget."""
-        return bool(self._partials)
+    def has_leftovers(self) -> bool:
+        """Tell whether there may be something to remove of files that are complete."""
+        return bool(self._partials or self._marks)
+
+    def complete(self, path: bytes) -> None:
+        """Remove all that is left of ``path``, which is as it should be, its mark too."""
+        self.forget(path)
+        if self._marks and (session := self._marks.pop(MARK_PREFIX + key_of(path), None)):
+            with contextlib.suppress(OSError):
+                os.unlink(MARK_PREFIX + key_of(path), dir_fd=session.fd)
 
     def forget(self, path: bytes) -> None:
-        """Remove what is left of ``path``: the file is complete."""
+        """Remove the partial of ``path``: it is of no use."""
         if self._partials and (partial := self._partials.pop(key_of(path), None)) is not None:
             partial.remove()
 

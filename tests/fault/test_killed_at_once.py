@@ -16,7 +16,7 @@ from netsync.model import Options
 from netsync.tree.publication import recover
 from netsync.tree.stage_directory import APPLIED
 from tests.support.fidelity import ACCESS, Facts, acl, snapshot
-from tests.support.killing import KILLED, killed_before
+from tests.support.killing import KILLED, in_memory, killed_before
 from tests.support.trees import make_tree, opened
 
 OPTIONS: Final = Options(delete=True, atomic=True)
@@ -120,19 +120,8 @@ def trees(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trees]:
         pytest.skip("needs to become somebody else")
     user = NOBODY if request.param == "user" else None
     options = BACKUP if request.param == "backup" else OPTIONS
-    with tempfile.TemporaryDirectory(dir=_in_memory(tmp_path)) as base:
+    with tempfile.TemporaryDirectory(prefix="netsync-test-", dir=in_memory(tmp_path)) as base:
         yield Trees(Path(base), options, user)
-
-
-def _in_memory(otherwise: Path) -> Path:
-    """Return a place where a flush costs nothing, if it can hold what the trees have."""
-    memory = Path("/dev/shm")
-    try:
-        with tempfile.NamedTemporaryFile(dir=memory) as file:
-            os.setxattr(file.fileno(), "user.note", b"")
-    except OSError:
-        return otherwise
-    return memory
 
 
 def is_committed(target: Path) -> bool:

@@ -214,7 +214,7 @@ def pull_with(liar: Liar, index: int, where: Where, value: Any, _: int) -> None:
 
 def attack_server(
     victim: Victim, messages: Sequence[Message], values: Sequence[Any], session: Callable[..., None]
-) -> None:
+) -> int:
     """Play the session once for each lie."""
     make_tree(victim.root / "pulled", {"large": LARGE, "small": SMALL})
 
@@ -231,6 +231,7 @@ def attack_server(
             for done in [attackers.submit(attack, *lie) for lie in some]:
                 done.result()
             victim.unharmed()
+    return len(told)
 
 
 def test_any_field_of_a_push_overridden(victim: Victim) -> None:
@@ -246,11 +247,13 @@ def test_any_field_of_a_pull_overridden(victim: Victim) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("direction", list(m.Direction))
-def test_any_field_overridden_with_any_value(victim: Victim, direction: m.Direction) -> None:
+def test_any_field_overridden_with_any_value(
+    victim: Victim, direction: m.Direction, record_property: Callable[[str, object], None]
+) -> None:
     if direction is m.Direction.PUSH:
-        attack_server(victim, PUSHED, ALL, push_with)
+        record_property("cases", attack_server(victim, PUSHED, ALL, push_with))
     else:
-        attack_server(victim, PULLED, ALL, pull_with)
+        record_property("cases", attack_server(victim, PULLED, ALL, pull_with))
 
 
 # --- a lying server against the client in this process ------------------------------------------
@@ -301,7 +304,7 @@ class Attack:
             assert not said or said.isprintable(), said
 
 
-async def attack_client(direction: m.Direction, base: Path, values: Sequence[Any]) -> None:
+async def attack_client(direction: m.Direction, base: Path, values: Sequence[Any]) -> int:
     make_tree(base, {"source": {"large": LARGE, "small": SMALL}, "target": {}})
     outside = make_tree(base / "outside", {"secret": b"secret"})
     before = facts(outside)
@@ -315,6 +318,7 @@ async def attack_client(direction: m.Direction, base: Path, values: Sequence[Any
     assert facts(outside) == before
     beside = {path.name for path in base.iterdir()}
     assert beside - {"state"} == {"outside", "source", "target"}
+    return len(attack.lies)
 
 
 @pytest.mark.parametrize("direction", list(m.Direction))
@@ -327,9 +331,9 @@ async def test_any_field_of_a_server_overridden(direction: m.Direction, tmp_path
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("direction", list(m.Direction))
 async def test_any_field_of_a_server_overridden_with_any_value(
-    direction: m.Direction, tmp_path: Path
+    direction: m.Direction, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    await attack_client(direction, tmp_path, ALL)
+    record_property("cases", await attack_client(direction, tmp_path, ALL))
 
 
 def test_the_sessions_are_right_where_nothing_is_overridden(victim: Victim) -> None:

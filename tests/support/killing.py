@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,42 +20,54 @@ import trio
 from netsync.errors import NetsyncError
 from netsync.model import Options
 from netsync.transfer import publishing, runs
-from netsync.tree import durable, publication, roll_forward, stage
+from netsync.tree import durable, holes, output, publication, roll_forward, stage, standing
 from tests.support.processes import FORKS
 from tests.support.transfers import transfer
 
 STEPS: Final = (
     "chmod", "chown", "fchmod", "fchown", "fsync", "ftruncate", "link", "mkdir", "mknod", "pwrite",
-    "removexattr", "rename", "rmdir", "setxattr", "symlink", "unlink", "utime",
+    "removexattr", "rename", "rmdir", "setxattr", "symlink", "unlink", "utime", "write",
 )  # fmt: skip
 """What changes a file system, by its name in ``os``; creating files is ``open``."""
 NATIVE: Final = (
     (stage, "link_staged"), (stage, "stage_file"), (runs, "stage_files"), (runs, "link_files"),
     (publishing, "link_files"), (durable, "sync_file_system"), (publication, "sync_file_system"),
-    (roll_forward, "sync_file_system"),
+    (roll_forward, "sync_file_system"), (output, "stage_file"), (standing, "stage_file"),
+    (holes, "_punched"),
 )  # fmt: skip
+TOLD_BY_NUMBERS: Final = {"stage_files", "link_files"}
+"""What returns an errno for each file instead of raising one."""
 KILLED: Final = -signal.SIGKILL
 
 
-def _before_each_step(act: Callable[[], None]) -> None:
-    """Have ``act`` called before anything that changes a file system, in this whole process."""
+def before_each_step(act: Callable[[str], None]) -> None:
+    """Have ``act`` called before anything that changes a file system, in this whole process.
 
-    def before(function: Any) -> Any:
+    It gets the step's name, and may raise ``OSError``: then the step fails so, and does nothing.
+    """
+
+    def before(name: str, function: Any) -> Any:
         def step(*arguments: Any, **more: Any) -> Any:
-            act()
+            try:
+                act(name)
+            except OSError as error:
+                if name in TOLD_BY_NUMBERS:
+                    told = error.errno if name == "link_files" else -(error.errno or 1)
+                    return [told] * len(arguments[-1])
+                raise
             return function(*arguments, **more)
 
         return step
 
     for name in STEPS:
-        setattr(os, name, before(getattr(os, name)))
+        setattr(os, name, before(name, getattr(os, name)))
     for module, name in NATIVE:
-        setattr(module, name, before(getattr(module, name)))
+        setattr(module, name, before(name, getattr(module, name)))
     plain = os.open
 
     def opened(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
         if flags & os.O_CREAT:
-            act()
+            act("open")
         return plain(path, flags, *arguments, **more)
 
     os.open = opened
@@ -70,12 +83,13 @@ def _child(
     if step is not None:
         counter, lock = itertools.count(), threading.Lock()
 
-        def act() -> None:
+        def act(name: str) -> None:
+            del name
             with lock:
                 if next(counter) == step:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        _before_each_step(act)
+        before_each_step(act)
     try:
         trio.run(transfer, source, target, options)
     except NetsyncError as error:
@@ -98,3 +112,14 @@ def killed_before(
     code = process.exitcode
     process.close()
     return code
+
+
+def in_memory(otherwise: Path) -> Path:
+    """Return a place where a flush costs nothing, if it can hold what the trees have."""
+    memory = Path("/dev/shm")
+    try:
+        with tempfile.NamedTemporaryFile(dir=memory) as file:
+            os.setxattr(file.fileno(), "user.note", b"")
+    except OSError:
+        return otherwise
+    return memory

@@ -171,10 +171,15 @@ def _start(
 
 
 @contextlib.contextmanager
-def running(*arguments: Argument, identity: Path | None = None) -> Iterator[Process]:
-    """Run a client command beside the test, which may interfere with it."""
+def running(
+    *arguments: Argument, identity: Path | None = None, within: Sequence[str] = ()
+) -> Iterator[Process]:
+    """Run a client command beside the test, which may interfere with it.
+
+    ``within`` are the words of a command that runs it.
+    """
     who = identity or certificates().client.directory
-    client = _start(arguments, who)
+    client = _start(arguments, who, None, within)
     try:
         yield client
     finally:

@@ -46,6 +46,16 @@ def test_an_older_backup_of_any_kind_makes_way(root: Path) -> None:
     assert read_tree(root / "d") == {"p": None}
 
 
+def test_what_a_copy_that_was_cut_left_in_the_backup_is_removed(root: Path) -> None:
+    """Nobody else looks there: a backup directory is neither listed nor deleted in."""
+    make_tree(root / "b", {"d": {".netsync-tmp-1": b"half a copy", "old": b"kept"}})
+    with opened(root / "d") as inner, opened(root) as fd:
+        backup = Backup(fd, Options(backup_dir=b"b"))
+        backup.copy_once(inner, b"d/g")
+        backup.close()
+    assert read_tree(root / "b") == {"d": {"g": b"2", "old": b"kept"}}
+
+
 def test_a_directory_is_not_replaced_so_it_is_not_kept(root: Path) -> None:
     with opened(root) as fd:
         backup = Backup(fd, Options(backup_dir=b"b"))

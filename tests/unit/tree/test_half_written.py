@@ -48,6 +48,20 @@ def test_the_next_session_finds_the_mark(tmp_path: Path) -> None:
         assert temporaries(tmp_path) == []
 
 
+def test_a_file_that_is_complete_has_no_mark(tmp_path: Path) -> None:
+    """It died when all was written but the mark was not removed: the comparison finds no change."""
+    with opened(tmp_path) as fd:
+        marked(tmp_path, fd)
+        stage = Stage(fd)
+        stage.open()
+        assert stage.has_leftovers
+        stage.complete(b"another")
+        assert stage.has_leftovers
+        stage.complete(b"f")
+        stage.close()
+        assert temporaries(tmp_path) == []
+
+
 def test_another_file_in_its_place_is_backed_up(tmp_path: Path) -> None:
     """The mark is of one inode: what was put there since is nobody's half."""
     with opened(tmp_path) as fd:
