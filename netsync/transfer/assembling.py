@@ -71,8 +71,8 @@ class Assembly:
     """A file being put together in ``output`` with the bytes of ``basis``, which it closes.
 
     ``position`` is its length so far, ``seed`` the digest's. ``renew`` makes another output where
-    writing on would destroy what may still be referred to. Methods raise ``OSError``, also for what earlier calls
-    began: writing runs behind. ``close`` must be called in any case.
+    writing on would destroy what may still be referred to. Methods raise ``OSError``, also for what
+    earlier calls began: writing runs behind. ``close`` must be called in any case.
     """
 
     def __init__(
