@@ -6,8 +6,12 @@ NAME: Final[Literal["compiled"]]
 WEAK_SIZE: Final[int]
 CANDIDATES_MAX: Final[int]
 BLOCKS_MAX: Final[int]
+UNIT: Final[int]
+TAG_SIZE: Final[int]
+KEY_SIZE: Final[int]
 
 def weak_sums(data: Buffer, block_size: int) -> bytes: ...
+def unit_tags(data: Buffer, key: bytes) -> bytes: ...
 
 class WeakTable:
     def __init__(self, entries: Buffer, stride: int) -> None: ...

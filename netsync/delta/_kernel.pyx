@@ -24,6 +24,9 @@ NAME = "compiled"
 WEAK_SIZE = 5
 CANDIDATES_MAX = 16
 BLOCKS_MAX = 1 << 24
+UNIT = 4096
+TAG_SIZE = 32
+KEY_SIZE = 4288
 
 cdef enum:
     WEAK_BYTES = 5
@@ -86,6 +89,96 @@ cdef extern from *:
     """
     size_t netsync_sum_rows(const uint8_t* p, size_t n, uint32_t* a, uint32_t* b) nogil
     int netsync_has_rows() nogil
+
+
+cdef extern from *:
+    """
+    #include <string.h>
+    #define NETSYNC_UNIT 4096
+
+    static inline uint32_t netsync_word(const uint8_t *p) {
+        return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    }
+
+    /* What unit_tags means is in the twin; here it is done with as many lanes as there are. */
+    static void netsync_unit_plain(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {
+        int at, row;
+        for (at = 0; at < NETSYNC_UNIT; at += 8)
+            for (row = 0; row < 4; row++) {
+                const uint8_t *k = key + at + 64 * row;
+                tag[row] += (uint64_t)(uint32_t)(netsync_word(data + at) + netsync_word(k))
+                    * (uint32_t)(netsync_word(data + at + 4) + netsync_word(k + 4));
+            }
+    }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    __attribute__((target("avx2")))
+    static void netsync_unit_avx2(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {
+        __m256i sums[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(),
+                           _mm256_setzero_si256(), _mm256_setzero_si256()};
+        uint64_t part[4];
+        int at, row;
+        for (at = 0; at < NETSYNC_UNIT; at += 32) {
+            __m256i words = _mm256_loadu_si256((const __m256i *)(data + at));
+            for (row = 0; row < 4; row++) {
+                __m256i sum = _mm256_add_epi32(
+                    words, _mm256_loadu_si256((const __m256i *)(key + at + 64 * row)));
+                sums[row] = _mm256_add_epi64(
+                    sums[row], _mm256_mul_epu32(sum, _mm256_srli_epi64(sum, 32)));
+            }
+        }
+        for (row = 0; row < 4; row++) {
+            _mm256_storeu_si256((__m256i *)part, sums[row]);
+            tag[row] += part[0] + part[1] + part[2] + part[3];
+        }
+    }
+
+    __attribute__((target("avx512f")))
+    static void netsync_unit_avx512(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {
+        __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
+                           _mm512_setzero_si512(), _mm512_setzero_si512()};
+        int at, row;
+        for (at = 0; at < NETSYNC_UNIT; at += 64) {
+            __m512i words = _mm512_loadu_si512(data + at);
+            for (row = 0; row < 4; row++) {
+                __m512i sum = _mm512_add_epi32(words, _mm512_loadu_si512(key + at + 64 * row));
+                sums[row] = _mm512_add_epi64(
+                    sums[row], _mm512_mul_epu32(sum, _mm512_srli_epi64(sum, 32)));
+            }
+        }
+        for (row = 0; row < 4; row++) tag[row] += _mm512_reduce_add_epi64(sums[row]);
+    }
+
+    static void netsync_unit(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {
+        if (__builtin_cpu_supports("avx512f")) netsync_unit_avx512(data, key, tag);
+        else if (__builtin_cpu_supports("avx2")) netsync_unit_avx2(data, key, tag);
+        else netsync_unit_plain(data, key, tag);
+    }
+    #else
+    static void netsync_unit(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {
+        netsync_unit_plain(data, key, tag);
+    }
+    #endif
+
+    /* Writes 32 bytes for each unit of data; the last one may be short. */
+    static void netsync_tags(const uint8_t *data, size_t n, const uint8_t *key, uint8_t *out) {
+        uint8_t last[NETSYNC_UNIT];
+        size_t at;
+        int i;
+        for (at = 0; at < n; at += NETSYNC_UNIT, out += 32) {
+            uint64_t tag[4] = {0, 0, 0, 0};
+            const uint8_t *unit = data + at;
+            if (n - at < NETSYNC_UNIT) {
+                memset(last, 0, sizeof(last));
+                memcpy(last, unit, n - at);
+                unit = last;
+            }
+            netsync_unit(unit, key, tag);
+            for (i = 0; i < 32; i++) out[i] = (uint8_t)(tag[i / 8] >> (8 * (i % 8)));
+        }
+    }
+    """
+    void netsync_tags(const uint8_t* data, size_t n, const uint8_t* key, uint8_t* out) nogil
 
 cdef bint HAS_ROWS = netsync_has_rows()
 
@@ -171,6 +264,23 @@ def weak_sums(data, Py_ssize_t block_size):
                 weak = (window_state(p + at * block_size, length) * MIX) >> WEAK_SHIFT
                 for i in range(WEAK_BYTES):
                     out[at * WEAK_BYTES + i] = <uint8_t>(weak >> (8 * i))
+    finally:
+        PyBuffer_Release(&view)
+    return result
+
+
+def unit_tags(data, const uint8_t[::1] key not None):
+    cdef Py_buffer view
+    cdef bytes result
+    cdef uint8_t* out
+    if key.shape[0] != KEY_SIZE:
+        raise ValueError(f"a key has {KEY_SIZE} bytes")
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        result = bytes((view.len // UNIT + (view.len % UNIT != 0)) * TAG_SIZE)
+        out = <uint8_t*><char*>result  # ours alone until returned
+        with nogil:
+            netsync_tags(<const uint8_t*>view.buf, view.len, &key[0], out)
     finally:
         PyBuffer_Release(&view)
     return result

@@ -50,7 +50,18 @@ class Kernel(Protocol):
     @property
     def CANDIDATES_MAX(self) -> int: ...  # noqa: N802
 
+    @property
+    def UNIT(self) -> int: ...  # noqa: N802
+
+    @property
+    def TAG_SIZE(self) -> int: ...  # noqa: N802
+
+    @property
+    def KEY_SIZE(self) -> int: ...  # noqa: N802
+
     def weak_sums(self, data: Buffer, block_size: int) -> bytes: ...
+
+    def unit_tags(self, data: Buffer, key: bytes) -> bytes: ...
 
     @property
     def WeakTable(self) -> MakeTable: ...  # noqa: N802
@@ -65,5 +76,8 @@ _chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 WEAK_SIZE: Final = _chosen.WEAK_SIZE
+UNIT: Final = _chosen.UNIT
+KEY_SIZE: Final = _chosen.KEY_SIZE
 weak_sums: Final = _chosen.weak_sums
+unit_tags: Final = _chosen.unit_tags
 make_table: Final = _chosen.WeakTable

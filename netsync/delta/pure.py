@@ -1,9 +1,9 @@
 """The kernel in plain Python: the meaning of each function, and the twin that always runs.
 
-Two jobs touch every byte of a file and are too slow in Python to be used by choice: summing
-the blocks of a basis, and rolling a checksum over a new file to find those blocks at any
-offset. ``netsync.delta._kernel`` does both in C; this module has the same names and gives the
-same results, so that installing never fails and the tests have a reference.
+Three jobs touch every byte of a file and are too slow in Python to be used by choice: summing
+the blocks of a basis, rolling a checksum over a new file to find those blocks at any offset, and
+the keyed sums below a digest. ``netsync.delta._kernel`` does them in C; this module has the same
+names and gives the same results, so that installing never fails and the tests have a reference.
 
 The rolling checksum of a window of n bytes is the pair ``a`` (the sum of the bytes) and ``b``
 (the sum of all prefix sums), each modulo 2**32, as in rsync but not cut to 16 bits each. The
@@ -13,11 +13,19 @@ state times an odd constant: in blocks of 4 KiB and more ``a`` and ``b`` togethe
 in 2**40 / blocks: a basis must reach 1 TiB before false hits cost as much hashing as there
 is data, where 32 bits would reach that at 4 GiB.
 
+The *tag* of a unit of 4 KiB is NH, of UMAC and of Adiantum, four times over: the unit's 32-bit
+words are added to as many words of the key, each even sum is multiplied with the odd one behind
+it, and the products are added up modulo 2**64; for each further time the key begins 64 bytes
+later. If the key is random, two units that differ have the same tag once in 2**128 keys, whatever
+they are (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999, section 5.2).
+
 It knows nothing of strong checksums, seeds or what a match is good for.
 """
 
 from __future__ import annotations
 
+import operator
+import sys
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +43,21 @@ that a signature crafted to repeat one weak checksum can force for each hit."""
 
 BLOCKS_MAX: Final = 1 << 24
 """Blocks in one table: a number and a weak checksum share one 64-bit key in the compiled twin."""
+
+UNIT: Final = 4096
+"""Bytes that make one tag; all of them and the key stay in a processor's first-level cache."""
+
+TAG_SIZE: Final = 32
+"""Bytes of a tag: four sums of 64 bits."""
+
+_KEY_STEP: Final = 64
+"""Bytes by which the key moves on from one of the four sums to the next."""
+
+KEY_SIZE: Final = UNIT + 3 * _KEY_STEP
+"""Bytes of key that four sums of a unit look at."""
+
+_LOW_HALVES: Final = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * (UNIT // 8), "little")
+"""The even words of a unit."""
 
 _MIX: Final = 0x9E3779B97F4A7C15
 _MASK32: Final = (1 << 32) - 1
@@ -72,6 +95,35 @@ def _rolled(state: int, block_size: int, old: int, new: int) -> int:
 
 def _weak(state: int) -> int:
     return (state * _MIX & _MASK64) >> _WEAK_SHIFT
+
+
+def unit_tags(data: Buffer, key: Buffer) -> bytes:
+    """Return the tag of each unit of ``data``, in order, under a key of KEY_SIZE bytes.
+
+    A last unit that is short counts as if zeros followed. Raises ValueError for another key size.
+    """
+    if len(key) != KEY_SIZE:
+        raise ValueError(f"a key has {KEY_SIZE} bytes")
+    view = memoryview(data).cast("B")
+    keys = [_words(key[at : at + UNIT]) for at in range(0, 4 * _KEY_STEP, _KEY_STEP)]
+    sums: list[int] = []
+    for at in range(0, len(view), UNIT):
+        even, odd = _words(view[at : at + UNIT])
+        for even_key, odd_key in keys:
+            products = map(operator.mul, _added(even, even_key), _added(odd, odd_key))
+            sums.append(sum(products) & _MASK64)
+    return b"".join(each.to_bytes(8, "little") for each in sums)
+
+
+def _words(unit: Buffer) -> tuple[int, int]:
+    """Return the even and the odd words of a unit as two numbers, each word in 64 bits."""
+    number = int.from_bytes(unit, "little")
+    return number & _LOW_HALVES, number >> 32 & _LOW_HALVES
+
+
+def _added(words: int, key: int) -> memoryview:
+    """Add word by word, modulo 2**32; return the sums, in the same order for all words."""
+    return memoryview((words + key & _LOW_HALVES).to_bytes(UNIT, sys.byteorder)).cast("Q")
 
 
 class WeakTable:

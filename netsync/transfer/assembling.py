@@ -18,6 +18,7 @@ and what is matched where it was is only hashed: from the clone, which is what w
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections import deque
 from collections.abc import Callable
@@ -25,9 +26,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Final, NamedTuple
 
-from blake3 import blake3
-
 from netsync.delta.digest import OpDigest
+from netsync.delta.keyed import KeyedDigest
 from netsync.transfer.basis import Basis
 from netsync.tree.content import copy_data
 from netsync.tree.holes import is_hole
@@ -70,18 +70,20 @@ class _Pending(NamedTuple):
 class Assembly:
     """A file being put together in ``output`` with the bytes of ``basis``, which it closes.
 
-    ``position`` is its length so far, ``renew`` makes another output where writing on would
-    destroy what may still be referred to. Methods raise ``OSError``, also for what earlier calls
-    began: writing runs behind. ``close`` must be called in any case.
+    ``position`` is its length so far, ``seed`` the digest's. ``renew`` makes another output where
+    writing on would destroy what may still be referred to. Methods raise ``OSError``, also for what
+    earlier calls began: writing runs behind. ``close`` must be called in any case.
     """
 
-    def __init__(self, output: Output, basis: Basis, renew: Callable[[], Output]) -> None:
+    def __init__(
+        self, output: Output, basis: Basis, seed: int, renew: Callable[[], Output]
+    ) -> None:
         self.position = 0
         self.output = output
         self._basis = basis
         self._renew = renew
         self._cloned = not (output.inplace or output.holds) and basis.clone_to(output.fd)
-        self._digest = OpDigest(blake3)
+        self._digest = OpDigest(functools.partial(KeyedDigest, seed))
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[int | BaseException] = SimpleQueue()
         self._pending: deque[_Pending] = deque()
@@ -115,7 +117,7 @@ class Assembly:
             length -= count
 
     def digest(self) -> bytes:
-        """Write what is left; return the BLAKE3 of the whole."""
+        """Write what is left; return the keyed digest of the whole."""
         while self._pending:
             self._finish_one()
         self._cut()

@@ -37,7 +37,7 @@ class Incoming:
         self._digest = OpDigest(xxh3_128)
         self._catching_up = CatchingUp(output.fd) if self.is_rest else None
         self._seam = basis.seam if basis is not None else 0
-        self._assembly = Assembly(output, basis, renew) if basis is not None else None
+        self._assembly = Assembly(output, basis, wanted.seed, renew) if basis else None
 
     @property
     def output(self) -> Output:

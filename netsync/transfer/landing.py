@@ -289,6 +289,10 @@ class Lander:
         incoming.close_basis()
         discard(self._places, incoming.wanted, incoming.output)
 
+    def release(self) -> None:
+        """Give back the room of the large file that was replaced last."""
+        self._publisher.release()
+
     def flush(self) -> None:
         """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -323,6 +327,8 @@ class Lander:
                 self.blocked.hold(wanted, output)
             else:
                 self._publisher.publish(wanted, output, replace=wanted.present is not None)
+                if self._tight:
+                    self.release()
         except OSError as error:
             discard(self._places, wanted, output)
             self._fail(wanted, error)
@@ -356,6 +362,7 @@ class Lander:
             # what it replaces: from now on each file is published before the next is begun.
             self._tight = True
             self.flush()
+            self.release()
             if wanted.attempts >= ATTEMPTS_MAX:
                 raise root_error(error, op="write", where=wanted.path) from error
             self.ask_again(wanted)

@@ -13,17 +13,18 @@ with ``Pause.BREATH`` after a while of scanning.
 from __future__ import annotations
 
 import enum
+import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
 import trio
-from blake3 import blake3
 
 from netsync.delta.coarse import Scanner
 from netsync.delta.digest import OpDigest
 from netsync.delta.fine import Refiner, Window
 from netsync.delta.holes import Cutter
+from netsync.delta.keyed import KeyedDigest
 from netsync.delta.levels import Basis, Layout, check_layout, fine_entries
 from netsync.delta.ops import Copy, Hole, Literal, Op
 from netsync.delta.search import Budget
@@ -132,7 +133,7 @@ class MatchedFile(LargeFile):
         layout = Layout(want.block_size, want.fine_size)
         self._basis = Basis(want.basis_size, layout, want.seed, want.forward_only)
         self.budget = Budget()
-        self._digest = OpDigest(blake3)
+        self._digest = OpDigest(functools.partial(KeyedDigest, want.seed))
         self._hashed = 0
         self._cutter = Cutter(self._holes)
         self._scan_buffer = PageBuffer(want.block_size)

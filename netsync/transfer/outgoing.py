@@ -7,15 +7,16 @@ threads, one hop a frame.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from blake3 import blake3
 from xxhash import xxh3_128
 
 from netsync.delta.digest import OpDigest
 from netsync.delta.holes import Holes
+from netsync.delta.keyed import KeyedDigest
 from netsync.delta.match import Matcher
 from netsync.delta.ops import Hole, Literal, Op, pack
 from netsync.delta.signature import Signature
@@ -79,8 +80,8 @@ class Opened(NamedTuple):
 class LargeFile:
     """One large file on its way: take frames from ``frames()``, then ``close``.
 
-    ``offset`` is how far it is read. The digest is BLAKE3 where matches may be used, else
-    xxh3_128.
+    ``offset`` is how far it is read. The digest is keyed where matches may be used, else
+    xxh3_128; the rest of a file has its own (``CatchingUp``).
     """
 
     def __init__(
@@ -95,11 +96,13 @@ class LargeFile:
         self._take_changed = take_changed
         self._fd, self._before, self._holes = opened
         self.offset = 0
-        self._digest = OpDigest(blake3 if request else xxh3_128)
+        self._digest = OpDigest(xxh3_128)
         self._matcher: Matcher | None = None
         self._catching_up: CatchingUp | None = None
         if isinstance(request, DeltaRequest):
-            self._matcher = Matcher(request.signature, forward_only=request.forward_only)
+            signature = request.signature
+            self._matcher = Matcher(signature, forward_only=request.forward_only)
+            self._digest = OpDigest(functools.partial(KeyedDigest, signature.seed))
         elif request is not None:
             self.offset = request.offset
             self._catching_up = CatchingUp(self._fd)

@@ -79,13 +79,14 @@ class Signer:
     def frames(self, wanted: Wanted) -> Generator[Outgoing, None, None]:
         """Yield ``WantDelta`` and the ``Signature`` frames for ``wanted``.
 
-        Sets ``wanted.basis_size`` before the first frame. Raises ``OSError`` before it, if at all.
+        Sets ``wanted.basis_size`` and ``wanted.seed`` before the first frame. Raises ``OSError``
+        before it, if at all.
         """
         basis = open_basis(self._directories, wanted)
         try:
             size = wanted.basis_size = basis.size
             layout = self._choose(basis)
-            seed = secrets.randbits(63)  # what fits a signed integer on the wire
+            seed = wanted.seed = secrets.randbits(63)  # what fits a signed integer on the wire
             want = WantDelta(
                 wanted.number, size, layout.block, seed, self._options.inplace, layout.fine
             )

@@ -137,6 +137,7 @@ class Target:
             await self._tell_items(items)
         final = report(self._options, self._tallies, self._guards.held, published=published)
         await self._channel.send(m.Committed(final))
+        await trio.to_thread.run_sync(self._lander.release)
         self._channel.order.finish()
         return final
 

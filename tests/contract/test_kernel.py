@@ -45,6 +45,7 @@ def test_both_agree_on_their_limits(kernel: Kernel) -> None:
     assert kernel.WEAK_SIZE == pure.WEAK_SIZE
     assert kernel.CANDIDATES_MAX == pure.CANDIDATES_MAX
     assert kernel.BLOCKS_MAX == pure.BLOCKS_MAX
+    assert (kernel.UNIT, kernel.TAG_SIZE, kernel.KEY_SIZE) == (4096, 32, 4288)
 
 
 @pytest.mark.parametrize("block_size", [1, 15, 16, 17, 512, 4096])
@@ -63,6 +64,43 @@ def test_sums_of_the_largest_bytes_wrap_instead_of_overflowing(kernel: Kernel) -
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
 def test_any_contiguous_buffer_is_taken(kernel: Kernel, make: type) -> None:
     assert kernel.weak_sums(make(b"abcdef"), 4) == weak_of(b"abcd") + weak_of(b"ef")
+
+
+def tags_of(data: bytes, key: bytes) -> bytes:
+    """State the tags in the plainest words there are."""
+    k = [int.from_bytes(key[at : at + 4], "little") for at in range(0, len(key), 4)]
+    tags: list[int] = []
+    for start in range(0, len(data), 4096):
+        unit = data[start : start + 4096].ljust(4096, b"\0")
+        m = [int.from_bytes(unit[at : at + 4], "little") for at in range(0, 4096, 4)]
+        for step in (0, 16, 32, 48):
+            sums = [(m[i] + k[i + step]) % 2**32 for i in range(1024)]
+            tags.append(sum(a * b for a, b in zip(sums[::2], sums[1::2], strict=True)) % 2**64)
+    return b"".join(tag.to_bytes(8, "little") for tag in tags)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 4095, 4096, 4097, 9000])
+def test_tags_follow_the_definition(kernel: Kernel, length: int) -> None:
+    data, key = random.Random(length).randbytes(length), random.Random(0).randbytes(4288)
+    assert kernel.unit_tags(data, key) == tags_of(data, key)
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b"\x80"])
+def test_tags_wrap_instead_of_overflowing(kernel: Kernel, byte: bytes) -> None:
+    assert kernel.unit_tags(byte * 4096, byte * 4288) == tags_of(byte * 4096, byte * 4288)
+
+
+def test_tags_are_taken_of_any_contiguous_buffer_at_any_place(kernel: Kernel) -> None:
+    data, key = random.Random(1).randbytes(5000), random.Random(2).randbytes(4288)
+    view = memoryview(bytearray(data))
+    for start in (0, 1, 17):
+        assert kernel.unit_tags(view[start:], key) == tags_of(data[start:], key)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 4287, 4289])
+def test_a_key_of_another_size_is_refused(kernel: Kernel, size: int) -> None:
+    with pytest.raises(ValueError, match="key"):
+        kernel.unit_tags(b"abc", bytes(size))
 
 
 def test_candidates_are_the_blocks_with_that_checksum_rising(kernel: Kernel) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 
+from netsync.delta.keyed import KeyedDigest
 from netsync.transfer.assembling import Assembly
 from netsync.transfer.basis import Basis
 from netsync.tree.output import Output
@@ -17,6 +17,7 @@ from netsync.tree.output import Output
 MIB = 1 << 20
 BASIS = random.Random(1).randbytes(5 * MIB + 77)
 FRESH = random.Random(2).randbytes(MIB)
+SEED = 77
 Ops = list[tuple[int, int] | bytes]
 
 
@@ -28,6 +29,12 @@ def place(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
+def keyed(data: bytes) -> bytes:
+    digest = KeyedDigest(SEED)
+    digest.update(data)
+    return digest.digest()
+
+
 def no_other() -> Output:
     raise AssertionError("no other output was needed")
 
@@ -36,7 +43,7 @@ def assembled(place: int, ops: Ops, *, inplace: bool) -> tuple[bytes, bytes]:
     """Return the content and the digest of what the operations make of the basis."""
     output = Output.create(place, b"f", inplace=inplace)
     basis = Basis(-1, 0, os.open(b"f", os.O_RDONLY, dir_fd=place))
-    assembly = Assembly(output, basis, no_other)
+    assembly = Assembly(output, basis, SEED, no_other)
     try:
         for op in ops:
             if isinstance(op, bytes):
@@ -66,26 +73,27 @@ MANY: Ops = [each for at in range(0, 4 * MIB, 9000) for each in ((at, 8990), FRE
 def test_a_staged_file_is_what_its_operations_spell(place: int, ops: Ops) -> None:
     content, digest = assembled(place, ops, inplace=False)
     assert content == spelled(ops)
-    assert digest == blake3(content).digest()
+    assert digest == keyed(content)
 
 
 @pytest.mark.parametrize("ops", [[], SAME, EDITS, FORWARD, MANY, [FRESH]])
 def test_in_place_reading_stays_ahead_of_writing(place: int, ops: Ops) -> None:
     content, digest = assembled(place, ops, inplace=True)
     assert content == spelled(ops)
-    assert digest == blake3(content).digest()
+    assert digest == keyed(content)
 
 
 def test_a_basis_that_became_shorter_makes_another_digest(place: int, tmp_path: Path) -> None:
     os.truncate(tmp_path / "f", 3 * MIB)
     _, digest = assembled(place, SAME, inplace=False)
-    assert digest != blake3(BASIS).digest()
+    assert digest != keyed(BASIS)
 
 
 @pytest.mark.parametrize("start", [0, 2 * MIB])
 def test_trouble_while_reading_reaches_the_caller(place: int, tmp_path: Path, start: int) -> None:
     output = Output.create(place, b"f", inplace=False)
-    assembly = Assembly(output, Basis(-1, 0, os.open(tmp_path / "f", os.O_WRONLY)), no_other)
+    basis = Basis(-1, 0, os.open(tmp_path / "f", os.O_WRONLY))
+    assembly = Assembly(output, basis, SEED, no_other)
     assembly.literal(memoryview(FRESH * 2)[:start])
     assembly.copy(0, 1000)
     try:
