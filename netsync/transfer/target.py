@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 import trio
 
 from netsync.errors import ProtocolError
-from netsync.model import Item, Report
+from netsync.model import Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
 from netsync.transfer.arriving import Arrivals
@@ -36,12 +36,12 @@ from netsync.transfer.renames import Renames
 from netsync.transfer.resumption import Resumption
 from netsync.transfer.signatures import Signatures
 from netsync.transfer.tally import Observer, Tally
+from netsync.transfer.telling import Telling
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import check_backup_directory
 from netsync.tree.roots import TargetRoot
 from netsync.wire import messages as m
 from netsync.wire import reuse
-from netsync.wire.batches import batches
 from netsync.wire.fine import WantFine
 from netsync.wire.order import State
 
@@ -50,8 +50,6 @@ WANTED_FILES: Final = 16 * 1024
 _DATA_FRAMES: Final = 4
 _IDLE_FLUSH_SECONDS: Final = 1.0
 """A batch that waits longer than this for company is flushed as it is."""
-ITEMS_MAX: Final = 4096
-"""Itemized lines in one message; their paths bound it too."""
 
 OpenRoot: TypeAlias = Callable[[bool], TargetRoot]
 """Opens the destination, told whether a single file comes."""
@@ -75,7 +73,6 @@ class Target:
         root = destination.root
         self._channel = channel
         self._options = options
-        self._observer = observer
         self._root = root
         self._file_name = file_name
         self._outstanding: dict[int, Wanted] = {}
@@ -90,6 +87,7 @@ class Target:
         self._guards = guards
         self._finisher = Finisher(destination, self._comparer, self._lander, guards)
         self._lines = Lines(waits=options.atomic)
+        self._telling = Telling(channel, observer, self._lines, self._tallies)
         self._deferral = Deferral()
         self._signatures = Signatures(channel, root, options, self._progress, self._notify)
         self._listings: deque[m.List | m.Relisted | None] = deque()
@@ -97,7 +95,6 @@ class Target:
         self._end = m.ListEnd(complete=False)
         self._all_wanted = False
         self._untold = 0  # wanted files the source was not told the end of
-        self._told = 0
 
     def close(self) -> None:
         """Drop what is staged and let go of descriptors."""
@@ -131,10 +128,9 @@ class Target:
             await self._compare()
         await trio.to_thread.run_sync(self._finish)
         for tally in self._tallies:
-            await self._tell([], tally)
+            await self._telling.tell([], tally)
         published = self._finisher.published
-        for items in self._lines.let_go(published=published):
-            await self._tell_items(items)
+        await self._telling.let_go(published=published)
         final = report(self._options, self._tallies, self._guards.held, published=published)
         await self._channel.send(m.Committed(final))
         await trio.to_thread.run_sync(self._lander.release)
@@ -206,7 +202,7 @@ class Target:
             await self._want(compared, self._credit.give_back(listing))
         if not unfolding.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
-        self._observe(complete=True)
+        self._telling.listed(self._comparer.tally, complete=True)
         if self._options.delete_before:
             await self._delete_before()
         await self._want_waiting()
@@ -239,7 +235,7 @@ class Target:
     async def _delete_before(self) -> None:
         """Delete before any data is asked for, then ask for what waited."""
         await trio.to_thread.run_sync(self._delete)
-        await self._tell([], self._finisher.tally)
+        await self._telling.tell([], self._finisher.tally)
         parts = self._deferral.parts(self._finisher.cleared)
         while (part := await trio.to_thread.run_sync(next, parts, None)) is not None:
             for wanted in part.blocked:
@@ -266,8 +262,8 @@ class Target:
         if entries:
             await self._channel.send(m.Credit(entries))
         await self._notify()
-        self._observe(complete=False)
-        await self._tell([], self._comparer.tally)
+        self._telling.listed(self._comparer.tally, complete=False)
+        await self._telling.tell([], self._comparer.tally)
 
     async def _want_waiting(self) -> None:
         """Ask for the new files that had to wait until it was known which names go."""
@@ -291,16 +287,12 @@ class Target:
         await self._channel.send(m.Wants(numbers, [wanted.number for wanted in deltas], decided))
         self._signatures.extend(deltas)
 
-    def _observe(self, *, complete: bool) -> None:
-        counted = self._comparer.tally
-        self._observer.listed(counted.considered, counted.total, complete=complete)
-
     async def _land(self, data: trio.MemoryReceiveChannel[Received]) -> None:
         """Stage file data as it comes; flush and publish it in batches."""
         with contextlib.suppress(trio.EndOfChannel):
             while True:
                 await trio.to_thread.run_sync(self.arrivals.take, await self._next_data(data))
-                self._observer.under_way(self._lander.under_way)
+                self._telling.under_way(self._lander.under_way)
                 await self._settle()
                 while self._mover.is_busy:
                     await trio.to_thread.run_sync(self._mover.work)
@@ -333,31 +325,12 @@ class Target:
             await self._channel.send(m.Wants([wanted.number for wanted in again], [], 0))
         settled, self._lander.settled = self._lander.settled, []
         if settled:
-            await self._tell(settled, self._lander.tally)
+            await self._telling.tell(settled, self._lander.tally)
             self._untold -= len(settled)
             for number in settled:
                 more = number in self._lander.ignored
                 self._signatures.settled(number, more_comes=more)
             await self._notify()
-
-    async def _tell(self, numbers: list[int], tally: Tally) -> None:
-        """Send settled numbers, itemized lines and progress, as much as there is of each."""
-        items = self._lines.take(tally)
-        settled = sum(each.settled for each in self._tallies)
-        size, self._told = settled - self._told, settled
-        self._observer.settled(size)
-        if numbers or size:
-            await self._channel.send(m.Applied(numbers, [], size))
-        await self._tell_items(items)
-
-    async def _tell_items(self, items: list[Item]) -> None:
-        self._observer.items(items)
-        for part in batches(items, _item_cost, ITEMS_MAX):
-            await self._channel.send(m.Applied([], part))
-
-
-def _item_cost(item: Item) -> int:
-    return len(item.path) + 8
 
 
 async def receive_tree(
