@@ -249,6 +249,9 @@ os.setresgid(gid, gid, gid)
 os.setresuid(uid, uid, uid)
 libc = ctypes.CDLL(None, use_errno=True)
 failed = libc.ptrace(16, pid, 0, 0) == -1  # PTRACE_ATTACH
+if not failed:  # leave nobody stopped behind
+    os.waitpid(pid, 0x40000000)
+    libc.ptrace(17, pid, 0, 0)
 print("attach:" + (errno.errorcode[ctypes.get_errno()] if failed else "done"))
 for name, look in (("fd", os.listdir), ("mem", open)):
     try:
