@@ -17,6 +17,8 @@ from typing import Final
 
 import pytest
 
+from tests.support.processes import wait_until
+
 _BYTES: Final = 16 << 20
 _BLOCK: Final = 1024
 _LONG_AGO: Final = "20260101000000"
@@ -55,8 +57,13 @@ class Disk:
         shutil.rmtree(self.place / "lost+found", ignore_errors=True)
 
     def unmount(self) -> None:
-        """Unmount it."""
-        _run("umount", str(self.place))
+        """Unmount it, once a server has let go of what it had open in it."""
+        words = ["umount", str(self.place)]
+
+        def unmounted() -> bool:
+            return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+        wait_until(unmounted, "nobody uses the disk")
 
     def rot(self, name: str) -> bytes:
         """Change a byte in the middle of a file on the disk, mounted or not; return its content."""
