@@ -188,7 +188,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 def injecting(path: Path, spec: str) -> list[str]:
     """Return the words that run a command in which calls on ``path`` fail as ``spec`` says."""
     call = spec.partition(":")[0]
-    quiet = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path)]
+    quiet = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", str(path)]
     return [*quiet, "-e", f"trace={call}", "-e", f"inject={spec}"]
 
 
