@@ -211,7 +211,8 @@ MUTATIONS: Final = (
     Mutation(
         "a flush that failed ends the run", "netsync/tree/durable.py",
         "    for fd in fds:\n        os.fsync(fd)\n",
-        "    for fd in fds:\n        try:\n            os.fsync(fd)\n        except OSError:\n            pass\n",
+        "    for fd in fds:\n        try:\n            os.fsync(fd)\n"
+        "        except OSError:\n            pass\n",
         "tests/unit/tree/test_files.py",
     ),
     Mutation(
@@ -221,7 +222,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a complete file loses its mark", "netsync/tree/large_files.py",
-        "if self._marks and (session := self._marks.pop(MARK_PREFIX + key_of(path), None)):", "if (session := None):",
+        "if self._marks and (session := self._marks.pop(MARK_PREFIX + key_of(path), None)):",
+        "if (session := None):",
         "tests/unit/tree/test_half_written.py",
     ),
     Mutation(
@@ -232,7 +234,8 @@ MUTATIONS: Final = (
     # --- deletion
     Mutation(
         "a tree that was not read whole deletes nothing", "netsync/transfer/finishing.py",
-        "            if complete and not self._guards.held:\n", "            if not self._guards.held:\n",
+        "            if complete and not self._guards.held:\n",
+        "            if not self._guards.held:\n",
         "tests/fault/test_real_disks.py::"
         "test_a_source_file_that_cannot_be_read_is_told_and_nothing_is_deleted",
     ),
