@@ -28,7 +28,6 @@ from netsync.tree.native import link_files
 from netsync.tree.output import Output
 from netsync.tree.stage_directory import StageRefusedError
 
-
 _LONG_TO_FREE: Final = 64 * 1024 * 1024
 """Bytes of a file whose room is given back in more than some milliseconds."""
 _HELD: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
