@@ -188,7 +188,7 @@ class LargeFile:
         """
         before, after = self._before, os.fstat(self._fd)
         good = self._take_changed or after.st_size > before.st_size
-        if not good and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        if not good and _version(after) != _version(before):
             return self._void(CHANGED, retry=True)
         hashed = self._catching_up
         digest = hashed.digest(self.offset) if hashed is not None else self._digest.digest()
@@ -199,3 +199,8 @@ class LargeFile:
     def _void(self, error: str, *, retry: bool = False) -> Outgoing:
         problem = Problem(self._offered.path, "read", error)
         return Outgoing(Unsent([self._offered.number], [problem], retry))
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what no write leaves as it was: who puts size and time back changes the last."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

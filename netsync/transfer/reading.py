@@ -184,7 +184,8 @@ class Reader:
         try:
             fd = open_regular(self._directories[root].fd(directory), name)
             try:
-                let_settle(os.fstat(fd).st_mtime_ns)
+                status = os.fstat(fd)
+                let_settle(max(status.st_mtime_ns, status.st_ctime_ns))
                 before = os.fstat(fd)  # so that whatever is written into a hole from now on shows
                 holes = find_holes(fd, before.st_size) if self._sparse else Holes()
             except OSError:

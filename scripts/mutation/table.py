@@ -202,7 +202,43 @@ MUTATIONS: Final = (
         "if False:",
         f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
     ),
+    Mutation(
+        "a file that changed while it was read is read again", "netsync/transfer/outgoing.py",
+        "    return status.st_size, status.st_mtime_ns, status.st_ctime_ns\n",
+        "    return status.st_size, status.st_mtime_ns, 0\n",
+        "tests/fault/test_changing_source.py",
+    ),
+    Mutation(
+        "a flush that failed ends the run", "netsync/tree/durable.py",
+        "    for fd in fds:\n        os.fsync(fd)\n",
+        "    for fd in fds:\n        try:\n            os.fsync(fd)\n"
+        "        except OSError:\n            pass\n",
+        "tests/unit/tree/test_files.py",
+    ),
+    Mutation(
+        "a copy that was cut is swept from the backup", "netsync/tree/backup.py",
+        "            sweep(fd, names_in(fd)[1])\n", "",
+        "tests/unit/tree/test_backup.py",
+    ),
+    Mutation(
+        "a complete file loses its mark", "netsync/tree/large_files.py",
+        "if self._marks and (session := self._marks.pop(MARK_PREFIX + key_of(path), None)):",
+        "if (session := None):",
+        "tests/unit/tree/test_half_written.py",
+    ),
+    Mutation(
+        "what gives way is kept first", "netsync/transfer/publishing.py",
+        "        self._backup.keep(fd, wanted.path)\n", "",
+        "tests/fault/test_killed_anywhere.py::test_killed_before_some_steps",
+    ),
     # --- deletion
+    Mutation(
+        "a tree that was not read whole deletes nothing", "netsync/transfer/finishing.py",
+        "            if complete and not self._guards.held:\n",
+        "            if not self._guards.held:\n",
+        "tests/fault/test_real_disks.py::"
+        "test_a_source_file_that_cannot_be_read_is_told_and_nothing_is_deleted",
+    ),
     Mutation(
         "a module's limit holds whatever the client says", "netsync/server/session.py",
         "guarding = Guarding(module.max_delete, ", "guarding = Guarding(None, ",
@@ -305,6 +341,16 @@ MUTATIONS: Final = (
         "the oldest stranger makes way", "netsync/server/admission.py",
         "if len(self._strangers) > STRANGERS_MAX:", "if False:",
         f"{STRANGERS}::test_m24_a_storm_of_connections_costs_a_bounded_amount",
+    ),
+    Mutation(
+        "without descriptors the oldest stranger makes way", "netsync/server/serve.py",
+        "                self._admission.make_room()\n", "",
+        "tests/hostile/test_exhaustion.py",
+    ),
+    Mutation(
+        "of many sessions a few move bulk data at a time", "netsync/net/turns.py",
+        "        while not self._left:\n            await self._waiting.park()\n", "",
+        "tests/unit/net/test_turns.py",
     ),
     Mutation(
         "one name has so many sessions", "netsync/server/admission.py",

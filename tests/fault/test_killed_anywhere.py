@@ -66,10 +66,12 @@ def part_at(trees: Upheaval, sender: str, messages: Iterator[int]) -> int:
     raise AssertionError("there are always more messages than it takes")
 
 
+@pytest.mark.parametrize("upheaval", ["first", "delete", "in place"], indirect=True)
 def test_killed_before_some_steps(upheaval: Upheaval) -> None:
     assert die_at(upheaval, itertools.count(5, 61)) > 1
 
 
+@pytest.mark.parametrize("upheaval", ["delete", "in place"], indirect=True)
 @pytest.mark.parametrize("sender", ["source", "target"])
 def test_cut_after_some_messages(upheaval: Upheaval, sender: str) -> None:
     assert part_at(upheaval, sender, itertools.count(3, 7)) > 0

@@ -99,7 +99,8 @@ def test_a_quota_is_used_up(tmp_path: Path) -> None:
         assert differences(source, target) == ""
 
 
-@pytest.mark.parametrize("direction", ["push", pytest.param("pull", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", ["push", "pull"])
 def test_the_disk_goes_read_only_under_a_run(tmp_path: Path, direction: str) -> None:
     """As ext4 does after an error: what is there stays, and mounted anew the next run ends well."""
     old, new = many(tmp_path / "m" / "old", 1), many(tmp_path / "m" / "new", 2)
@@ -122,7 +123,7 @@ def test_the_disk_goes_read_only_under_a_run(tmp_path: Path, direction: str) -> 
         assert temporaries(power.place) == []
 
 
-@pytest.mark.parametrize("vanishes", ["source", "target"])
+@pytest.mark.parametrize("vanishes", [pytest.param("source", marks=pytest.mark.slow), "target"])
 def test_a_mount_vanishes_under_a_run(tmp_path: Path, vanishes: str) -> None:
     """The run stays on the disk that it began on; what lies below the mount is never taken for it.
 
@@ -188,7 +189,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 def injecting(path: Path, spec: str) -> list[str]:
     """Return the words that run a command in which calls on ``path`` fail as ``spec`` says."""
     call = spec.partition(":")[0]
-    quiet = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path)]
+    quiet = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", str(path)]
     return [*quiet, "-e", f"trace={call}", "-e", f"inject={spec}"]
 
 

@@ -44,6 +44,7 @@ def both_give_up(client: Process, server: Server, words: str) -> None:
     assert result.code == 30, result
     assert "for 3 seconds" in result.stderr
     wait_until(lambda: words in server.log, "the server gives up", PATIENCE)
+    assert "ended by the server" not in server.log
     assert "Traceback" not in server.log
 
 
@@ -66,7 +67,7 @@ def test_a_black_hole_is_noticed_by_both_ends(
                 both_give_up(client, server, "for 30 seconds")
             else:  # the end of the client's connection is carried, or why it ended
                 link.lose_answers()
-                both_give_up(client, server, "for 3 seconds")
+                both_give_up(client, server, f"{direction} m")
         here = (f"{source}/", server.url("m/target"))
         if direction == "pull":
             here = (server.url("m/source/"), str(target))

@@ -26,6 +26,7 @@ def test_m24_without_descriptors_strangers_make_way(tmp_path: Path) -> None:
             for _ in range(STRANGERS):
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             wait_until(lambda: "descriptors" in server.log, "it says what it lacks")
+            wait_until(lambda: "too many others" in server.log, "strangers make way")
             wait_until(lambda: netsync("ls", server.url("m/")).code == 0, "others are served")
         succeed("pull", server.url("m/"), tmp_path / "to")
         told = [line for line in server.log.splitlines() if "descriptors" in line]

@@ -46,3 +46,14 @@ def test_every_case_of_the_catalogue_is_tried_or_said_not_to_apply() -> None:
         for first, last in re.findall(r"M(\d\d)(?: to M(\d\d))?", row):
             placed.update(range(int(first), int(last or first) + 1))
     assert placed == set(range(1, CASES + 1))
+
+
+def test_every_fault_is_tried_or_said_not_to_apply() -> None:
+    catalogue = (ROOT / "tests" / "README.md").read_text().partition("## The catalogue")[2]
+    placed: set[int] = set()
+    for row in re.findall(r"^\| (F[^|]+)\|", catalogue, re.MULTILINE):
+        for first, last in re.findall(r"F(\d\d)(?: to F(\d\d))?", row):
+            placed.update(range(int(first), int(last or first) + 1))
+    assert placed == set(range(1, CASES + 1))
+    named = re.findall(r"`(tests/[\w/.]+)`", catalogue)
+    assert [name for name in named if not (ROOT / name).exists()] == []
