@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Final
 
-from netsync.model import Cause, Entry, History, Options, Slice
+from netsync.model import Cause, Entry, History, Kind, Options, Slice
 from netsync.plan.compare import times_differ
 
 ROT: Final = "rot"
@@ -47,8 +47,19 @@ _WRITTEN: Final[Mapping[tuple[bool, ...], Cause]] = {
 """Whether it is so at the source and at the target, and what follows."""
 
 
-def cause_of(listed: Entry, present: Entry, options: Options) -> Cause:
-    """Return why the content of two regular files differs; both have what their side knows."""
+def cause_of(listed: Entry, present: Entry | None, options: Options) -> Cause:
+    """Return why the content of two regular files differs; ``NONE`` if not, or nobody asks.
+
+    Both have what their side knows of its own.
+    """
+    if not options.verify or present is None:
+        return Cause.NONE
+    if not listed.kind is present.kind is Kind.FILE or listed.digest == present.digest:
+        return Cause.NONE
+    return _cause_between(listed, present, options)
+
+
+def _cause_between(listed: Entry, present: Entry, options: Options) -> Cause:
     histories = (listed.history, present.history)
     if History.ROTTED in histories:
         return _ROTTED[tuple(each is History.ROTTED for each in histories)]

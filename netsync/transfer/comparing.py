@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from netsync.errors import is_fatal, reason, root_error
-from netsync.model import Cause, Change, Entry, Kind, Problem
+from netsync.model import Change, Entry, Kind, Problem
 from netsync.names import join
 from netsync.plan.compare import Policy, Verdict, decide
 from netsync.plan.differing import cause_of
 from netsync.transfer.attributes import Attribution
+from netsync.transfer.demand import Demand
 from netsync.transfer.destination import Destination
 from netsync.transfer.digests import subdirectories
 from netsync.transfer.dooming import Dooming
@@ -29,7 +30,7 @@ from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
 from netsync.transfer.renewing import Renewal
 from netsync.transfer.spool import Spool
-from netsync.transfer.staging import forget_leftovers, partial_of
+from netsync.transfer.staging import forget_leftovers
 from netsync.transfer.tally import Tally
 from netsync.transfer.unfolding import Unfolding
 from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
@@ -40,8 +41,6 @@ from netsync.tree.scan import root_entry
 from netsync.tree.xattrs import differ
 from netsync.wire.messages import List, Listing, Offer, Relisted, Terms
 
-DELTA_MIN: Final = 16 * 1024
-"""Bytes: below this a signature and its round trip cost more than the file."""
 _NOTHING: Final = Attributes(None, None, None, None)
 
 
@@ -70,7 +69,7 @@ class Comparer:
         self.restated = Spool(Restated)
         self.linker = Linker(destination, self.restated, tally)
         self._stage = destination.stage
-        self._renames = renames
+        self._demand = Demand(destination.stage, renames, policy.options)
         self._policy = policy
         self._options = policy.options
         self._directories = Directories(root)
@@ -83,8 +82,6 @@ class Comparer:
         )
         root_directory = ListedDirectory(b"", _NOTHING, fresh=not destination.exists)
         self.unfolding = Unfolding(root_directory, self.linker.admit)
-        self._whole: list[Wanted] = []
-        self._deltas: list[Wanted] = []
 
     def close(self) -> None:
         """Let go of descriptors and spools."""
@@ -130,7 +127,6 @@ class Comparer:
                 self.tally.problem(problem)
         else:
             self._attribution.table = []
-        self._whole, self._deltas = [], []
         try:
             for step in self.unfolding.steps(message, self._attribution.table):
                 self._attribution.table = step.table
@@ -140,7 +136,7 @@ class Comparer:
                     self._equal(step.directory, step.packed, step.first)
         except OSError as error:
             raise root_error(error, op="write", where=b".") from error
-        return Compared(self._whole, self._deltas, self.unfolding.decided)
+        return Compared(*self._demand.take(), self.unfolding.decided)
 
     def _equal(self, directory: ListedDirectory, packed: Packed, first: int) -> None:
         """Count what is in a directory that is as the source has it, and open those in it."""
@@ -270,7 +266,7 @@ class Comparer:
             )
             self.linker.share(share)
         elif change is not None and not in_the_way:
-            self.tally.change(change, path, cause=self._cause(entry, present))
+            self.tally.change(change, path, cause=cause_of(entry, present, self._options))
 
     def _directory(
         self,
@@ -340,24 +336,12 @@ class Comparer:
                 self.dooming.add(Doomed(wanted.path, for_file=True))
         if self._options.dry_run:
             if not wanted.in_the_way:  # else it is counted when the guards have decided
-                self.tally.change(change, wanted.path, cause=self._cause(entry, present))
+                self.tally.change(
+                    change, wanted.path, cause=cause_of(entry, present, self._options)
+                )
             return
         wanted.attributes = self._renewal.attributes(directory, entry, wanted.present)
-        if not self._options.delete_before:
-            wanted.partial = partial_of(wanted, self._stage, self._options)
-        if self._renames.takes(wanted):
-            return
-        smallest = min(entry.size, present.size) if updated and present else 0
-        delta = smallest >= DELTA_MIN or wanted.partial is not None
-        (self._deltas if delta and not self._options.whole_file else self._whole).append(wanted)
-
-    def _cause(self, entry: Entry, present: Entry | None) -> Cause:
-        """Return why a file's content differs, if that is asked."""
-        if not self._options.verify or present is None:
-            return Cause.NONE
-        if not entry.kind is present.kind is Kind.FILE or entry.digest == present.digest:
-            return Cause.NONE
-        return cause_of(entry, present, self._options)
+        self._demand.want(wanted)
 
     def _special(
         self, directory: ListedDirectory, entry: Entry, present: Entry | None, path: bytes

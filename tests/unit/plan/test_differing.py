@@ -8,7 +8,9 @@ import pytest
 from netsync.model import Cause, Entry, History, Kind, Options, Slice
 from netsync.plan.differing import WORDS, cause_of, is_in
 
-FILE = Entry(b"f", Kind.FILE, 0o644, 0, 0, 10, 1000)
+FILE = Entry(b"f", Kind.FILE, 0o644, 0, 0, 10, 1000, digest=b"old old old old ")
+OTHER = b"new new new new "
+VERIFY = Options(verify=True, checksum=True, dry_run=True)
 U, I, W, R, B = History  # noqa: E741 - the table below is read at a glance
 
 
@@ -35,15 +37,25 @@ def test_the_words_of_both_sides_are_put_together(
     """For files that look the same, whose source is newer, and whose source is older."""
     listed = msgspec.structs.replace(FILE, history=source)
     for mtime_ns, cause in ((1000, same_look), (999, source_newer), (1001, older)):
-        present = msgspec.structs.replace(FILE, history=target, mtime_ns=mtime_ns)
-        assert cause_of(listed, present, Options()) is cause
-    longer = msgspec.structs.replace(FILE, history=target, size=11)
-    assert cause_of(listed, longer, Options()) is not Cause.DIVERGED
+        present = msgspec.structs.replace(FILE, history=target, mtime_ns=mtime_ns, digest=OTHER)
+        assert cause_of(listed, present, VERIFY) is cause
+    longer = msgspec.structs.replace(FILE, history=target, size=11, digest=OTHER)
+    assert cause_of(listed, longer, VERIFY) is not Cause.DIVERGED
 
 
 def test_times_within_the_window_are_the_same() -> None:
-    present = msgspec.structs.replace(FILE, mtime_ns=900)
-    assert cause_of(FILE, present, Options(modify_window=100)) is Cause.DIVERGED
+    present = msgspec.structs.replace(FILE, mtime_ns=900, digest=OTHER)
+    window = msgspec.structs.replace(VERIFY, modify_window=100)
+    assert cause_of(FILE, present, window) is Cause.DIVERGED
+
+
+def test_no_cause_is_told_where_content_is_equal_or_nobody_asked() -> None:
+    present = msgspec.structs.replace(FILE, digest=OTHER)
+    link = msgspec.structs.replace(present, kind=Kind.SYMLINK)
+    assert cause_of(FILE, FILE, VERIFY) is Cause.NONE
+    assert cause_of(FILE, None, VERIFY) is Cause.NONE
+    assert cause_of(FILE, link, VERIFY) is Cause.NONE
+    assert cause_of(FILE, present, Options(checksum=True)) is Cause.NONE
 
 
 def test_every_cause_has_words() -> None:
