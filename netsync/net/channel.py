@@ -36,7 +36,9 @@ _JOIN_MAX: Final = 128 * 1024
 """Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
 COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
-FEATURES: Final = [COMPRESSION_FEATURE]
+WATCH_FEATURE: Final = "watch"
+"""The feature of servers that take what changed, and beats between."""
+FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE]
 """What this version can do beyond the protocol's first version; unknown ones are ignored."""
 SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
@@ -115,6 +117,7 @@ class StreamChannel:
         self.compression = 0
         self.pace = Pace()
         self.peer = peer
+        self.features: frozenset[str] = frozenset()
         self.timeout = timeout
         self._stream = stream
         self._decoder = FrameDecoder(LIMITS)
@@ -214,6 +217,7 @@ class StreamChannel:
         We ping in time for it; our own patience stays as it is.
         """
         self._welcomed = True
+        self.features = frozenset(features)
         self._peer_unpacks = COMPRESSION_FEATURE in features
         self._ping_every = min(self.timeout, peer_timeout) / 3
 

@@ -8,8 +8,7 @@ no other.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,10 +20,12 @@ from netsync.errors import TEXT_MAX, NetworkError, ProtocolError, RefusedError, 
 from netsync.model import Options, Origin, Report
 from netsync.names import is_inside, one_line, shown
 from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
+from netsync.plan.guards import Changes
 from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
 from netsync.server.confined import Job
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.receiving import Receiving, place_of
 from netsync.server.watching import Watching
 from netsync.server.work import receive, send
 from netsync.state.pending import PendingPlace
@@ -34,7 +35,7 @@ from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
 from netsync.wire.selection import Gathering
-from netsync.wire.watching import Watch
+from netsync.wire.watching import Beat, Watch
 
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
@@ -62,6 +63,7 @@ class Session:
         supersede: Supersede,
     ) -> None:
         self.done: list[str] = []
+        self._changed = 0
         self.doing = ""
         self.run_token = b""
         self._supersede = supersede
@@ -70,13 +72,14 @@ class Session:
         self._modules = modules
         self._state = state
         self._watching = Watching(modules, identity)
+        self._receiving = Receiving(state, identity)
         self._idle = trio.CancelScope()
         self._draining = False
 
     @property
     def is_watching(self) -> bool:
-        """Tell whether the client has us watch for changes."""
-        return self._watching.is_watching
+        """Tell whether the client has us watch for changes, or tells us of its own."""
+        return self._watching.is_watching or self._receiving.is_told
 
     def drain(self) -> None:
         """End the session as soon as it is between two requests."""
@@ -85,11 +88,22 @@ class Session:
 
     async def serve(self) -> None:
         """Answer a welcomed client until it leaves. Raises ``NetsyncError``."""
-        with contextlib.closing(self._watching):
+        receiving = contextlib.closing(self._receiving)
+        with contextlib.closing(self._watching), receiving, self._counted():
             async with kept_alive(self._channel):
                 while (request := await self._next_request()) is not None:
                     self.doing = _shown(request)
                     await self._answer(request)
+                    self._receiving.answered()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Tell at the end how much was sent as it happened: a line for each would be too many."""
+        try:
+            yield
+        finally:
+            if self._changed:
+                self.done.append(f"watched: {self._changed} entries looked at as they changed")
 
     async def _answer(self, request: m.Message) -> None:
         match request:
@@ -99,6 +113,10 @@ class Session:
                 await self._push(request)
             case m.Open():
                 await self._pull(request)
+            case Beat(place=place):
+                module = find_module(self._modules, place.module)
+                module.require(self._identity, Right.PUSH)
+                await self._channel.send(await self._receiving.hear(module, request))
             case Watch():
                 answer = await self._while_idle(lambda: self._watching.answer(request))
                 await self._channel.send(answer)
@@ -154,17 +172,23 @@ class Session:
         self.run_token = request.run
         whole = msgspec.structs.replace(request, options=options)
         memory = self._memory(module, place.path)
+        changes = await self._receiving.changes(module, place.path, options)
         with opened(module) as anchor:
-            if module.user is None:
-                pending = PendingPlace(self._state, _place_of(module, place.path))
-                verified = VerifiedFiles(self._state)
-                guarding = Guarding(module.max_delete, memory, pending, verified)
-                report = await receive(
-                    self._channel, anchor, whole, guarding, special=module.special
-                )
-            else:
-                report = await self._push_as(module, anchor, whole, memory)
-        self._note(f"{_verb(options, 'push')} {place.module}", report)
+            async with self._receiving.busy(module, place.path):
+                if module.user is None:
+                    pending = PendingPlace(self._state, place_of(module, place.path))
+                    verified = VerifiedFiles(self._state)
+                    guarding = Guarding(module.max_delete, memory, pending, verified, changes)
+                    report = await receive(
+                        self._channel, anchor, whole, guarding, special=module.special
+                    )
+                else:
+                    report = await self._push_as(module, anchor, whole, memory, changes)
+        await self._receiving.book(module, place.path, options, report)
+        if options.changes:
+            self._changed += report.files.considered
+        else:
+            self._note(f"{_verb(options, 'push')} {place.module}", report)
 
     def _require(self, module: Module, options: Options) -> None:
         """Raise ``RefusedError`` unless the client may do to a module what it asks for.
@@ -179,12 +203,17 @@ class Session:
             module.require(self._identity, Right.DELETE)
 
     async def _push_as(
-        self, module: Module, anchor: Anchor, request: m.Open, memory: RememberedSources
+        self,
+        module: Module,
+        anchor: Anchor,
+        request: m.Open,
+        memory: RememberedSources,
+        changes: Changes,
     ) -> Report:
         """Have a module's user receive a tree; remembering is left to us."""
         assert module.user is not None
         known, trouble = await trio.to_thread.run_sync(_recalled, memory)
-        job = Job(0, [], request, None, module.special, module.max_delete, known, trouble)
+        job = Job(0, [], request, None, module.special, module.max_delete, known, trouble, changes)
 
         async def remember(origins: list[Origin]) -> None:
             with contextlib.suppress(StateError):  # said where it was read, and no harm done
@@ -208,13 +237,15 @@ class Session:
 
     def _memory(self, module: Module, path: bytes) -> RememberedSources:
         """Return what is remembered of the sources of this client's ``path`` in a module."""
-        return RememberedSources(self._state, _place_of(module, path), self._identity)
+        return RememberedSources(self._state, place_of(module, path), self._identity)
 
     async def _pull(self, request: m.Open) -> None:
         """Send trees out of modules."""
         for place in request.places:
             find_module(self._modules, place.module).require(self._identity, Right.PULL)
         options = await self._options(request)
+        if options.changes:
+            raise ProtocolError("what changed is told by who watches it, not asked", op="send")
         if options.paths is not None and len(request.places) != 1:
             raise ProtocolError("a restricted listing has one source", op="send")
         equip(self._channel, options)
@@ -266,10 +297,6 @@ def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:
         return [], str(error)
 
 
-def _place_of(module: Module, path: bytes) -> bytes:
-    return os.path.normpath(os.fsencode(module.path) + b"/" + path)
-
-
 def _shown(request: m.Message) -> str:
     """Return what the client is at, as the beginning of a line of the log."""
     match request:
@@ -277,6 +304,8 @@ def _shown(request: m.Message) -> str:
             return f"{direction.value} {shown(places[0].module.encode())}: "
         case m.Browse(module=module):
             return f"ls {shown(module.encode())}: "
+        case Beat(place=place):
+            return f"watched {shown(place.module.encode())}: "
         case Watch(places=places):
             return f"watch {shown(places[0].module.encode())}: "
     return ""

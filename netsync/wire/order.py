@@ -45,7 +45,7 @@ from netsync.wire.messages import (
     Welcome,
 )
 from netsync.wire.reuse import Digests, WantDigests, WantRest
-from netsync.wire.watching import Changed, Watch
+from netsync.wire.watching import Beat, Changed, Heard, Watch
 
 
 class State(enum.Enum):
@@ -78,12 +78,12 @@ _WANTING: Final[tuple[type[Message], ...]] = (
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_GREETS: {Hello: S.CLIENT_ASKS},
     S.CLIENT_ASKS: {
-        **dict.fromkeys((Browse, Open, Selection, Watch), S.CLIENT_ASKS),
+        **dict.fromkeys((Browse, Open, Selection, Watch, Beat), S.CLIENT_ASKS),
         Bye: S.CLIENT_GONE,
     },
     S.CLIENT_GONE: {},
     S.SERVER_GREETS: {Welcome: S.SERVER_ANSWERS},
-    S.SERVER_ANSWERS: dict.fromkeys((Browsed, Opened, Changed), S.SERVER_ANSWERS),
+    S.SERVER_ANSWERS: dict.fromkeys((Browsed, Opened, Changed, Heard), S.SERVER_ANSWERS),
     S.SOURCE_OFFERS: {Offer: S.SOURCE_LISTS},
     S.SOURCE_LISTS: {
         List: S.SOURCE_LISTS,

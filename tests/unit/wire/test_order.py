@@ -81,10 +81,10 @@ def test_every_state_can_be_reached() -> None:
 
 LEGAL: dict[State, set[type[Message]]] = {
     State.CLIENT_GREETS: {m.Hello},
-    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye, watching.Watch},
+    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye, watching.Watch, watching.Beat},
     State.CLIENT_GONE: set(),
     State.SERVER_GREETS: {m.Welcome},
-    State.SERVER_ANSWERS: {m.Browsed, m.Opened, watching.Changed},
+    State.SERVER_ANSWERS: {m.Browsed, m.Opened, watching.Changed, watching.Heard},
     State.SOURCE_OFFERS: {m.Offer},
     State.SOURCE_LISTS: {
         m.List,
