@@ -12,7 +12,7 @@ from netsync.model import Options
 from netsync.transfer.publishing import _LONG_TO_FREE
 from netsync.wire.messages import Committed, Message
 from tests.support.transfers import Sent, Transfer
-from tests.support.trees import make_tree
+from tests.support.trees import make_tree, needs_mount, small_disk
 
 NAMES = ("a", "b", "c")
 
@@ -54,3 +54,17 @@ async def test_only_the_last_is_held_and_not_beyond_the_session(
     assert [(target / name).read_bytes() for name in NAMES] == [
         b"new " + name.encode() for name in NAMES
     ]
+
+
+@needs_mount
+async def test_nothing_is_held_when_room_is_short(tmp_path: Path) -> None:
+    """What is replaced first is what the next file needs the room of."""
+    mib = 1 << 20
+    source = make_tree(tmp_path / "source", {"a": b"short", "b": b"x" * (40 * mib)})
+    with small_disk(tmp_path / "m", _LONG_TO_FREE + 20 * mib) as target:
+        with open(target / "a", "wb") as old:
+            os.posix_fallocate(old.fileno(), 0, _LONG_TO_FREE)
+        report = await Transfer(source, target, Options(fsync=False)).run()
+        assert not report.problems
+        assert (target / "a").read_bytes() == b"short"
+        assert (target / "b").stat().st_size == 40 * mib
