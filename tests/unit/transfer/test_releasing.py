@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from netsync.model import Options
+from netsync.transfer.landing import BATCH_FILES
 from netsync.transfer.publishing import _LONG_TO_FREE
-from netsync.wire.messages import Committed, Message
+from netsync.wire.messages import Committed, Message, Wants
 from tests.support.transfers import Sent, Transfer
-from tests.support.trees import make_tree, needs_mount, small_disk
+from tests.support.trees import Value, make_tree, needs_mount, small_disk
 
 NAMES = ("a", "b", "c")
 
@@ -57,14 +58,20 @@ async def test_only_the_last_is_held_and_not_beyond_the_session(
 
 
 @needs_mount
-async def test_nothing_is_held_when_room_is_short(tmp_path: Path) -> None:
-    """What is replaced first is what the next file needs the room of."""
+@pytest.mark.parametrize("between", [0, BATCH_FILES - 1])
+async def test_nothing_is_held_when_room_is_short(tmp_path: Path, between: int) -> None:
+    """What is replaced first, in this batch or in one before, is what the next one needs."""
     mib = 1 << 20
-    source = make_tree(tmp_path / "source", {"a": b"short", "b": b"x" * (40 * mib)})
+    files: dict[str, Value] = {"a": b"short", "z": b"x" * (40 * mib)}
+    files |= {f"b{number}": b"." for number in range(between)}
+    source = make_tree(tmp_path / "source", files)
     with small_disk(tmp_path / "m", _LONG_TO_FREE + 20 * mib) as target:
         with open(target / "a", "wb") as old:
             os.posix_fallocate(old.fileno(), 0, _LONG_TO_FREE)
-        report = await Transfer(source, target, Options(fsync=False)).run()
+        transfer = Transfer(source, target, Options(fsync=False))
+        report = await transfer.run()
         assert not report.problems
+        asked = [each for each in transfer.sent_by_target if isinstance(each, Wants) and each.whole]
+        assert len(asked) == 2
         assert (target / "a").read_bytes() == b"short"
-        assert (target / "b").stat().st_size == 40 * mib
+        assert (target / "z").stat().st_size == 40 * mib
