@@ -198,6 +198,10 @@ AnyOperation: TypeAlias = (
 """The closed set: what a decoder accepts."""
 
 
+DATA: Final = (Write, Truncate, Allocate, PunchHole, ZeroRange)
+"""What changes the data of a file, and no name."""
+
+
 def names_of(operation: Operation) -> tuple[bytes, ...]:
     """Return the paths that ``operation`` names."""
     if isinstance(operation, Link | Rename):

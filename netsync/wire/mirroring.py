@@ -30,23 +30,25 @@ Epoch = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 class Mirror(Message, frozen=True):
     """I write to this place from now on.
 
-    ``generation`` is this life of the primary's log, ``parent`` the one that this primary had
-    before, if it remembers one. ``adopt`` says that its user knows the standby to hold something
-    else, which is to be replaced.
+    ``generation`` is this life of the primary's log, ``head`` the last operation of it, and
+    ``parents`` those that this primary remembers the standby to be in, if any. ``adopt`` says that
+    its user knows the standby to hold something else, which is to be replaced.
     """
 
     type = 64
     place: Place
     generation: Generation
     epoch: Epoch
-    parent: Annotated[bytes, Meta(max_length=16)] = b""
+    head: U63 = 0
+    parents: Annotated[tuple[Generation, ...], Meta(max_length=8)] = ()
     adopt: bool = False
 
 
 class Mirrored(Message, frozen=True):
     """What the standby has, durably: all of ``generation`` up to ``seq``, whose chain it tells.
 
-    An empty ``generation`` means that nothing was mirrored whole so far.
+    An empty ``generation`` means that the trees must be compared. With ``complete`` what is there
+    is a whole copy all the same, and to be kept until a newer one is.
     """
 
     type = 65
@@ -54,6 +56,7 @@ class Mirrored(Message, frozen=True):
     epoch: U63
     seq: U63
     chain: Chain
+    complete: bool = False
 
 
 class Adopt(Message, frozen=True):

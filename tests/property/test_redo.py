@@ -190,6 +190,19 @@ def crashed_and_redone(
     [o.Write(b"a", 0, b"work", TIME), o.Unlink(b"a"), o.Create(b"a", 0o600, UID, GID)],
     random.Random(3),
 )
+@example(  # the same, with another file moved over the name
+    [o.Write(b"a", 0, b"work", TIME), o.Create(b"b", 0o600, UID, GID), o.Rename(b"b", b"a")],
+    random.Random(4),
+)
+@example(  # what was written to one file must not be done to another one linked to its name
+    [o.Write(b"d/a", 0, b"work", TIME), o.Unlink(b"d/a"), o.Link(b"a", b"d/a")],
+    random.Random(5),
+)
+@example(  # a file is moved to a name that is a directory by now
+    [o.Create(b"b", 0o600, UID, GID), o.Rename(b"b", b"d/b"), o.Unlink(b"d/b"),
+     o.Mkdir(b"d/b", 0o755, UID, GID)],
+    random.Random(6),
+)  # fmt: skip
 def test_a_window_done_again_ends_where_it_should(
     wanted: list[o.Operation], way: random.Random
 ) -> None:

@@ -1,0 +1,86 @@
+"""A primary: its log, its standbys, and what it remembers; for whoever writes into a mirror.
+
+``opened`` holds one: when its body begins all standbys have been compared and are in step. Whoever
+writes changes the backing directory and appends to ``log``, nothing else. When the body ends well,
+everything is flushed on both sides first, so that the next start knows that it may trust sizes and
+times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from netsync.errors import root_error, unwrapped
+from netsync.mirror.links import Link
+from netsync.mirror.memory import Memory
+from netsync.mirror.wanted import WantedMirror, name_of
+from netsync.operation import Level
+from netsync.oplog.log import Log
+from netsync.tree.directories import OPEN_DIRECTORY
+
+EMPTYING_SECONDS: Final = 30.0
+"""How often the activity log is emptied: each time the backing directory is flushed."""
+PARTING_SECONDS: Final = 30.0
+"""How long a primary that ends waits for its standbys to have everything."""
+
+
+@dataclass(frozen=True)
+class Primary:
+    """An open mirror: ``root`` is the backing directory's descriptor."""
+
+    log: Log
+    root: int
+    memory: Memory
+
+
+@contextlib.asynccontextmanager
+async def opened(wanted: WantedMirror) -> AsyncGenerator[Primary]:
+    """Hold a primary that is in step with its standbys. Raises ``NetsyncError``.
+
+    It waits for standbys that cannot be reached, without end; a refusal is raised.
+    """
+    with contextlib.ExitStack() as stack:
+        root = await trio.to_thread.run_sync(_open_root, wanted.source)
+        stack.callback(os.close, root)
+        memory = await trio.to_thread.run_sync(Memory, wanted)
+        stack.callback(memory.close)
+        log = Log([name_of(each) for each in wanted.standbys], wanted.policy, memory.note_stale)
+        with unwrapped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(log.keep)
+                for follower, remote in zip(log.followers, wanted.standbys, strict=True):
+                    nursery.start_soon(Link(wanted, remote, follower, log, memory).keep)
+                await log.ready()
+                nursery.start_soon(_keep_emptying, log, memory, root)
+                yield Primary(log, root, memory)
+                await _part(log, memory, root)
+                nursery.cancel_scope.cancel()
+
+
+def _open_root(source: bytes) -> int:
+    try:
+        return os.open(source, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise root_error(error, op="open the mirror's directory", where=source) from error
+
+
+async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
+    while True:
+        await trio.sleep(EMPTYING_SECONDS)
+        if not memory.activity.is_empty and all(each.is_waited_for for each in log.followers):
+            await memory.empty_activity(log, root)
+
+
+async def _part(log: Log, memory: Memory, root: int) -> None:
+    """Let everybody have everything; if that takes too long the next start compares more."""
+    with trio.move_on_after(PARTING_SECONDS):
+        await log.wait(log.head, Level.DURABLE)
+        if all(each.is_waited_for for each in log.followers):
+            await memory.empty_activity(log, root)
+            await memory.end_clean()
