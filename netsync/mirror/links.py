@@ -12,6 +12,7 @@ mend closes the log for writers (``fence``): somebody else is the primary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -25,6 +26,7 @@ from netsync.modes.session import session
 from netsync.net.channel import StreamChannel
 from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import Log
+from netsync.oplog.resyncing import Resyncing
 from netsync.oplog.streaming import Streaming
 from netsync.wire.mirroring import MIRROR_FEATURE, Adopt, Mirror, Mirrored
 
@@ -37,17 +39,27 @@ _FENCE: Final = "mirror to"
 """What a standby that follows another primary was asked to do, in its own words."""
 
 
+@dataclass(frozen=True)
+class Primary:
+    """An open mirror: its log, the backing directory's descriptor, and what is remembered."""
+
+    log: Log
+    root: int
+    memory: Memory
+
+
 class Link:
-    """Keeps ``follower`` in step with ``log``, over sessions with ``remote``."""
+    """Keeps ``follower`` in step with the primary's log, over sessions with ``remote``."""
 
     def __init__(
-        self, wanted: WantedMirror, remote: Remote, follower: Follower, log: Log, memory: Memory
+        self, wanted: WantedMirror, remote: Remote, follower: Follower, primary: Primary
     ) -> None:
         self._wanted = wanted
         self._remote = remote
         self._follower = follower
-        self._log = log
-        self._memory = memory
+        self._log = primary.log
+        self._memory = primary.memory
+        self._root = primary.root
 
     async def keep(self) -> None:
         """Connect and stream, again and again. Runs until cancelled."""
@@ -86,14 +98,29 @@ class Link:
             raise RefusedError("the server cannot be a standby: its netsync is too old",
                                op="talk to", where=channel.peer)  # fmt: skip
         have = await self._ask(channel)
-        is_ours = have.generation == self._memory.record.generation
-        if is_ours and self._follower.owed is None:
+        resync = None
+        if have.generation != self._memory.record.generation or self._must_compare(have):
+            await self._compare(channel, have)
+        elif self._follower.owed is None:
             self._resume(have)
         else:
-            await self._compare(channel, have)
-        await self._memory.has_adopted(self._follower.name)
+            self._follower.begins_at(have.seq)
+            resync = self._resyncing(channel).run
+        await Streaming(
+            channel, self._log, self._follower, self._memory.note_written, self._in_step
+        ).run(resync)
+
+    def _must_compare(self, have: Mirrored) -> bool:
+        """Tell whether what is owed is not known well enough."""
+        owed = self._follower.owed
+        return owed is not None and (bool(owed.whole) or owed.chains.get(have.seq) != have.chain)
+
+    def _resyncing(self, channel: StreamChannel) -> Resyncing:
         note = self._memory.note_written
-        await Streaming(channel, self._log, self._follower, note).run()
+        return Resyncing(channel, self._log, self._follower, self._root, note)
+
+    async def _in_step(self) -> None:
+        await self._memory.has_adopted(self._follower.name)
 
     async def _ask(self, channel: StreamChannel) -> Mirrored:
         record = self._memory.record

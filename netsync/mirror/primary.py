@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from netsync.errors import root_error, unwrapped
-from netsync.mirror.links import Link
+from netsync.errors import IndeterminateError, root_error, unwrapped
+from netsync.mirror.links import Link, Primary
 from netsync.mirror.memory import Memory
 from netsync.mirror.wanted import WantedMirror, name_of
 from netsync.operation import Level
@@ -30,37 +29,40 @@ PARTING_SECONDS: Final = 30.0
 """How long a primary that ends waits for its standbys to have everything."""
 
 
-@dataclass(frozen=True)
-class Primary:
-    """An open mirror: ``root`` is the backing directory's descriptor."""
-
-    log: Log
-    root: int
-    memory: Memory
-
-
 @contextlib.asynccontextmanager
 async def opened(wanted: WantedMirror) -> AsyncGenerator[Primary]:
     """Hold a primary that is in step with its standbys. Raises ``NetsyncError``.
 
-    It waits for standbys that cannot be reached, without end; a refusal is raised.
+    It waits for standbys that cannot be reached, without end; a refusal is raised. When the body
+    ends well and not everything is on the standbys, that is raised too.
     """
+    failure: BaseException | None = None
     with contextlib.ExitStack() as stack:
         root = await trio.to_thread.run_sync(_open_root, wanted.source)
         stack.callback(os.close, root)
         memory = await trio.to_thread.run_sync(Memory, wanted)
         stack.callback(memory.close)
         log = Log([name_of(each) for each in wanted.standbys], wanted.policy, memory.note_stale)
-        with unwrapped():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(log.keep)
-                for follower, remote in zip(log.followers, wanted.standbys, strict=True):
-                    nursery.start_soon(Link(wanted, remote, follower, log, memory).keep)
-                await log.ready()
-                nursery.start_soon(_keep_emptying, log, memory, root)
-                yield Primary(log, root, memory)
-                await _part(log, memory, root)
-                nursery.cancel_scope.cancel()
+        primary = Primary(log, root, memory)
+        try:
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(log.keep)
+                    for follower, remote in zip(log.followers, wanted.standbys, strict=True):
+                        nursery.start_soon(Link(wanted, remote, follower, primary).keep)
+                    await log.ready()
+                    nursery.start_soon(_keep_emptying, log, memory, root)
+                    try:
+                        yield primary
+                    except BaseException as error:
+                        failure = error
+                        raise
+                    await _part(log, memory, root)
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup:
+            if isinstance(failure, Exception):
+                raise failure from failure.__cause__  # the body's own, not that there is one
+            raise
 
 
 def _open_root(source: bytes) -> int:
@@ -79,8 +81,13 @@ async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
 
 async def _part(log: Log, memory: Memory, root: int) -> None:
     """Let everybody have everything; if that takes too long the next start compares more."""
-    with trio.move_on_after(PARTING_SECONDS):
+    with trio.move_on_after(PARTING_SECONDS) as scope:
         await log.wait(log.head, Level.DURABLE)
         if all(each.is_waited_for for each in log.followers):
             await memory.empty_activity(log, root)
             await memory.end_clean()
+    if scope.cancelled_caught:
+        raise IndeterminateError(
+            f"not everything was acknowledged within {PARTING_SECONDS:g} seconds",
+            op="end the mirror", hint="start it again: it compares, and goes on",
+        )  # fmt: skip

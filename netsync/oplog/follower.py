@@ -10,7 +10,7 @@ import trio
 
 from netsync.errors import NetsyncError, ProtocolError
 from netsync.operation import Level
-from netsync.oplog.owed import Owed
+from netsync.oplog.owed import FileNames, Owed
 from netsync.wire.mirroring import Acked
 
 
@@ -45,7 +45,8 @@ class Follower:
     """``received``, ``written``, ``durable`` and ``applied`` are the last numbers it has told.
 
     ``sent`` is the last operation sent in the present session. ``owed`` is what is kept in place of
-    the operations since it was lost, while it is degraded and until it has made up for that.
+    the operations since it was lost, while it is degraded and until it has made up for that;
+    ``names`` are those of owed files now, while they are being sent.
     ``fence`` is why it will have nothing more of us, ever.
     """
 
@@ -55,6 +56,7 @@ class Follower:
         self.received = self.written = self.durable = self.applied = 0
         self.sent = 0
         self.owed: Owed | None = None
+        self.names: FileNames | None = None
         self.fence: NetsyncError | None = None
         self.words = ""
         self.lost_at = -math.inf

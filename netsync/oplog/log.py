@@ -127,6 +127,8 @@ class Log:
                 follower.owed.add(self.head, operation, packed, file, left)
             else:
                 is_kept = True
+                if follower.names is not None:
+                    follower.names.follow(operation)
         if is_kept:
             written = operation.path if isinstance(operation, DATA) else b""
             self._entries.append(Entry(self.head, packed, self.chain, file, left, written))
@@ -307,7 +309,10 @@ class Log:
     def owe(self, follower: Follower) -> None:
         """Keep what changes for ``follower`` as debts, from what it is known to have."""
         owed = Owed(follower.durable)
+        owed.chains[follower.durable] = self.chain_at(follower.durable) or NO_CHAIN
         for entry in self._entries:
+            if entry.seq <= follower.sent:
+                owed.chains[entry.seq] = entry.chain
             if entry.seq > follower.durable:
                 owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
         follower.owed = owed

@@ -30,6 +30,15 @@ def open_replica(state: Path, new: Record, root: int, *, special: bool) -> Repli
         raise
 
 
+def promote_closed(state: Path, record: Record, root: int, *, special: bool) -> Record:
+    """Finish and promote a copy that no server holds. Blocks; raises like ``open_replica``."""
+    replica = open_replica(state, record, root, special=special)
+    try:
+        return replica.promote_at_rest()
+    finally:
+        replica.close()
+
+
 def _opened(records: RecordFile, root: int, *, special: bool) -> Replica:
     record = records.record
     assert record is not None

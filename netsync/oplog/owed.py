@@ -135,13 +135,17 @@ class FileNames:
 
 
 class Owed:
-    """What there is to make up for since operation ``since``; ``until`` is the last of it."""
+    """What there is to make up for since operation ``since``; ``until`` is the last of it.
+
+    ``chains`` are those of the places at which the standby may be.
+    """
 
     def __init__(self, since: int) -> None:
         self.since = self.until = since
         self.operations = 0
         self.bytes = 0
         self.whole = ""
+        self.chains: dict[int, bytes] = {}
         self.names: list[tuple[int, bytes]] = []
         self.files: dict[int | bytes, OwedFile] = {}
         self.known = FileNames()

@@ -21,7 +21,7 @@ import trio
 
 from netsync.errors import NetsyncError, NetworkError, ProtocolError, unwrapped
 from netsync.oplog.applying import Applying
-from netsync.state.mirror_record import Record, RecordFile
+from netsync.state.mirror_record import PRIMARY, Record, RecordFile
 from netsync.state.operation_journal import (
     HEAD_BYTES,
     End,
@@ -37,6 +37,8 @@ PENDING_BYTES: Final = 16 * 1024 * 1024
 """Bytes that wait for the journal; with more, nothing is received."""
 UNAPPLIED_BYTES: Final = 1024 * 1024 * 1024
 """Bytes in the journal that the tree does not show yet; with more, nothing is received."""
+GATHER_SECONDS: Final = 0.02
+"""How long what is durable gathers before it is applied: a thread hop for each would cost more."""
 IDLE_SECONDS: Final = 5.0
 """How long after the last operation a checkpoint is made, so that the journal can go."""
 
@@ -58,6 +60,8 @@ class Replica:
         self, records: RecordFile, journal: OperationJournal, applying: Applying, end: End
     ) -> None:
         self.failure: NetsyncError | None = None
+        self._refusal: NetsyncError | None = None
+        self._scope = trio.CancelScope()
         self.received = self.written = self.durable = Mark(end.seq, end.chain)
         self._records = records
         self._journal = journal
@@ -95,6 +99,8 @@ class Replica:
 
         Those that are here already are passed over.
         """
+        if self._refusal is not None:
+            raise self._refusal
         count, chain = self._resync or self.received
         if batch.first > count + 1:
             raise _wrong(f"operations {count + 1} to {batch.first - 1} are missing")
@@ -158,8 +164,8 @@ class Replica:
 
     def acked(self) -> Acked:
         """Return what may be told to the primary now. Raises what ended the replica."""
-        if self.failure is not None:
-            raise self.failure
+        if (error := self.failure or self._refusal) is not None:
+            raise error
         return Acked(
             self.received.seq, self.written.seq, self.durable.seq, self.applied, self.durable.chain
         )
@@ -223,6 +229,29 @@ class Replica:
             now = msgspec.structs.replace(record, at=time.time())
             await trio.to_thread.run_sync(self._records.save, now)
 
+    async def promote(self, refusal: NetsyncError) -> Record:
+        """Finish what is here, and make it the original, durably; ``refusal`` is for its writer.
+
+        The copy is closed after it.
+        """
+        self._refusal = refusal
+        await self.settle()
+        async with self._writing, self._doing:
+            await trio.to_thread.run_sync(self._promote)
+        self.failure = refusal
+        self._scope.cancel()
+        return self.record
+
+    def promote_at_rest(self) -> Record:
+        """The same for a copy whose tasks do not run; it was recovered when it was opened."""
+        self._promote()
+        return self.record
+
+    def _promote(self) -> None:
+        self._catch_up()
+        self._records.save(promoted(self.record))
+        self._journal.restart()
+
     # --- the two tasks -------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -230,6 +259,7 @@ class Replica:
         try:
             with unwrapped():
                 async with trio.open_nursery() as nursery:
+                    self._scope = nursery.cancel_scope
                     nursery.start_soon(self._keep_writing)
                     nursery.start_soon(self._keep_applying)
         except NetsyncError as error:
@@ -290,6 +320,7 @@ class Replica:
                 else:
                     await trio.to_thread.run_sync(self._applying.step, self._usable)
             self._tell()
+            await trio.sleep(GATHER_SECONDS)
 
     async def _is_idle(self) -> bool:
         """Return when there is something to apply, or, with True, to make a checkpoint of."""
@@ -306,6 +337,13 @@ class Replica:
         self._applying.close()
         self._journal.close()
         self._records.close()
+
+
+def promoted(record: Record) -> Record:
+    """Return the record of a copy that is the original from now on."""
+    return msgspec.structs.replace(
+        record, role=PRIMARY, epoch=record.epoch + 1, complete=True, at=time.time()
+    )
 
 
 def _wrong(why: str) -> ProtocolError:

@@ -7,6 +7,7 @@ second, or with the log half full, it is asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -32,7 +33,8 @@ async def _note_nothing(paths: Iterable[bytes]) -> None:
 class Streaming:
     """One session of ``follower`` over ``channel``, which has everything up to ``follower.sent``.
 
-    ``sync_sent`` is up to where it was asked to flush.
+    ``before_sending`` is told what files are written, ``in_step`` that the standby has caught up
+    with where the log was when the session began, or where a resync has led.
     """
 
     def __init__(
@@ -41,20 +43,27 @@ class Streaming:
         log: Log,
         follower: Follower,
         before_sending: BeforeSending = _note_nothing,
+        in_step: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._channel = channel
         self._log = log
         self._follower = follower
         self._before_sending = before_sending
         self._sync_sent = follower.sent
-        self._in_step = log.head
+        self._in_step_at: float = log.head
+        self._in_step = in_step
 
-    async def run(self) -> None:
-        """Stream until the session ends. Raises our errors; never returns by itself."""
+    async def run(self, resync: Callable[[], Awaitable[int]] | None = None) -> None:
+        """Stream until the session ends, after a ``resync`` if one is due. Raises our errors."""
         await self._channel.send(Stream(self._log.policy.level))
         with unwrapped():
             async with trio.open_nursery() as nursery:
+                if resync is not None:
+                    self._in_step_at = math.inf
                 nursery.start_soon(self.hear)
+                if resync is not None:
+                    self._in_step_at = await resync()
+                    self._sync_sent = self._follower.sent
                 await self.send_all()
 
     async def send_all(self) -> None:
@@ -95,10 +104,14 @@ class Streaming:
             acked = (await self._channel.receive()).message
             if not isinstance(acked, Acked):
                 raise ProtocolError("the standby answered something else", op="mirror to")
-            self.believe(acked)
+            if self.believe(acked) and self._in_step is not None:
+                await self._in_step()
 
-    def believe(self, acked: Acked) -> None:
-        """Take one acknowledgement. Raises ``ProtocolError`` if it cannot be true."""
+    def believe(self, acked: Acked) -> bool:
+        """Take one acknowledgement; tell whether it brings the standby into step.
+
+        Raises ``ProtocolError`` if it cannot be true.
+        """
         self._follower.take(acked)
         mine = self._log.chain_at(acked.durable)
         if mine != acked.chain and (mine or self._follower.owed is None):
@@ -108,7 +121,9 @@ class Streaming:
                 where=self._follower.name,
                 hint="is another primary writing there? netsync status on the standby says who",
             )
-        if self._follower.state is not State.SYNC and acked.durable >= self._in_step:
+        is_new = self._follower.state is not State.SYNC and acked.durable >= self._in_step_at
+        if is_new:
             self._follower.owed = None
             self._follower.enter(State.SYNC)
         self._log.trim()
+        return is_new

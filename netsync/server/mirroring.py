@@ -82,13 +82,17 @@ class Mirroring:
         self._replica = replica = await self._mirrors.replica(new, special=module.special)
         refuse_writer(replica.record, request, self._identity)
         mark = await replica.settle()
-        await self._note_writer(replica, request)
+        await self._note_writer(replica, request, special=module.special)
         await self._tell(mark)
 
-    async def _note_writer(self, replica: Replica, request: Mirror) -> None:
+    async def _note_writer(self, replica: Replica, request: Mirror, *, special: bool) -> None:
         """Remember who writes from now on, before anything follows from it."""
         now = msgspec.structs.replace(
-            replica.record, identity=self._identity, epoch=request.epoch, role=STANDBY
+            replica.record,
+            identity=self._identity,
+            epoch=request.epoch,
+            role=STANDBY,
+            special=special,
         )
         if now != replica.record:
             if request.generation != now.generation:
@@ -98,7 +102,10 @@ class Mirroring:
     def _record_for(self, request: Mirror, module: Module) -> Record:
         base = os.path.realpath(os.fsencode(module.path))
         path = plain_path(request.place.path)
-        return Record(base, path, module.name, self._identity, request.epoch, at=time.time())
+        return Record(
+            base, path, module.name, self._identity, request.epoch,
+            at=time.time(), special=module.special,
+        )  # fmt: skip
 
     async def _tell(self, mark: Mark) -> None:
         assert self._replica is not None

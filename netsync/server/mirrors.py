@@ -9,20 +9,22 @@ primary.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import trio
 
-from netsync.errors import NetsyncError, RefusedError, root_error
+from netsync.errors import NetsyncError, RefusedError, StateError, UsageError, root_error
 from netsync.names import is_inside, shown
+from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
 from netsync.oplog.opening import open_replica
 from netsync.oplog.replica import Replica
 from netsync.server.faults import as_netsync_error
-from netsync.server.modules import Module
-from netsync.state.mirror_record import STANDBY, Record, known_places
+from netsync.state import locks
+from netsync.state.mirror_record import FOLDER, STANDBY, Record, known_places
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.roots import Anchor, open_target
 
@@ -37,18 +39,65 @@ class Mirrors:
         self._open: dict[bytes, Replica] = {}
         self._opening = trio.Lock()
         self._nursery: trio.Nursery | None = None
+        self._lock: locks.Lock | None = None
 
     @contextlib.asynccontextmanager
-    async def running(self, modules: Mapping[str, Module]) -> AsyncGenerator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Keep copies at work during the body; those that are known are opened at once."""
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._open_known, modules)
+            self._nursery.start_soon(self._open_known)
             try:
                 yield
             finally:
                 self._nursery.cancel_scope.cancel()
+        if self._lock is not None:
+            self._lock.release()
 
-    async def _open_known(self, modules: Mapping[str, Module]) -> None:
+    async def _begin(self) -> None:
+        """Be the one server that holds the mirrors of this state directory, and hear requests."""
+        assert self._nursery is not None
+        directory = self._state / FOLDER
+        self._lock = await trio.to_thread.run_sync(locks.take, directory, locks.MIRRORS)
+        if self._lock is None:
+            raise StateError(
+                "another server holds the mirrors of this state directory",
+                op="use state in", where=str(self._state),
+                hint="stop it, or give this one a directory of its own: [server] state",
+            )  # fmt: skip
+        listener = await open_control(directory)
+        serve = functools.partial(answer, handler=self._handle)
+        self._nursery.start_soon(trio.serve_listeners, serve, [listener])
+
+    async def _handle(self, request: Request, say: Say) -> Answer:
+        """Do what a command of this host asks; what goes wrong is the answer."""
+        del say  # it is done in a moment
+        try:
+            if not isinstance(request, Promote):
+                raise UsageError("jobs are asked for at another socket")
+            record = await self.promote(request.place, force=request.force)
+        except NetsyncError as error:
+            return Answer(error.exit_code, str(error))
+        return Answer(0, promoted_words(record))
+
+    async def promote(self, place: bytes, *, force: bool) -> Record:
+        """Make the copy at ``place`` an original. Raises ``NetsyncError``."""
+        records = await trio.to_thread.run_sync(known_places, self._state)
+        record = next((each for each in records if each.place == place), None)
+        if record is None:
+            raise UsageError("nothing is mirrored there", op="promote", where=place)
+        refuse_promotion(record, force=force)
+        async with self._opening:
+            held = self._open.get(place)
+            if held is None or held.failure is not None:
+                held = await self._opened(record, special=record.special)
+            refusal = RefusedError(
+                f"this place was promoted just now, to epoch {record.epoch + 1}: it is a primary "
+                "of its own",
+                op="mirror to", where=place, hint="write to the new primary",
+            )  # fmt: skip
+            return await held.promote(refusal)
+
+    async def _open_known(self) -> None:
         try:
             records = await trio.to_thread.run_sync(known_places, self._state)
         except NetsyncError as error:
@@ -56,10 +105,8 @@ class Mirrors:
             return
         for record in records:
             if record.role == STANDBY and record.complete:
-                module = modules.get(record.module)
-                special = module is not None and module.special
                 try:
-                    await self.replica(record, special=special)
+                    await self.replica(record, special=record.special)
                 except NetsyncError as error:
                     log.error("mirror %s: %s", shown(record.place), error)  # noqa: TRY400
 
@@ -73,7 +120,9 @@ class Mirrors:
 
     async def _opened(self, new: Record, *, special: bool) -> Replica:
         assert self._nursery is not None
-        root = await trio.to_thread.run_sync(_open_root, new)
+        if self._lock is None:
+            await self._begin()
+        root = await trio.to_thread.run_sync(open_root, new)
         try:
             opened = await trio.to_thread.run_sync(
                 lambda: open_replica(self._state, new, root, special=special)
@@ -91,7 +140,7 @@ class Mirrors:
             await replica.run()
         except Exception as error:
             failure = as_netsync_error(error)
-            replica.failure = failure
+            replica.failure = replica.failure or failure
             log.error("mirror %s: %s", shown(place), failure)  # noqa: TRY400 - one line
         finally:
             if self._open.get(place) is replica:
@@ -100,7 +149,7 @@ class Mirrors:
             os.close(root)
 
 
-def _open_root(record: Record) -> int:
+def open_root(record: Record) -> int:
     """Open a place, made if it is new; of its path only the module's own may be links."""
     try:
         base = os.open(record.base, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
@@ -113,6 +162,26 @@ def _open_root(record: Record) -> int:
             os.close(base)
     except OSError as error:
         raise root_error(error, op="open mirror", where=record.place) from error
+
+
+def refuse_promotion(record: Record, *, force: bool) -> None:
+    """Raise ``RefusedError`` unless ``record`` is of a copy that may be promoted."""
+    if record.role != STANDBY:
+        raise RefusedError(f"it was promoted already, to epoch {record.epoch}", op="promote",
+                           where=record.place)  # fmt: skip
+    if not record.complete and not force:
+        raise RefusedError(
+            f"it is no whole copy: {record.words or 'the first comparison has not ended'}",
+            op="promote", where=record.place, hint="--force takes what is there",
+        )  # fmt: skip
+
+
+def promoted_words(record: Record) -> str:
+    """Return what has come of a promotion, in words."""
+    return (
+        f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with everything "
+        f"up to operation {record.seq} of {record.identity!r}"
+    )
 
 
 def plain_path(path: bytes) -> bytes:

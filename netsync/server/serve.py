@@ -117,7 +117,7 @@ class Server:
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Serve clients on ``listeners`` until drained."""
         async with (
-            self._mirrors.running(self._settings.modules),
+            self._mirrors.running(),
             trio.open_nursery() as sessions,
         ):
             with self._accepting:

@@ -29,7 +29,8 @@ class Record(Struct, frozen=True):
 
     ``identity`` is who mirrors to it. The tree shows all of ``generation`` up to ``seq`` (and of a
     resync behind that the first ``part`` operations). Without ``complete`` it is no whole copy yet,
-    or not any more, for the reason in ``words``. ``at`` is when the record was last changed.
+    or not any more, for the reason in ``words``. ``at`` is when the record was last changed,
+    ``special`` the module's leave for devices and set-id bits.
     """
 
     base: bytes
@@ -45,6 +46,7 @@ class Record(Struct, frozen=True):
     chain: bytes = NO_CHAIN
     words: str = ""
     at: float = 0.0
+    special: bool = False
 
     @property
     def place(self) -> bytes:
@@ -70,7 +72,7 @@ def known_places(state: Path) -> list[Record]:
         return []
     except OSError as error:
         raise StateError(reason(error), op="use state in", where=str(state)) from error
-    found = [read_record(directory) for directory in directories]
+    found = [read_record(directory) for directory in directories if directory.is_dir()]
     return [record for record in found if record is not None]
 
 

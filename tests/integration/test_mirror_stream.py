@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import trio
 
-from netsync.operation import Level
-from tests.support.mirrors import Pair
+from netsync.errors import IndeterminateError
+from netsync.operation import Level, Loss
+from netsync.oplog.log import LogPolicy
+from netsync.state.primary_record import known_primaries
+from tests.support.certificates import certificates
+from tests.support.mirrors import COPY, MODULE, Pair, Writer
 from tests.support.places import differences
-from tests.support.processes import wait_until
+from tests.support.processes import netsync, succeed, wait_until
 
 
 @pytest.fixture
@@ -24,6 +31,11 @@ def equal(pair: Pair) -> bool:
 
 async def until_equal(pair: Pair) -> None:
     await trio.to_thread.run_sync(wait_until, lambda: equal(pair), "the trees are equal")
+
+
+async def in_step(writer: Writer) -> None:
+    while writer.log.status().standbys[0].state != "sync":
+        await writer.log.wait_change()
 
 
 async def test_what_is_written_is_acknowledged_and_appears(pair: Pair) -> None:
@@ -43,4 +55,176 @@ async def test_what_is_written_is_acknowledged_and_appears(pair: Pair) -> None:
             assert standby.durable == seq
             await until_equal(pair)
             assert (pair.copy / "h").read_bytes() == b"ontw"
+        assert equal(pair)
+
+
+async def test_a_standby_that_was_killed_goes_on_where_it_was(pair: Pair) -> None:
+    """Killed at will, again and again, it has all that was acknowledged and gets the rest."""
+    with trio.fail_after(55), contextlib.ExitStack() as stack:
+        server = stack.enter_context(pair.standby())
+        async with pair.primary() as writer:
+            for round_number in range(3):
+                for number in range(20):
+                    seq = writer.write(f"f{round_number}", b"%04d" % number, number * 4)
+                    if number == 10:
+                        await writer.log.wait(seq, Level.DURABLE)
+                server.signal(signal.SIGKILL)
+                await trio.to_thread.run_sync(server.wait)
+                server = stack.enter_context(pair.standby())
+                await writer.log.wait(seq, Level.DURABLE)
+            writer.rename("f0", "f9")
+            await until_equal(pair)
+            (standby,) = writer.log.status().standbys
+            assert standby.state == "sync"
+        assert "damaged" not in server.log
+
+
+async def test_a_primary_that_was_cut_off_compares_and_goes_on(pair: Pair) -> None:
+    """What was written while no mirror ran is on the standby before anything is accepted."""
+    with pair.standby(), trio.fail_after(55):
+        async with pair.primary() as writer:
+            await writer.log.wait(writer.write("f", b"old"), Level.DURABLE)
+        (pair.source / "f").write_bytes(b"newer")
+        (pair.source / "g").write_bytes(b"beside")
+        async with pair.primary() as writer:
+            assert equal(pair)
+            await writer.log.wait(writer.unlink("g"), Level.DURABLE)
+            await until_equal(pair)
+
+
+async def end_without_order(pair: Pair) -> None:
+    async with pair.primary() as writer:
+        writer.write("f", b"synced")
+        await writer.log.wait(writer.write("g", b"synced"), Level.DURABLE)
+        raise RuntimeError("the primary ends without order")
+
+
+async def test_content_is_compared_after_an_end_without_order(pair: Pair) -> None:
+    """Same size, same time, other bytes: the activity log knows which files to look at."""
+    with pair.standby(), trio.fail_after(55):
+        with pytest.raises(RuntimeError):
+            await end_without_order(pair)
+        status = (pair.source / "f").stat()
+        (pair.source / "f").write_bytes(b"gone! ")
+        os.utime(pair.source / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
+        async with pair.primary():
+            assert (pair.copy / "f").read_bytes() == b"gone! "
+
+
+async def test_a_lost_standby_makes_the_answer_indeterminate(pair: Pair) -> None:
+    """loss=error: waiters learn that the answer is missing; later the log goes on by itself."""
+    policy = LogPolicy(loss=Loss.ERROR, timeout=0.5)
+    with trio.fail_after(55), contextlib.ExitStack() as stack:
+        server = stack.enter_context(pair.standby())
+        async with pair.primary(policy) as writer:
+            server.signal(signal.SIGKILL)
+            seq = writer.write("f", b"is it there?")
+            with pytest.raises(IndeterminateError) as caught:
+                await writer.log.wait(seq, Level.DURABLE)
+            assert caught.value.exit_code == 13
+            with pytest.raises(IndeterminateError):
+                await writer.log.room()
+            stack.enter_context(pair.standby())
+            await in_step(writer)
+            await writer.log.wait(seq, Level.DURABLE)
+            await writer.log.room()
+            await until_equal(pair)
+
+
+async def test_a_degraded_mirror_owes_and_pays_what_changed(pair: Pair) -> None:
+    """loss=degrade: noted first, then acknowledged alone; then exactly the debts are sent."""
+    policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.3)
+    with trio.fail_after(55), contextlib.ExitStack() as stack:
+        server = stack.enter_context(pair.standby())
+        async with pair.primary(policy) as writer:
+            big = bytes(range(256)) * 4096
+            await writer.log.wait(writer.write("big", big), Level.DURABLE)
+            await writer.log.wait(writer.write("gone", b"x" * 100_000), Level.DURABLE)
+            server.signal(signal.SIGKILL)
+            seq = writer.write("big", b"changed", 500_000)
+            await writer.log.wait(seq, Level.DURABLE)
+            (stale,) = known_primaries(pair.base / "primary-state")[0].stale.values()
+            assert stale.seq < seq, "on record before the acknowledgement"
+            writer.unlink("gone")
+            writer.mkdir("d")
+            writer.write("d/new", b"made meanwhile")
+            writer.rename("big", "d/big")
+            writer.write("d/big", b"again", 500_003)
+            writer.truncate("d/new", 4)
+            (standby,) = writer.log.status().standbys
+            assert (standby.state, standby.owed_bytes) == ("degraded", 8 + 14)
+            server = stack.enter_context(pair.standby())
+            await in_step(writer)
+            assert writer.log.status().standbys[0].owed_bytes == 0
+            await writer.log.wait(writer.write("d/new", b"sync again"), Level.DURABLE)
+            await until_equal(pair)
+            assert known_primaries(pair.base / "primary-state")[0].stale == {}
+
+
+async def promote(pair: Pair) -> str:
+    words = ("promote", f"{MODULE}/{COPY}", "--state", pair.state)
+    return (await trio.to_thread.run_sync(lambda: succeed(*words))).stdout
+
+
+async def write_across_a_promotion(pair: Pair) -> None:
+    async with pair.primary() as writer:
+        await writer.log.wait(writer.write("f", b"before"), Level.DURABLE)
+        assert "epoch 2" in await promote(pair)
+        await writer.log.wait(writer.write("f", b"after!"), Level.DURABLE)
+
+
+async def test_promoted_it_refuses_its_old_primary(pair: Pair) -> None:
+    """By the running server: the session ends, who waits learns it, and it never comes back."""
+    with pair.standby(), trio.fail_after(55):
+        with pytest.raises(IndeterminateError, match="promoted"):
+            await write_across_a_promotion(pair)
+        assert (pair.copy / "f").read_bytes() == b"before"
+        with pytest.raises(IndeterminateError, match="promoted"):
+            await pair.start()
+        async with pair.primary(epoch=3):
+            assert equal(pair), "made a standby again on purpose"
+
+
+async def write_across_a_promotion_at_rest(pair: Pair) -> None:
+    with pair.standby() as server:
+        async with pair.primary() as writer:
+            for number in range(200):
+                seq = writer.write("f", b"%04d" % number, number * 4)
+            await writer.log.wait(seq, Level.DURABLE)
+            server.signal(signal.SIGKILL)
+            await trio.to_thread.run_sync(server.wait)
+            await promote(pair)
+            assert (pair.copy / "f").read_bytes() == (pair.source / "f").read_bytes()
+            with pair.standby():
+                await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
+
+
+async def test_promoted_without_a_server_it_finishes_its_journal(pair: Pair) -> None:
+    with (
+        trio.fail_after(55),
+        pytest.raises(IndeterminateError, match="1 operations of yours, from 202 on"),
+    ):
+        await write_across_a_promotion_at_rest(pair)
+
+
+async def test_nobody_else_writes_to_the_copy(pair: Pair, tmp_path: Path) -> None:
+    """Plain pushes into it, above it and below it, and another primary, are refused in words."""
+    everything = '"mirror", "push", "delete"'
+    other = certificates().other
+    with (
+        pair.standby(everything, **{other.name: everything}) as server,
+        trio.fail_after(55),
+    ):
+        async with pair.primary() as writer:
+            await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
+            for path in ("", COPY, f"{COPY}/d/e"):
+                words = ("push", f"{pair.source}/", server.url(f"{MODULE}/{path}"))
+                result = await trio.to_thread.run_sync(lambda words=words: netsync(*words))
+                assert result.code == 5
+                assert "mirrors here" in result.stderr
+        second = {"identity": other.directory, "state": tmp_path / "second"}
+        with pytest.raises(IndeterminateError, match="copy of another primary"):
+            await pair.start(**second)
+        with pytest.raises(IndeterminateError, match="this primary remembers"):
+            await pair.start(state=tmp_path / "forgot")
         assert equal(pair)

@@ -106,7 +106,7 @@ class Pair:
     @contextlib.contextmanager
     def standby(self, rights: str = '"mirror", "pull"', **allowed: str) -> Iterator[Server]:
         """Serve the module; again on the same port if it was served before."""
-        others = "".join(f', {name} = [{their}]' for name, their in allowed.items())
+        others = "".join(f", {name} = [{their}]" for name, their in allowed.items())
         self.config.write_text(
             f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n'
             f'identity = "{certificates().issuing}"\nstate = "{self.state}"\n'
@@ -140,6 +140,11 @@ class Pair:
         """Hold a primary in step with the standby, and somebody who writes."""
         async with opened(self.wanted(policy, **more)) as primary:
             yield self.writer(primary)
+
+    async def start(self, **more: Any) -> None:
+        """Start a primary, and end it at once."""
+        async with self.primary(**more):
+            pass
 
     def writer(self, primary: Primary) -> Writer:
         return Writer(self.source, primary.log)
