@@ -94,8 +94,8 @@ class Follower:
         self.received = self.written = self.durable = self.sent = seq
         self.applied = min(self.applied, seq)
 
-    def take(self, acked: Acked) -> None:
-        """Believe what it says it has, if that can be. Raises ``ProtocolError``."""
+    def check(self, acked: Acked) -> None:
+        """Raise ``ProtocolError`` if what it says it has cannot be."""
         told = (acked.received, acked.written, acked.durable, acked.applied)
         before = (self.received, self.written, self.durable, self.applied)
         if any(new < old for new, old in zip(told, before, strict=True)):
@@ -104,6 +104,10 @@ class Follower:
         if not self.sent >= acked.received >= acked.written >= acked.durable >= acked.applied:
             raise ProtocolError("the standby says that it has what was not sent", op="mirror to",
                                 where=self.name)  # fmt: skip
+
+    def take(self, acked: Acked) -> None:
+        """Believe what it says it has, which was checked."""
+        told = (acked.received, acked.written, acked.durable, acked.applied)
         self.received, self.written, self.durable, self.applied = told
 
     def status(self, head: int) -> FollowerStatus:

@@ -185,10 +185,10 @@ class Owed:
     def _add_name(self, operation: Operation, left: int) -> None:
         lost = self.known.follow(operation)
         if lost is not None and lost in self.files:
-            if left:
-                self._give_up(f"{shown(operation.path)} was written under a name that is gone")
             for start, end in self.files.pop(lost).ranges:
                 self.bytes -= end - start
+            if left:
+                self._give_up(f"{shown(operation.path)} was written under a name that is gone")
 
     def _give_up(self, why: str) -> None:
         self.whole = why

@@ -112,7 +112,7 @@ class Streaming:
 
         Raises ``ProtocolError`` if it cannot be true.
         """
-        self._follower.take(acked)
+        self._follower.check(acked)
         mine = self._log.chain_at(acked.durable)
         if mine != acked.chain and (mine or self._follower.owed is None):
             raise ProtocolError(
@@ -121,6 +121,7 @@ class Streaming:
                 where=self._follower.name,
                 hint="is another primary writing there? netsync status on the standby says who",
             )
+        self._follower.take(acked)
         is_new = self._follower.state is not State.SYNC and acked.durable >= self._in_step_at
         if is_new:
             self._follower.owed = None

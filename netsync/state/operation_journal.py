@@ -26,7 +26,6 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64
 
 from netsync.errors import StateError, reason
-from netsync.tree.read import read_fully
 from netsync.wire.frames import TAIL_MAX
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -317,24 +316,32 @@ def _write_all(fd: int, buffers: list[bytes | memoryview]) -> None:
 
 def _read(fd: int, offset: int) -> tuple[JournalRecord, int] | None:
     """Return the record at ``offset`` and what was durable before it; None if there is none."""
-    head = read_fully(fd, HEAD_BYTES, offset)
+    head = _read_fully(fd, HEAD_BYTES, offset)
     if len(head) < HEAD_BYTES:
         return None
     magic, length, kind, count, first, durable, chain = _HEAD.unpack_from(head)
     if magic != _MAGIC or length > TAIL_MAX or kind not in Kind._value2member_map_:
         return None
-    body = read_fully(fd, length, offset + HEAD_BYTES)
+    body = _read_fully(fd, length, offset + HEAD_BYTES)
     (checksum,) = _CHECK.unpack_from(head, _HEAD.size)
     if len(body) < length or _checksum(head[: _HEAD.size], body) != checksum:
         return None
     return JournalRecord(Kind(kind), first, count, chain, memoryview(body)), durable
 
 
+def _read_fully(fd: int, count: int, offset: int) -> bytes:
+    """Return ``count`` bytes at ``offset``, fewer only at the end of the file."""
+    data = os.pread(fd, count, offset)
+    while 0 < len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 def _vouched_for(fd: int, offset: int, size: int, seq: int) -> bool:
     """Tell whether a whole record behind a broken one says that more than ``seq`` was durable."""
     step = 1 << 20
     for start in range(offset, size, step):
-        data = read_fully(fd, step + len(_MAGIC), start)
+        data = _read_fully(fd, step + len(_MAGIC), start)
         at = data.find(_MAGIC)
         while at >= 0:
             found = _read(fd, start + at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from pathlib import Path
@@ -219,7 +220,7 @@ async def test_nobody_else_writes_to_the_copy(pair: Pair, tmp_path: Path) -> Non
             await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
             for path in ("", COPY, f"{COPY}/d/e"):
                 words = ("push", f"{pair.source}/", server.url(f"{MODULE}/{path}"))
-                result = await trio.to_thread.run_sync(lambda words=words: netsync(*words))
+                result = await trio.to_thread.run_sync(functools.partial(netsync, *words))
                 assert result.code == 5
                 assert "mirrors here" in result.stderr
         second = {"identity": other.directory, "state": tmp_path / "second"}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from netsync import operation as o
-from netsync.mirror.primary import Primary, opened
+from netsync.mirror.links import Primary
+from netsync.mirror.primary import opened
 from netsync.mirror.wanted import WantedMirror
 from netsync.modes.address import Remote
 from netsync.modes.session import Connection
