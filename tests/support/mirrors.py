@@ -93,14 +93,15 @@ class Writer:
 class Pair:
     """A standby that can be started again on its port, and a primary's directories."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, standby: Path | None = None) -> None:
         self.base = base
+        there = standby or base
         self.source = base / "source"
-        self.source.mkdir()
-        self.root = base / "standby"
-        self.root.mkdir()
+        self.source.mkdir(exist_ok=True)
+        self.root = there / "standby"
+        self.root.mkdir(exist_ok=True)
         self.copy = self.root / COPY
-        self.state = base / "standby-state"
+        self.state = there / "standby-state"
         self.port = 0
         self.config = base / "standby.toml"
 
@@ -124,12 +125,13 @@ class Pair:
 
     def wanted(self, policy: LogPolicy | None = None, **more: Any) -> WantedMirror:
         """Return the mirror of the source to the standby."""
-        identity = more.pop("identity", certificates().client.directory)
+        given = os.environ.get("NETSYNC_IDENTITY")  # of a process that was started for it
+        identity = more.pop("identity", None) or given or certificates().client.directory
         return WantedMirror(
             **{
                 "source": os.fsencode(self.source),
                 "standbys": (self.remote(),),
-                "connection": Connection(identity, timeout=10),
+                "connection": Connection(Path(identity), timeout=10),
                 "state": self.base / "primary-state",
                 "policy": policy or LogPolicy(),
                 **more,
