@@ -63,6 +63,11 @@ class Applying:
         assert self._records.record is not None
         return self._records.record
 
+    @property
+    def refusals(self) -> tuple[int, str]:
+        """How much the system would not set since it was opened, and what that was last."""
+        return self._applier.refused, self._applier.last_refusal
+
     def recover(self) -> None:
         """Go on from the last checkpoint to the journal's end: all of it, perhaps done before.
 

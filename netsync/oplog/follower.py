@@ -60,7 +60,7 @@ class Follower:
         self.fence: NetsyncError | None = None
         self.words = ""
         self.lost_at = -math.inf
-        self._since = -math.inf
+        self._since = trio.current_time()
 
     def enter(self, state: State, words: str = "") -> None:
         """Be in ``state`` from now on, because of ``words``."""

@@ -21,6 +21,7 @@ import trio
 
 from netsync.errors import NetsyncError, NetworkError, ProtocolError, unwrapped
 from netsync.oplog.applying import Applying
+from netsync.state.live import CopyLive
 from netsync.state.mirror_record import PRIMARY, Record, RecordFile
 from netsync.state.operation_journal import (
     HEAD_BYTES,
@@ -60,6 +61,7 @@ class Replica:
         self, records: RecordFile, journal: OperationJournal, applying: Applying, end: End
     ) -> None:
         self.failure: NetsyncError | None = None
+        self.has_writer = False
         self._refusal: NetsyncError | None = None
         self._scope = trio.CancelScope()
         self.received = self.written = self.durable = Mark(end.seq, end.chain)
@@ -91,6 +93,14 @@ class Replica:
     def unapplied_bytes(self) -> int:
         """Bytes of journal that the tree does not show yet."""
         return self._journal.size_from(self._applying.position)
+
+    def live(self) -> CopyLive:
+        """Return what there is to know of it now."""
+        refused, words = self._applying.refusals
+        return CopyLive(
+            time.time(), self.received.seq, self.durable.seq, self.applied, self.unapplied_bytes,
+            self.has_writer, refused, words,
+        )  # fmt: skip
 
     # --- what a session does -------------------------------------------------------------------
 
@@ -179,6 +189,7 @@ class Replica:
 
     def release(self) -> None:
         """Nobody sends any more: drop what is incomplete, and make the rest durable."""
+        self.has_writer = False
         if self._resync is not None:
             self._resync = None
             self._abandon = True

@@ -6,9 +6,11 @@ number counts, so a torn write leaves the one before. Whoever writes holds a loc
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -22,6 +24,8 @@ _SLOT: Final = 16 * 1024
 """Bytes of a slot: room for two paths of 4 KiB and the rest."""
 _HEAD: Final = struct.Struct("<8sQIQ")
 _MAGIC: Final = b"nsmirror"
+_TRIES: Final = 10
+_TRY_SECONDS: Final = 0.05
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -77,7 +81,7 @@ class SlotFile(Generic[Value]):
         except OSError as error:
             raise StateError(reason(error), op="use state in", where=str(directory)) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
             self._number, self.value = _newest(self._fd, directory, kind)
         except BlockingIOError:
             self.close()
@@ -108,6 +112,16 @@ class SlotFile(Generic[Value]):
     def close(self) -> None:
         """Let go of the file and its lock."""
         os.close(self._fd)
+
+
+def _lock(fd: int) -> None:
+    """Take the lock; who looks whether it is held holds it for an instant."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_TRY_SECONDS)
+    raise BlockingIOError
 
 
 def _make(directory: Path) -> None:

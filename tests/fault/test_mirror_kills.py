@@ -54,6 +54,10 @@ def writing(pair: Pair) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def more_than(pair: Pair, steps: int, what: str) -> None:
+    wait_until(lambda: acknowledged(pair) > steps, what)
+
+
 def shows_at_least(pair: Pair, steps: int, what: str) -> None:
     """Wait until the copy is a prefix with so many steps: after a crash it is done again first."""
 
@@ -83,8 +87,7 @@ def test_whoever_is_killed_nothing_acknowledged_is_missing(tmp_path: Path, round
         server = stack.enter_context(pair.standby())
         for round_number in range(rounds):
             with writing(pair) as primary:
-                before = acknowledged(pair)
-                wait_until(lambda before=before: acknowledged(pair) > before, "something is")
+                more_than(pair, acknowledged(pair), "something is acknowledged")
                 time.sleep(chance.uniform(0, 0.3))
                 victim = round_number % 3
                 if victim != 0:
@@ -96,8 +99,7 @@ def test_whoever_is_killed_nothing_acknowledged_is_missing(tmp_path: Path, round
                 if victim != 0:
                     server = stack.enter_context(pair.standby())
                 if victim == 1:
-                    now = acknowledged(pair)
-                    wait_until(lambda now=now: acknowledged(pair) > now, "it goes on by itself")
+                    more_than(pair, acknowledged(pair), "it goes on by itself")
                     primary.kill()
                     primary.wait()
             promised = acknowledged(pair)

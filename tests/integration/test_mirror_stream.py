@@ -7,11 +7,13 @@ import functools
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from netsync.errors import IndeterminateError
+from netsync.monitor.metrics import JobMetrics
 from netsync.operation import Level, Loss
 from netsync.oplog.log import LogPolicy
 from netsync.state.primary_record import known_primaries
@@ -229,3 +231,41 @@ async def test_nobody_else_writes_to_the_copy(pair: Pair, tmp_path: Path) -> Non
         with pytest.raises(IndeterminateError, match="this primary remembers"):
             await pair.start(state=tmp_path / "forgot")
         assert equal(pair)
+
+
+async def mirrors(state: Path) -> list[dict[str, Any]]:
+    words = ("status", "--json", "--state", state)
+    result = await trio.to_thread.run_sync(functools.partial(succeed, *words))
+    return list(result.report["mirrors"])
+
+
+async def test_both_sides_tell_how_it_is(pair: Pair) -> None:
+    """While it runs, when the standby is lost, and at rest."""
+    near = pair.base / "primary-state"
+    policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.1)
+    with trio.fail_after(55):
+        with pair.standby() as server:
+            async with pair.primary(policy) as writer:
+                seq = writer.write("f", b"x" * 100)
+                await writer.log.wait(seq, Level.DURABLE)
+                await until_equal(pair)
+                await trio.sleep(2.5)
+                (ours,), (theirs,) = await mirrors(near), await mirrors(pair.state)
+                assert (ours["role"], ours["state"], ours["lag_operations"]) == (
+                    "primary", "sync", 0)  # fmt: skip
+                assert (theirs["role"], theirs["state"], theirs["peer"], theirs["applied"]) == (
+                    "standby", "receiving", "primary1", seq)  # fmt: skip
+                server.signal(signal.SIGKILL)
+                await writer.log.wait(writer.write("f", b"y" * 100), Level.DURABLE)
+                await trio.sleep(2.5)
+                (ours,) = await mirrors(near)
+                assert (ours["state"], ours["owed_bytes"]) == ("degraded", 100)
+                assert f"stale since operation {seq}" in ours["why"]
+                families = {each.name: each for each in JobMetrics(near).collect()}
+                (owed,) = families["netsync_mirror_owed_bytes"].samples
+                assert owed.value == 100
+        (ours,), (theirs,) = await mirrors(near), await mirrors(pair.state)
+        assert (ours["state"], theirs["state"]) == ("at rest", "at rest")
+        words = ("status", "--state", pair.state)
+        result = await trio.to_thread.run_sync(functools.partial(succeed, *words))
+        assert str(pair.copy) in result.stdout
