@@ -83,7 +83,8 @@ async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
     while True:
         await trio.sleep(EMPTYING_SECONDS)
         if not memory.activity.is_empty and all(each.is_waited_for for each in log.followers):
-            await memory.empty_activity(log, root)
+            with contextlib.suppress(IndeterminateError):  # it is told to who writes; later, then
+                await memory.empty_activity(log, root)
 
 
 async def _tell_live(log: Log, wanted: WantedMirror) -> None:

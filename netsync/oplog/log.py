@@ -104,7 +104,8 @@ class Log:
         self._base = NO_CHAIN
         self._bytes = 0
         self._paused = 0
-        self._changed = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._sending = trio.lowlevel.ParkingLot()
 
     # --- writers -------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Log:
             self._bytes += len(packed)
         else:
             self._base = self.chain
-        self.tell()
+        self._sending.unpark_all()
         return self.head
 
     async def room(self) -> None:
@@ -172,19 +173,19 @@ class Log:
         """Have the standbys flush everything up to ``seq``."""
         if seq > self.sync_wanted:
             self.sync_wanted = seq
-            self.tell()
+            self._sending.unpark_all()
 
     async def ready(self) -> None:
         """Return when all standbys are in step. Raises why one refuses us for good."""
         while any(each.state is not State.SYNC for each in self.followers):
             if (failure := self._fence()) is not None:
                 raise failure
-            await self._changed.wait()
+            await self._waiting.park()
 
     async def _wait_or_give_up(self) -> None:
         """Wait for a change, or for the moment at which a lost standby is given up."""
         with trio.move_on_at(self._patience_ends()):
-            await self._changed.wait()
+            await self._waiting.park()
 
     def _patience_ends(self) -> float:
         if self.policy.loss is not Loss.ERROR:
@@ -225,13 +226,16 @@ class Log:
     # --- links ---------------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Something has changed: whoever waits looks again."""
-        self._changed.set()
-        self._changed = trio.Event()
+        """A standby has changed: whoever waits for one looks again."""
+        self._waiting.unpark_all()
 
     async def wait_change(self) -> None:
-        """Return when anything has changed."""
-        await self._changed.wait()
+        """Return when a standby has changed."""
+        await self._waiting.park()
+
+    async def wait_work(self) -> None:
+        """Return when there is something to send."""
+        await self._sending.park()
 
     @property
     def queued_bytes(self) -> int:
@@ -294,7 +298,7 @@ class Log:
             lost = self._lost() if degrades else []
             due = min(map(self._gives_up_at, lost), default=math.inf)
             with trio.move_on_at(due) as waiting:
-                await self._changed.wait()
+                await self._waiting.park()
             if waiting.cancelled_caught:
                 for follower in self._lost():
                     if trio.current_time() >= self._gives_up_at(follower):

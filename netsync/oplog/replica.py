@@ -75,7 +75,9 @@ class Replica:
         self._resync: Mark | None = None
         self._begun: Position | None = None
         self._abandon = False
-        self._changed = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._flushed = trio.lowlevel.ParkingLot()
         self._writing = trio.Lock()
         self._doing = trio.Lock()
 
@@ -139,7 +141,7 @@ class Replica:
     def _append(self, record: JournalRecord) -> None:
         self._pending.append(record)
         self._pending_bytes += HEAD_BYTES + len(record.body)
-        self._tell()
+        self._arrived.unpark_all()
 
     def want_durable(self, seq: int) -> None:
         """Make everything up to ``seq`` durable. Raises ``ProtocolError`` for what is not here."""
@@ -147,7 +149,7 @@ class Replica:
             raise _wrong(f"operation {seq} is to be durable and was not sent")
         if seq > self.durable.seq:
             self._flush_asked = True
-            self._tell()
+            self._arrived.unpark_all()
 
     def begin_resync(self) -> None:
         """What follows makes up for what was not kept."""
@@ -183,7 +185,7 @@ class Replica:
     async def wait_change(self) -> None:
         """Return when anything has changed. Raises what ended the replica."""
         if self.failure is None:
-            await self._changed.wait()
+            await self._waiting.park()
         if self.failure is not None:
             raise self.failure
 
@@ -194,7 +196,7 @@ class Replica:
             self._resync = None
             self._abandon = True
         self._flush_asked = True
-        self._tell()
+        self._arrived.unpark_all()
 
     async def settle(self) -> Mark:
         """Return how far it is, when that is durable, and nothing is under way."""
@@ -282,15 +284,15 @@ class Replica:
             self._tell()
 
     def _tell(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._waiting.unpark_all()
 
     async def _keep_writing(self) -> None:
         while True:
             while not (self._pending or self._abandon or self._flush_asked):
-                await self._changed.wait()
+                await self._arrived.park()
             async with self._writing:
                 await self._write()
+            self._flushed.unpark_all()
             self._tell()
 
     async def _write(self) -> None:
@@ -338,7 +340,7 @@ class Replica:
         while self._applying.position >= self._usable:
             is_noted = self._applying.seq == self.record.seq
             with trio.move_on_after(math.inf if is_noted else IDLE_SECONDS) as waiting:
-                await self._changed.wait()
+                await self._flushed.park()
             if waiting.cancelled_caught:
                 return True
         return False

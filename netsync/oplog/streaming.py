@@ -75,11 +75,11 @@ class Streaming:
                 await self._sync()
             elif self._follower.sent > self._sync_sent:
                 with trio.move_on_after(SYNC_SECONDS) as waiting:
-                    await self._log.wait_change()
+                    await self._log.wait_work()
                 if waiting.cancelled_caught:
                     await self._sync()
             else:
-                await self._log.wait_change()
+                await self._log.wait_work()
 
     async def _send(self, batch: list[Entry]) -> None:
         await self._before_sending({entry.written for entry in batch if entry.written})

@@ -111,8 +111,11 @@ def refuse_mirrored(state: Path, path: bytes) -> None:
 
     Links in the path are followed for the question. Blocks; raises ``StateError`` too.
     """
+    records = known_places(state)
+    if not records or b"\0" in path:  # no such path can be opened either
+        return
     real = os.path.realpath(path)
-    for record in known_places(state):
+    for record in records:
         place = os.path.realpath(record.place)
         inside = real == place or real.startswith(place.rstrip(b"/") + b"/")
         above = place.startswith(real.rstrip(b"/") + b"/")

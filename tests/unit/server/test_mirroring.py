@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ import pytest
 from netsync.errors import RefusedError
 from netsync.server.mirroring import refuse_writer
 from netsync.server.mirrors import plain_path, refuse_overlap, refuse_promotion
-from netsync.state.mirror_record import PRIMARY, Record
+from netsync.state.mirror_record import PRIMARY, Record, RecordFile, refuse_mirrored
 from netsync.wire.messages import Place
 from netsync.wire.mirroring import Mirror
 
@@ -87,3 +89,23 @@ def test_what_may_be_promoted() -> None:
     refuse_promotion(incomplete, force=True)
     with pytest.raises(RefusedError, match="promoted already"):
         refuse_promotion(msgspec.structs.replace(RECORD, role=PRIMARY), force=True)
+
+
+def test_no_way_to_the_copy_is_open_to_others(tmp_path: Path) -> None:
+    """By its own path, above, below, through a link, with dots; beside it all is free."""
+    copy = tmp_path / "m" / "db"
+    copy.mkdir(parents=True)
+    (tmp_path / "m" / "link").symlink_to(copy)
+    state = tmp_path / "state"
+    record = msgspec.structs.replace(RECORD, base=os.fsencode(tmp_path / "m"))
+    held = RecordFile(state, record.place)
+    held.save(record)
+    for path in ("m/db", "m", "m/db/x/y", "m/link", "m/link/z", "m/./other/../db", "."):
+        with pytest.raises(RefusedError, match="standby's copy of what 'primary1' mirrors here"):
+            refuse_mirrored(state, os.fsencode(tmp_path / path))
+    for path in ("m/other", "m/db2", "elsewhere"):
+        refuse_mirrored(state, os.fsencode(tmp_path / path))
+    refuse_mirrored(state, os.fsencode(tmp_path) + b"/m/db\0")
+    held.save(msgspec.structs.replace(record, role=PRIMARY))
+    refuse_mirrored(state, record.place)
+    held.close()
