@@ -44,7 +44,7 @@ def writing(pair: Pair) -> Iterator[subprocess.Popen[bytes]]:
         try:
             wait_until(
                 lambda: (pair.base / "ready").exists() or process.poll() is not None,
-                "the primary is in step", seconds=40,
+                "the primary is in step", seconds=120,
             )  # fmt: skip
             if process.poll() is not None:
                 assert process.stderr is not None
@@ -55,7 +55,7 @@ def writing(pair: Pair) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def more_than(pair: Pair, steps: int, what: str) -> None:
-    wait_until(lambda: acknowledged(pair) > steps, what)
+    wait_until(lambda: acknowledged(pair) > steps, what, 60)
 
 
 def shows_at_least(pair: Pair, steps: int, what: str) -> None:
@@ -67,7 +67,7 @@ def shows_at_least(pair: Pair, steps: int, what: str) -> None:
         except AssertionError:
             return False
 
-    wait_until(holds, what)
+    wait_until(holds, what, 60)
 
 
 def kill(server: Server) -> None:
@@ -112,13 +112,14 @@ def test_whoever_is_killed_nothing_acknowledged_is_missing(tmp_path: Path, round
         assert steps_of(pair.copy) >= promised
 
 
+@pytest.mark.timeout(300)
 async def test_a_connection_cut_at_every_place_loses_nothing(tmp_path: Path) -> None:
     """Each connection carries a little more than the one before, whatever it is cutting then."""
     pair = Pair(tmp_path)
     with pair.standby():
         with cutting(pair.port, lambda number: 4000 + 150 * number) as cut:
             pair.port, standby = cut.port, pair.port
-            with trio.fail_after(50):
+            with trio.fail_after(250):
                 async with pair.primary() as writer:
                     for number in range(300):
                         seq = step(writer, number)
@@ -131,5 +132,6 @@ async def test_a_connection_cut_at_every_place_loses_nothing(tmp_path: Path) -> 
             wait_until,
             lambda: differences(pair.source, pair.copy, "--omit-dir-times") == "",
             "the trees are equal",
+            120,
         )
         assert steps_of(pair.copy) == 300

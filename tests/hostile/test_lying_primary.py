@@ -65,7 +65,7 @@ async def say(pair: Pair, place: Place, said: Said, *, adopt: bool = True) -> No
 
 
 async def until_refused(channel: StreamChannel) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         while True:
             assert isinstance((await channel.receive()).message, Acked)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -15,12 +16,18 @@ import trio
 from netsync.errors import IndeterminateError
 from netsync.monitor.metrics import JobMetrics
 from netsync.operation import Level, Loss
+from netsync.oplog import owed
 from netsync.oplog.log import LogPolicy
 from netsync.state.primary_record import known_primaries
 from tests.support.certificates import certificates
+from tests.support.cutting import cutting
 from tests.support.mirrors import COPY, MODULE, Pair, Writer
 from tests.support.places import differences
 from tests.support.processes import netsync, succeed, wait_until
+
+pytestmark = pytest.mark.timeout(300)
+PATIENCE = 250.0
+"""Seconds for what takes some on a machine that has nothing else to do."""
 
 
 @pytest.fixture
@@ -33,7 +40,8 @@ def equal(pair: Pair) -> bool:
 
 
 async def until_equal(pair: Pair) -> None:
-    await trio.to_thread.run_sync(wait_until, lambda: equal(pair), "the trees are equal")
+    are_equal = functools.partial(equal, pair)
+    await trio.to_thread.run_sync(wait_until, are_equal, "the trees are equal", PATIENCE)
 
 
 async def in_step(writer: Writer) -> None:
@@ -63,7 +71,7 @@ async def test_what_is_written_is_acknowledged_and_appears(pair: Pair) -> None:
 
 async def test_a_standby_that_was_killed_goes_on_where_it_was(pair: Pair) -> None:
     """Killed at will, again and again, it has all that was acknowledged and gets the rest."""
-    with trio.fail_after(55), contextlib.ExitStack() as stack:
+    with trio.fail_after(PATIENCE), contextlib.ExitStack() as stack:
         server = stack.enter_context(pair.standby())
         async with pair.primary() as writer:
             for round_number in range(3):
@@ -84,7 +92,7 @@ async def test_a_standby_that_was_killed_goes_on_where_it_was(pair: Pair) -> Non
 
 async def test_a_primary_that_was_cut_off_compares_and_goes_on(pair: Pair) -> None:
     """What was written while no mirror ran is on the standby before anything is accepted."""
-    with pair.standby(), trio.fail_after(55):
+    with pair.standby(), trio.fail_after(PATIENCE):
         async with pair.primary() as writer:
             await writer.log.wait(writer.write("f", b"old"), Level.DURABLE)
         (pair.source / "f").write_bytes(b"newer")
@@ -104,7 +112,7 @@ async def end_without_order(pair: Pair) -> None:
 
 async def test_content_is_compared_after_an_end_without_order(pair: Pair) -> None:
     """Same size, same time, other bytes: the activity log knows which files to look at."""
-    with pair.standby(), trio.fail_after(55):
+    with pair.standby(), trio.fail_after(PATIENCE):
         with pytest.raises(RuntimeError):
             await end_without_order(pair)
         status = (pair.source / "f").stat()
@@ -117,7 +125,7 @@ async def test_content_is_compared_after_an_end_without_order(pair: Pair) -> Non
 async def test_a_lost_standby_makes_the_answer_indeterminate(pair: Pair) -> None:
     """loss=error: waiters learn that the answer is missing; later the log goes on by itself."""
     policy = LogPolicy(loss=Loss.ERROR, timeout=0.5)
-    with trio.fail_after(55), contextlib.ExitStack() as stack:
+    with trio.fail_after(PATIENCE), contextlib.ExitStack() as stack:
         server = stack.enter_context(pair.standby())
         async with pair.primary(policy) as writer:
             server.signal(signal.SIGKILL)
@@ -137,7 +145,7 @@ async def test_a_lost_standby_makes_the_answer_indeterminate(pair: Pair) -> None
 async def test_a_degraded_mirror_owes_and_pays_what_changed(pair: Pair) -> None:
     """loss=degrade: noted first, then acknowledged alone; then exactly the debts are sent."""
     policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.3)
-    with trio.fail_after(55), contextlib.ExitStack() as stack:
+    with trio.fail_after(PATIENCE), contextlib.ExitStack() as stack:
         server = stack.enter_context(pair.standby())
         async with pair.primary(policy) as writer:
             big = bytes(range(256)) * 4096
@@ -178,7 +186,7 @@ async def write_across_a_promotion(pair: Pair) -> None:
 
 async def test_promoted_it_refuses_its_old_primary(pair: Pair) -> None:
     """By the running server: the session ends, who waits learns it, and it never comes back."""
-    with pair.standby(), trio.fail_after(55):
+    with pair.standby(), trio.fail_after(PATIENCE):
         with pytest.raises(IndeterminateError, match="promoted"):
             await write_across_a_promotion(pair)
         assert (pair.copy / "f").read_bytes() == b"before"
@@ -204,7 +212,7 @@ async def write_across_a_promotion_at_rest(pair: Pair) -> None:
 
 async def test_promoted_without_a_server_it_finishes_its_journal(pair: Pair) -> None:
     with (
-        trio.fail_after(55),
+        trio.fail_after(PATIENCE),
         pytest.raises(IndeterminateError, match="1 operations of yours, from 202 on"),
     ):
         await write_across_a_promotion_at_rest(pair)
@@ -216,7 +224,7 @@ async def test_nobody_else_writes_to_the_copy(pair: Pair, tmp_path: Path) -> Non
     other = certificates().other
     with (
         pair.standby(everything, **{other.name: everything}) as server,
-        trio.fail_after(55),
+        trio.fail_after(PATIENCE),
     ):
         async with pair.primary() as writer:
             await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
@@ -243,7 +251,7 @@ async def test_both_sides_tell_how_it_is(pair: Pair) -> None:
     """While it runs, when the standby is lost, and at rest."""
     near = pair.base / "primary-state"
     policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.1)
-    with trio.fail_after(55):
+    with trio.fail_after(PATIENCE):
         with pair.standby() as server:
             async with pair.primary(policy) as writer:
                 seq = writer.write("f", b"x" * 100)
@@ -269,3 +277,88 @@ async def test_both_sides_tell_how_it_is(pair: Pair) -> None:
         words = ("status", "--state", pair.state)
         result = await trio.to_thread.run_sync(functools.partial(succeed, *words))
         assert str(pair.copy) in result.stdout
+
+
+async def test_two_standbys_must_both_have_it(pair: Pair, tmp_path: Path) -> None:
+    """An acknowledgement is for all; one that lags holds it back, and catches up by itself."""
+    (tmp_path / "two").mkdir()
+    other = Pair(tmp_path / "two")
+    with trio.fail_after(PATIENCE), contextlib.ExitStack() as stack:
+        stack.enter_context(pair.standby())
+        server = stack.enter_context(other.standby())
+        async with pair.primary(standbys=(pair.remote(), other.remote())) as writer:
+            await writer.log.wait(writer.write("f", b"both"), Level.DURABLE)
+            server.signal(signal.SIGKILL)
+            seq = writer.write("f", b"more", 4)
+            with trio.move_on_after(1) as waiting:
+                await writer.log.wait(seq, Level.DURABLE)
+            assert waiting.cancelled_caught, "one of two is not all"
+            assert writer.log.followers[0].durable == seq
+            stack.enter_context(other.standby())
+            await writer.log.wait(seq, Level.DURABLE)
+            await until_equal(pair)
+        assert differences(pair.source, other.copy, "--omit-dir-times") == ""
+
+
+async def test_a_resync_that_is_cut_is_begun_again(pair: Pair) -> None:
+    """The copy shows its last consistent state until all that is owed is there."""
+    policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.1)
+    allowed: list[int] = []
+    with contextlib.ExitStack() as stack, trio.fail_after(PATIENCE):
+        server = stack.enter_context(pair.standby())
+        with cutting(pair.port, lambda _: allowed.pop() if allowed else None) as cut:
+            remote = dataclasses.replace(pair.remote(), port=cut.port)
+            async with pair.primary(policy, standbys=(remote,)) as writer:
+                await writer.log.wait(writer.write("f", b"before"), Level.DURABLE)
+                server.signal(signal.SIGKILL)
+                for number in range(4):
+                    writer.write(f"g{number}", os.urandom(20_000))
+                await writer.log.wait(writer.write("f", b"behind"), Level.DURABLE)
+                assert writer.log.status().standbys[0].state == "degraded"
+                seen = (pair.copy / "f").read_bytes()
+                allowed += [60_000, 30_000]
+                stack.enter_context(pair.standby())
+                while writer.log.status().standbys[0].state != "sync":
+                    if not (pair.copy / "g3").exists():
+                        seen = (pair.copy / "f").read_bytes()
+                    await trio.sleep(0.02)
+                    writer.write("meanwhile", b"x")
+                assert seen == b"before", "nothing of it before all of it"
+                assert cut.cuts == 2
+                await writer.log.wait(writer.log.head, Level.DURABLE)
+                await until_equal(pair)
+
+
+async def test_what_is_owed_and_too_much_is_compared(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owed, "OWED_BYTES", 1000)
+    policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.1)
+    with contextlib.ExitStack() as stack, trio.fail_after(PATIENCE):
+        server = stack.enter_context(pair.standby())
+        async with pair.primary(policy) as writer:
+            server.signal(signal.SIGKILL)
+            await writer.log.wait(writer.write("f", bytes(5000)), Level.DURABLE)
+            writer.mkdir("d")
+            writer.write("d/g", b"too")
+            assert writer.log.followers[0].owed is not None
+            assert writer.log.followers[0].owed.whole
+            stack.enter_context(pair.standby())
+            await in_step(writer)
+            assert equal(pair)
+            await writer.log.wait(writer.write("d/g", b"new"), Level.DURABLE)
+            await until_equal(pair)
+
+
+async def test_a_copy_that_others_have_changed_is_compared_again(pair: Pair) -> None:
+    """An operation that does not fit is told, and mended by itself."""
+    with pair.standby() as server, trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
+            await until_equal(pair)
+            (pair.copy / "f").unlink()
+            (pair.copy / "strange").write_text("of somebody else")
+            await writer.log.wait(writer.rename("f", "g"), Level.DURABLE)
+            server.wait_for(lambda: "does not fit what is there" in server.log, "it is told")
+            await writer.log.wait(writer.write("g", b"y"), Level.DURABLE)
+            await until_equal(pair)

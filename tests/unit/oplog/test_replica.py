@@ -75,13 +75,13 @@ def copy(tmp_path: Path) -> Copy:
 
 
 async def until_durable(replica: Replica, seq: int) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         while replica.acked().durable < seq:
             await replica.wait_change()
 
 
 async def until_applied(replica: Replica, seq: int) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         while replica.acked().applied < seq:
             await replica.wait_change()
 
@@ -89,7 +89,7 @@ async def until_applied(replica: Replica, seq: int) -> None:
 async def test_operations_are_written_and_flushed_when_asked(copy: Copy) -> None:
     async with copy.opened() as replica:
         copy.send(replica, 1, 4)
-        with trio.fail_after(20):
+        with trio.fail_after(50):
             while replica.acked().written < 4:
                 await replica.wait_change()
         assert replica.acked().durable == 0, "nobody has asked"
@@ -204,7 +204,7 @@ async def test_a_resync_cut_by_a_kill_is_dropped(copy: Copy) -> None:
         replica.begin_resync()
         write = pack(o.Write(b"f", 0, b"resynced", 5))
         replica.take(Operations(1, 1, chained(NO_CHAIN, write)), memoryview(write))
-        with trio.fail_after(20):
+        with trio.fail_after(50):
             while replica._pending:
                 await replica.wait_change()
     async with copy.opened() as replica:
