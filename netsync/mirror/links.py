@@ -6,8 +6,8 @@ What is agreed on depends on what the standby says it has:
 * less, since it was degraded: what it is owed is sent, and it is in step again (``resyncing``);
 * another log, or too much is owed: writers wait while the trees are compared.
 
-A cut is no news: the link tries again, a little later each time. A refusal that only people can
-mend closes the log for writers (``fence``): somebody else is the primary.
+A cut is no news: the link tries again, a little later each time. That somebody else is the primary
+closes the log for writers (``fence``), and at the start anything does that only people can mend.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from netsync.errors import ConfigError, NetsyncError, ProtocolError, RefusedError, UsageError
+from netsync.errors import NetsyncError, ProtocolError, RefusedError
 from netsync.mirror.comparing import Comparison, compare
 from netsync.mirror.memory import Memory
 from netsync.mirror.wanted import WantedMirror
@@ -80,8 +80,8 @@ class Link:
         """The session is over, or could not begin."""
         follower = self._follower
         is_new = follower.state is State.STARTING
-        hopeless = isinstance(error, RefusedError | ConfigError | UsageError)
-        if hopeless and (is_new or error.op == _FENCE):
+        is_fenced = isinstance(error, RefusedError) and error.op == _FENCE
+        if is_fenced or (is_new and not error.retryable):
             follower.fence = error
         if follower.owed is not None:
             self._log.owe_again(follower)

@@ -178,8 +178,9 @@ class Log:
     async def ready(self) -> None:
         """Return when all standbys are in step. Raises why one refuses us for good."""
         while any(each.state is not State.SYNC for each in self.followers):
-            if (failure := self._fence()) is not None:
-                raise failure
+            for follower in self.followers:
+                if follower.fence is not None:
+                    raise follower.fence
             await self._waiting.park()
 
     async def _wait_or_give_up(self) -> None:

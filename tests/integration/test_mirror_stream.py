@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from netsync.errors import IndeterminateError
+from netsync.errors import IndeterminateError, RefusedError, RootError
 from netsync.monitor.metrics import JobMetrics
 from netsync.operation import Level, Loss
 from netsync.oplog import owed
@@ -190,7 +190,7 @@ async def test_promoted_it_refuses_its_old_primary(pair: Pair) -> None:
         with pytest.raises(IndeterminateError, match="promoted"):
             await write_across_a_promotion(pair)
         assert (pair.copy / "f").read_bytes() == b"before"
-        with pytest.raises(IndeterminateError, match="promoted"):
+        with pytest.raises(RefusedError, match="promoted"):
             await pair.start()
         async with pair.primary(epoch=3):
             assert equal(pair), "made a standby again on purpose"
@@ -234,9 +234,9 @@ async def test_nobody_else_writes_to_the_copy(pair: Pair, tmp_path: Path) -> Non
                 assert result.code == 5
                 assert "mirrors here" in result.stderr
         second = {"identity": other.directory, "state": tmp_path / "second"}
-        with pytest.raises(IndeterminateError, match="copy of another primary"):
+        with pytest.raises(RefusedError, match="copy of another primary"):
             await pair.start(**second)
-        with pytest.raises(IndeterminateError, match="this primary remembers"):
+        with pytest.raises(RefusedError, match="this primary remembers"):
             await pair.start(state=tmp_path / "forgot")
         assert equal(pair)
 
@@ -362,3 +362,16 @@ async def test_a_copy_that_others_have_changed_is_compared_again(pair: Pair) -> 
             server.wait_for(lambda: "does not fit what is there" in server.log, "it is told")
             await writer.log.wait(writer.write("g", b"y"), Level.DURABLE)
             await until_equal(pair)
+
+
+async def test_what_only_people_can_mend_is_told_at_the_start(pair: Pair) -> None:
+    """An empty directory where the standby has much is a disk that is not mounted, perhaps."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            await writer.log.wait(writer.write("f", b"x"), Level.DURABLE)
+        (pair.source / "f").unlink()
+        with pytest.raises(RootError, match="empty"):
+            await pair.start()
+        assert (pair.copy / "f").exists()
+        await pair.start(adopt=True)
+        assert not (pair.copy / "f").exists()
