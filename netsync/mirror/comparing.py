@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from netsync.errors import RootError
 from netsync.model import Options, Report
@@ -18,6 +19,7 @@ from netsync.modes.copy import open_transfer
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.names import shown
 from netsync.net.channel import Channel
+from netsync.state.verified import VerifiedFiles
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
 from netsync.tree.roots import local_anchor, open_sources
@@ -28,14 +30,15 @@ from netsync.wire.messages import Direction, Place
 class Comparison:
     """What is compared: the directory ``source`` with ``place``.
 
-    ``atomic`` keeps the old copy until the new one is whole. ``written`` are paths below the source
-    whose content is compared byte by byte (None: of all). ``adopt`` takes an empty or another
-    source for meant.
+    ``atomic`` keeps the old copy until the new one is whole. ``state`` is where it is kept what has
+    rotted here, which is sent to nobody. ``written`` are paths below the source whose content is
+    compared byte by byte (None: of all). ``adopt`` takes an empty or another source for meant.
     """
 
     source: bytes
     place: Place
     atomic: bool
+    state: Path
     written: Sequence[bytes] | None = ()
     adopt: bool = False
 
@@ -73,8 +76,9 @@ async def _push(channel: Channel, comparison: Comparison, options: Options) -> R
     with contextlib.ExitStack() as stack:
         anchor = stack.enter_context(local_anchor())
         roots, problems = open_sources([(anchor, source, b"")], stack)
+        memory = VerifiedFiles(comparison.state)
         await open_transfer(channel, Direction.PUSH, [comparison.place], options)
-        report = await send_tree(channel, roots, options, Unobserved(), problems)
+        report = await send_tree(channel, roots, options, Unobserved(), problems, memory)
     if outcome_of(report) is not Outcome.OK:
         raise RootError(
             _why(report),

@@ -151,7 +151,7 @@ class Link:
         log.pause()
         try:
             comparison = Comparison(
-                self._wanted.source, self._remote.place, have.complete,
+                self._wanted.source, self._remote.place, have.complete, self._wanted.state,
                 self._memory.written, self._wanted.adopt,
             )  # fmt: skip
             await compare(channel, comparison)
