@@ -176,7 +176,7 @@ class Mirroring:
                 or now.durable > told.durable
             ):
                 told, at = now, trio.current_time()
-                await self._channel.send(now)
+                await self._send_whole(now)
             elif now == told:
                 await replica.wait_change()
             else:
@@ -184,7 +184,12 @@ class Mirroring:
                     await replica.wait_change()
                 if late.cancelled_caught:
                     told, at = now, trio.current_time()
-                    await self._channel.send(now)
+                    await self._send_whole(now)
+
+    async def _send_whole(self, acked: Acked) -> None:
+        """Send, though the session may be ending: half a message would swallow the reason why."""
+        with trio.CancelScope(shield=True):  # the channel's own timeout bounds it
+            await self._channel.send(acked)
 
     def _held(self) -> Replica:
         if self._replica is None:

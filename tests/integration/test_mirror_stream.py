@@ -310,6 +310,7 @@ async def test_a_resync_that_is_cut_is_begun_again(pair: Pair) -> None:
             remote = dataclasses.replace(pair.remote(), port=cut.port)
             async with pair.primary(policy, standbys=(remote,)) as writer:
                 await writer.log.wait(writer.write("f", b"before"), Level.DURABLE)
+                await until_equal(pair)
                 server.signal(signal.SIGKILL)
                 for number in range(4):
                     writer.write(f"g{number}", os.urandom(20_000))
