@@ -23,16 +23,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import trio
 
 from netsync.config.file import Config
-from netsync.errors import ConfigError, NetsyncError
+from netsync.errors import ConfigError, NetsyncError, StateError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.modes.job import Site
 from netsync.modes.service import JobService
 from netsync.monitor.notify import keep_watchdog, notify, watchdog_seconds
 from netsync.net.address import parse_address
 from netsync.net.dial import listening_address, open_listeners
+from netsync.server.receiving import forget_strangers
 from netsync.server.recovering import recover_all
 from netsync.server.serve import Server, Settings
+from netsync.state import locks
 from netsync.state.database import default_directory as default_state
+from netsync.state.jobs import JobStates
 
 log = logging.getLogger("netsync")
 
@@ -104,7 +107,11 @@ class Daemon:
         """Serve and carry out jobs until told to stop."""
         config = self._config
         ours = [module.path for module in config.modules.values() if module.user is None]
-        await trio.to_thread.run_sync(recover_all, ours, config.state or default_state())
+        state = config.state or default_state()
+        await trio.to_thread.run_sync(recover_all, ours, state)
+        await trio.to_thread.run_sync(forget_strangers, state, config.modules)
+        if not config.jobs:
+            await trio.to_thread.run_sync(forget_jobs, state)
         _raise_descriptor_limit()
         listeners = await open_listeners(config.listen if config.listens else ())
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
@@ -112,6 +119,8 @@ class Daemon:
                 nursery.start_soon(self._heed, signals)
                 async with trio.open_nursery() as self._working:
                     await self._carry_out(config)
+                    if self._draining.is_set():  # told to stop while the lock was waited for
+                        self._jobs.drain()
                     for listener in listeners:
                         self._announce(f"listening on {listening_address(listener)}")
                     if listeners:
@@ -180,6 +189,7 @@ class Daemon:
             settings = settings_of(config)
             await self._carry_out(config)
             self._server.reload(settings)
+            await trio.to_thread.run_sync(forget_strangers, settings.state, config.modules)
         except NetsyncError as error:
             log.error("reload failed, the old configuration stays: %s", error)  # noqa: TRY400 - one line
         except Exception as error:  # whatever is wrong with a file, those who are served go on
@@ -195,6 +205,22 @@ class Daemon:
         for what in ("listen", "listens", "metrics", "state"):
             if getattr(now, what) != getattr(then, what):
                 log.warning("a new value of [server] %s takes effect at the next start", what)
+
+
+def forget_jobs(state: Path) -> None:
+    """Forget the jobs of before, where none is configured and no other daemon has some.
+
+    They would be told to be behind for ever. Blocks; raises nothing.
+    """
+    try:
+        states = JobStates(state)
+        if states.standings() and (lock := locks.take(state, locks.DAEMON)) is not None:
+            try:
+                states.keep_only([])
+            finally:
+                lock.release()
+    except StateError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line
 
 
 def _raise_descriptor_limit() -> None:

@@ -233,7 +233,9 @@ class Options(Struct, frozen=True, kw_only=True):
     ``rate`` limits the sending side (bytes per second, 0 for none); ``compress`` is a zstd level
     (0 for none); ``block_size`` 0 lets the signature choose; ``modify_window`` is in nanoseconds.
     ``backup_dir`` is a path inside the destination (empty for none).
-    ``paths`` restrict the listing (None: everything takes part), sizes are in bytes.
+    ``paths`` restrict the listing (None: everything takes part), sizes are in bytes. With
+    ``changes`` they are what changed: one that is not there is told as gone, one that ends in a
+    slash stands for all below it; a target is told of nothing else.
     ``stored_by`` is the source's user, by name or number, whose stored metadata are believed
     beside those of the user as whom the source runs (empty for none).
     ``verify`` is a dry run with ``checksum`` in which each side says what became of its files;
@@ -242,6 +244,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
     paths: Annotated[tuple[Path, ...], Meta(max_length=PATHS_MAX)] | None = None
+    changes: bool = False
     max_size: U63 | None = None
     min_size: U63 = 0
     one_file_system: bool = False

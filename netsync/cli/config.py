@@ -73,6 +73,8 @@ def _module_lines(module: Module, given: Mapping[str, object]) -> Iterator[str]:
         yield f"  user    {user.name} ({user.uid}:{user.gid})  ({_FILE})"
     if module.max_delete is not None:
         yield f"  max_delete {limit_text(module.max_delete)}  ({_FILE})"
+    if module.rpo is not None:
+        yield f"  rpo     {span(module.rpo)}  ({_FILE})"
 
 
 def _origin(key: str, given: Mapping[str, object]) -> str:

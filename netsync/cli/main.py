@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "serve": ("netsync.cli.serve", "serve"),
     "push": ("netsync.cli.copy", "push"),
     "pull": ("netsync.cli.copy", "pull"),
+    "watch": ("netsync.cli.watch", "watch"),
     "verify": ("netsync.cli.verify", "verify"),
     "ls": ("netsync.cli.ls", "ls"),
     "cert": ("netsync.cli.cert", "cert"),

@@ -48,6 +48,7 @@ class ModuleSection(Struct, forbid_unknown_fields=True):
     max_delete: str | int = ""
     uid: str | int = ""
     gid: str | int = ""
+    rpo: str | int | float = ""
 
 
 class Config(Struct, frozen=True):
@@ -138,7 +139,22 @@ def _module(file: Path, name: str, section: ModuleSection) -> Module:
         allow[identity] = frozenset(map(Right, rights))
     limit = _limit(file, f"{key}.max_delete", section.max_delete)
     user = _user(file, key, section)
-    return Module(name, Path(section.path), allow, section.special, limit, user)
+    rpo = _objective(file, f"{key}.rpo", section.rpo)
+    return Module(name, Path(section.path), allow, section.special, limit, user, rpo)
+
+
+def _objective(file: Path, key: str, value: str | int | float) -> float | None:
+    if value == "":
+        return None
+    from netsync.cli.values import parse_duration  # noqa: PLC0415 - click, for one key of few
+
+    try:
+        seconds = parse_duration(str(value))
+    except ValueError as error:
+        raise wrong(file, key, str(error), 'write for example "5m"') from error
+    if seconds <= 0:
+        raise wrong(file, key, "must be more than 0", 'write for example "5m"')
+    return seconds
 
 
 def _user(file: Path, key: str, section: ModuleSection) -> User | None:

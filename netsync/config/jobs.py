@@ -28,6 +28,7 @@ from netsync.errors import UsageError
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.copy import check_route
 from netsync.modes.job import HOOK_SECONDS, Hooks, Job, Mode
+from netsync.modes.route import COMPARED_DAILY, check_watch, check_watched
 from netsync.net.ping import check_url
 from netsync.plan.schedule import OnMissed, Schedule, check_cron, share_of
 from netsync.plan.scrub import Pace, parse_pace
@@ -99,22 +100,24 @@ def job_from(file: Path, name: str, raw: object) -> Job:
             raise unknown(file, f"{key}.{each}", each, [*sorted(OWN_KEYS), *OPTIONS])
     own = {each: value for each, value in raw.items() if each in OWN_KEYS}
     section = section_as(file, key, own, JobSection)
-    if section.mode == "watch":
-        hint = 'let the standby fetch: mode = "pull" with on_change = true there'
-        raise wrong(file, f"{key}.mode", "this version cannot watch yet", hint)
     sources = (section.source,) if isinstance(section.source, str) else tuple(section.source)
     local = _check_route(file, key, section, sources)
     given = _given(file, key, {each: raw[each] for each in raw if each not in OWN_KEYS})
     try:
         options = options_from(given, local=local)
+        if section.mode == "watch":
+            check_watch(options)
     except UsageError as error:
         raise wrong(file, key, str(error)) from error
+    schedule = _schedule(file, name, section)
+    if schedule is None and section.mode == "watch":
+        schedule = COMPARED_DAILY
     return Job(
         name=name,
         mode=Mode(section.mode),
         sources=sources,
         target=section.target,
-        schedule=_schedule(file, name, section),
+        schedule=schedule,
         on_change=section.on_change,
         rpo=_seconds(file, f"{key}.rpo", section.rpo) or None,
         options=options,
@@ -135,7 +138,10 @@ def _check_route(file: Path, key: str, section: JobSection, sources: tuple[str, 
         target = parse_address(section.target)
         if not found:
             raise UsageError("is empty", op="source")
-        check_route(section.mode, found, target)
+        if section.mode == "watch":
+            check_watched(sources, section.target)
+        else:
+            check_route(section.mode, found, target)
     except UsageError as error:
         raise wrong(file, key, str(error)) from error
     named = [("source", address) for address in found] + [("target", target)]

@@ -94,7 +94,7 @@ class Link:
 
     async def _serve(self, channel: StreamChannel) -> None:
         """Agree where the log goes on, and stream until the session ends."""
-        if MIRROR_FEATURE not in channel.peer_features:
+        if MIRROR_FEATURE not in channel.features:
             raise RefusedError("the server cannot be a standby: its netsync is too old",
                                op="talk to", where=channel.peer)  # fmt: skip
         have = await self._ask(channel)

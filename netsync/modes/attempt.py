@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from netsync.errors import NetsyncError, defect, unwrapped
-from netsync.model import Bytes, Files, Problem, Report
+from netsync.model import Problem, Report
 from netsync.modes.copy import Run
 from netsync.modes.hooks import run_hook
 from netsync.modes.job import Done, Job, Site
@@ -228,7 +228,7 @@ class Attempt:
             "running": False, "ended": self.site.now(), "exit_code": done.code,
             "failure": "" if done.point is not None else done.words,
             "trouble": "; ".join(filter(None, (trouble, self._rot))),
-            "totals": _added(before.totals, done),
+            "totals": _with_run(before.totals, done),
         }  # fmt: skip
         if not done.cut:
             facts["handled"] = started
@@ -264,13 +264,17 @@ def _in_figures(report: Report | None) -> str:
     )
 
 
-def _added(totals: Totals, done: Done) -> Totals:
-    files = done.report.files if done.report else Files()
-    size = done.report.bytes if done.report else Bytes()
+def _with_run(totals: Totals, done: Done) -> Totals:
+    totals = added(totals, done.report or Report())
+    failures = totals.failures + (done.point is None)
+    return msgspec.structs.replace(totals, runs=totals.runs + 1, failures=failures)
+
+
+def added(totals: Totals, report: Report) -> Totals:
+    """Return ``totals`` with what a transfer did."""
+    files, size = report.files, report.bytes
     return msgspec.structs.replace(
         totals,
-        runs=totals.runs + 1,
-        failures=totals.failures + (done.point is None),
         literal=totals.literal + size.literal,
         matched=totals.matched + size.matched,
         wire_sent=totals.wire_sent + size.wire_sent,

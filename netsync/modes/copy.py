@@ -22,6 +22,7 @@ from netsync.names import shown
 from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.asked import Asked
 from netsync.plan.compare import Policy, policy_for
+from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.tally import Observer, Unobserved
 from netsync.tree.capability import capability
@@ -54,7 +55,7 @@ class Run:
 
     ``retries`` is how often in a row it is tried again without getting further; ``say`` tells
     the user of each. ``begins`` is called before each attempt: what was written before that call
-    is in what the attempt finds.
+    is in what the attempt finds. ``changes`` is what limits on deletes refer to at a local target.
     """
 
     options: Options
@@ -64,6 +65,7 @@ class Run:
     retries: int = 0
     say: Say = _say_nothing
     begins: Callable[[], None] = _do_nothing
+    changes: Changes = NO_CHANGES
 
 
 def check_route(command: str, sources: Sequence[Remote | bytes], target: Remote | bytes) -> None:
@@ -108,8 +110,7 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
             async with session(target, run.connection) as channel:
                 equip(channel, run.options)
                 with _counted(attempt, channel):
-                    way = m.Direction.PUSH
-                    await open_transfer(channel, way, [target.place], run.options, attempt.token)
+                    await ask_to_push(channel, target.place, run.options, attempt.token)
                     memory = VerifiedFiles(run.state)
                     return await send_tree(channel, roots, run.options, attempt, problems, memory)
         raise AssertionError("unreachable: the session returns or raises")
@@ -140,6 +141,13 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
     return await persist(work, run.observer, run.retries, run.say)
 
 
+async def ask_to_push(
+    channel: Channel, place: m.Place, options: Options, token: bytes = b""
+) -> None:
+    """Have a server open a push to ``place``; the source speaks next."""
+    await open_transfer(channel, m.Direction.PUSH, [place], options, token)
+
+
 @contextlib.contextmanager
 def _counted(attempt: Attempt, channel: Channel) -> Iterator[None]:
     """Count what the body puts on the wire, however it ends."""
@@ -161,9 +169,17 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
                 hint="copying it into itself would never end",
             )
     run.begins()
+    with _open_sources(sources, run.options) as (roots, problems):
+        return await copy_between(roots, problems, target, run)
+
+
+async def copy_between(
+    roots: Sequence[SourceRoot], problems: Sequence[Problem], target: bytes, run: Run
+) -> Report:
+    """Copy open ``roots`` into a local directory."""
     source_end, target_end = memory_channels(State.CLIENT_ASKS, State.SERVER_ANSWERS)
     equip(source_end, run.options)
-    with _open_sources(sources, run.options) as (roots, problems), unwrapped():
+    with unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_quietly, source_end, roots, run, problems)
             report = await _receive_locally(target_end, target, run, run.observer)
@@ -207,7 +223,7 @@ async def _receive_locally(
         place = path.rstrip(b"/") or b"/"
         memory, pending = RememberedSources(run.state, place), PendingPlace(run.state, place)
         verified = VerifiedFiles(run.state)
-        guarding = Guarding(memory=memory, pending=pending, verified=verified)
+        guarding = Guarding(None, memory, pending, verified, run.changes)
         return await receive_tree(channel, open_root, policy, observer, guarding, token)
 
 

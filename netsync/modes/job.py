@@ -8,6 +8,7 @@ supervisor knows no other difference between modes.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from netsync.model import Options, Report
 from netsync.modes.address import parse_address
 from netsync.modes.copy import Run, transfer_between
+from netsync.modes.route import route_of
 from netsync.plan.schedule import Schedule
 from netsync.plan.scrub import Pace
 
@@ -71,11 +73,19 @@ class Job:
         return " ".join(self.sources)
 
 
+def steady() -> float:
+    """Return the seconds since the machine was started, those included in which it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 Transfer = Callable[[Job, Run], Awaitable[Report]]
 
 
 async def transfer(job: Job, run: Run) -> Report:
-    """Do what a job is for, once. Raises ``NetsyncError``."""
+    """Do what a job is for, once: of a watch, compare the whole. Raises ``NetsyncError``."""
+    if job.mode is Mode.WATCH:
+        route = route_of(job.source, job.target)
+        return await transfer_between("push", [route.source], route.target, run)()
     sources = [parse_address(source) for source in job.sources]
     return await transfer_between(job.mode.value, sources, parse_address(job.target), run)()
 
@@ -84,7 +94,8 @@ async def transfer(job: Job, run: Run) -> Report:
 class Site:
     """The host that jobs run on, as far as they need it: the rest can be put in their place.
 
-    ``now`` is the wall clock (seconds since 1970), ``zone`` the local time that cron follows.
+    ``now`` is the wall clock (seconds since 1970), ``zone`` the local time that cron follows,
+    ``steady`` a clock that is never set and goes on while the machine is suspended.
     """
 
     identity: Path
@@ -92,6 +103,7 @@ class Site:
     now: Callable[[], float]
     zone: tzinfo
     transfer: Transfer = transfer
+    steady: Callable[[], float] = steady
 
 
 class Ask(enum.Enum):

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from netsync.errors import StateError
+from netsync.plan.schedule import GRACE
 from netsync.plan.standing import Standing, state_of
 from netsync.state.jobs import Event, JobStates
 
@@ -78,7 +79,11 @@ class Record:
         behind the job is. From now on its lag grows again.
         """
         now = self._now()
-        ahead = [name for name in _HAPPENED if (getattr(self.standing, name) or 0.0) > now]
+        ahead = [
+            name
+            for name in _HAPPENED
+            if (getattr(self.standing, name) or 0.0) > now + (GRACE if name == "handled" else 0.0)
+        ]
         if ahead:
             await self.note("clock", "the clock was set back", **dict.fromkeys(ahead, now))
 

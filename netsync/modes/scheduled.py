@@ -38,6 +38,9 @@ REPEAT_SECONDS: Final = 60.0
 was freed is found within that time, and a large tree is not read all day."""
 QUIET_SECONDS: Final = 3600.0
 """How long a job that fails in the same way again and again need not be told of again."""
+_BEHIND_LINKS: Final = (
+    "what changes behind the links that are followed is not told; fetched by the schedule as well"
+)
 _NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job changes", cut=True)
 
 
@@ -233,6 +236,12 @@ class ScheduledRunner:
         if not answer.watched:
             why = shown(answer.why.encode())
             await self._unwatched(f"{why}; fetched by the schedule instead")
+            return
+        if self._job.options.copy_links:
+            await self._unwatched(_BEHIND_LINKS)
+            if answer.changed:
+                await self._record.keep(behind=True)
+                self._wake.set()
             return
         if not standing.live:
             told = "the primary tells when something changes"

@@ -23,6 +23,7 @@ from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
 from netsync.modes.scrubbing import Scrubber
+from netsync.modes.watch import WatchRunner
 from netsync.plan.standing import (
     BEAT_SECONDS,
     Heartbeat,
@@ -43,8 +44,9 @@ RESTART_SECONDS: Final = 30.0
 RUNNERS: Final[Mapping[Mode, Callable[[Job, Record, Site, Ping], Runner]]] = {
     Mode.PULL: ScheduledRunner,
     Mode.PUSH: ScheduledRunner,
+    Mode.WATCH: WatchRunner,
 }
-"""What carries out which mode. ``watch`` has its place here."""
+"""What carries out which mode."""
 
 
 @dataclass(eq=False)

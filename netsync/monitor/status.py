@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from netsync.names import as_text
+from netsync.plan import reception
+from netsync.plan.reception import Reception
 from netsync.plan.standing import (
     Heartbeat,
     Level,
@@ -27,6 +29,7 @@ from netsync.plan.standing import (
 )
 from netsync.state import locks
 from netsync.state.jobs import JobStates
+from netsync.state.receptions import Receptions
 
 SCHEMA: Final = "netsync.status/1"
 NO_JOBS: Final = "no job is configured (add a [job.NAME] section and reload the daemon)"
@@ -66,7 +69,17 @@ def view_of(directory: Path, now: float, configured: Sequence[Standing] = ()) ->
     for each in configured:
         known.setdefault(each.name, each)
     jobs = [_judged(known[name], now, heart) for name in sorted(known)]
-    return View(now, jobs, daemon_trouble(heart, now))
+    received = [_received(each, now) for each in Receptions(directory).all()]
+    needs_daemon = bool(jobs) or not received  # what is received falls silent by itself
+    return View(now, jobs + received, daemon_trouble(heart, now) if needs_daemon else "")
+
+
+def _received(known: Reception, now: float) -> JobView:
+    """Return how one client's tree stands here, as far as this side can tell alone."""
+    verdict = reception.verdict(known, now)
+    why = "" if verdict.level is Level.OK else verdict.why
+    state, lag = reception.state(known, now), reception.lag(known, now)
+    return JobView(reception.as_standing(known), state, lag, verdict, why)
 
 
 def _judged(standing: Standing, now: float, heart: Heartbeat) -> JobView:

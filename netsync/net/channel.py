@@ -37,7 +37,9 @@ _JOIN_MAX: Final = 128 * 1024
 """Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
 COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
-FEATURES: Final = [COMPRESSION_FEATURE, MIRROR_FEATURE]
+WATCH_FEATURE: Final = "watch"
+"""The feature of servers that take what changed, and beats between."""
+FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE, MIRROR_FEATURE]
 """What this version can do beyond the protocol's first version; unknown ones are ignored."""
 SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
@@ -116,8 +118,8 @@ class StreamChannel:
         self.compression = 0
         self.pace = Pace()
         self.peer = peer
+        self.features: frozenset[str] = frozenset()
         self.timeout = timeout
-        self.peer_features: frozenset[str] = frozenset()
         self._stream = stream
         self._decoder = FrameDecoder(LIMITS)
         self._sending = trio.Lock()
@@ -135,7 +137,7 @@ class StreamChannel:
     async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
         """Send one frame. Raises ``StalledError`` or ``NetworkError``."""
         flags = 0
-        if tail and self.compression and COMPRESSION_FEATURE in self.peer_features:
+        if tail and self.compression and COMPRESSION_FEATURE in self.features:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
         async with self._sending:
@@ -215,7 +217,7 @@ class StreamChannel:
         We ping in time for it; our own patience stays as it is.
         """
         self._welcomed = True
-        self.peer_features = frozenset(features)
+        self.features = frozenset(features)
         self._ping_every = min(self.timeout, peer_timeout) / 3
 
     async def heartbeat(self) -> None:

@@ -15,7 +15,7 @@ It asks no clock; times are seconds, given by the caller.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
 PATHS_MAX: Final = 65_536
@@ -29,12 +29,16 @@ SETTLE_MAX_SECONDS: Final = 5.0
 
 
 class Dirty(NamedTuple):
-    """One dirty path: since when, and when it should be sent."""
+    """One dirty path: since when, and when it should be sent.
+
+    ``rests`` is until when it is left alone because it has failed, however often it changes.
+    """
 
     path: bytes
     tree: bool
     since: float
     due: float
+    rests: float = 0.0
 
 
 class DirtyPaths:
@@ -43,6 +47,7 @@ class DirtyPaths:
     def __init__(self, kept: Iterable[Dirty] = ()) -> None:
         self._waiting: dict[bytes, Dirty] = {}
         self.taken: list[Dirty] = []
+        self._unsaved: set[bytes] = set()
         for each in kept:
             self._put(each)
 
@@ -74,9 +79,16 @@ class DirtyPaths:
             due = min(now + SETTLE_SECONDS, since + SETTLE_MAX_SECONDS)
             if known is not None and known.due <= now:
                 due = known.due  # it was closed before, and has not been sent since
-        self._put(Dirty(path, tree or (known is not None and known.tree), since, due))
+        self._put(Dirty(path, tree, since, due))
         if len(self._waiting) > PATHS_MAX:
             self._coarsen()
+
+    def date_back(self, path: bytes, since: float) -> None:
+        """Let what waits of ``path`` be as old as ``since``: it was heard a little late."""
+        known = self._tree_above(path) or self._waiting.get(path)
+        if known is not None and since < known.since:
+            self._waiting[known.path] = known._replace(since=since)
+            self._unsaved.add(known.path)
 
     def take(self, now: float, most: int) -> list[Dirty]:
         """Return what is due, oldest first; it stays dirty until ``done``."""
@@ -89,16 +101,46 @@ class DirtyPaths:
             del self._waiting[each.path]
         return self.taken
 
-    def done(self, failed: Iterable[bytes] = (), *, again: float = 0.0) -> None:
+    def take_all(self) -> list[Dirty]:
+        """Return all that waits, due or not, for a look at the whole."""
+        if self.taken:
+            raise ValueError("what was taken before is not done")
+        self.taken = list(self._waiting.values())
+        self._waiting = {}
+        return self.taken
+
+    def put_back(self, paths: Container[bytes]) -> None:
+        """Let what was taken wait again, but for ``paths``."""
+        left = [each for each in self.taken if each.path not in paths]
+        self.taken = [each for each in self.taken if each.path in paths]
+        for each in left:
+            self._put(each)
+
+    def concerns(self, paths: Iterable[bytes]) -> bool:
+        """Tell whether trouble with any of ``paths`` concerns what was taken."""
+        return any(_touches(each, path) for path in paths for each in self.taken)
+
+    def hurry(self, now: float) -> None:
+        """Let all that waits be due at once: somebody waits for it."""
+        for path, each in self._waiting.items():
+            self._waiting[path] = each._replace(due=min(each.due, now), rests=0.0)
+
+    def done(
+        self, failed: Iterable[bytes] = (), *, again: float = 0.0, undone: Iterable[bytes] = ()
+    ) -> None:
         """The transfer is over: what it took is clean, but for ``failed`` paths.
 
-        Those, and what is below or above them, wait until ``again``.
+        Those, and what is below or above them, rest until ``again``. ``undone`` are taken paths
+        that were not dealt with for the others' sake: they are due still.
         """
         taken, self.taken = self.taken, []
-        paths = list(failed)
+        paths, left = list(failed), frozenset(undone)
+        self._unsaved.update(each.path for each in taken)
         for each in taken:
             if any(_touches(each, path) for path in paths):
-                self._put(each._replace(due=again))
+                self._put(each._replace(due=again, rests=again))
+            elif each.path in left:
+                self._put(each)
 
     def give_back(self, again: float) -> None:
         """The transfer came to nothing: all that it took waits until ``again``."""
@@ -108,15 +150,41 @@ class DirtyPaths:
 
     def _put(self, new: Dirty) -> None:
         """Keep a dirty path, joined with what is known of it and what covers it."""
-        above = self._tree_above(new.path)
+        path = new.path
+        above = self._tree_above(path)
+        known = above or self._waiting.get(new.path)
         if above is not None:
-            since = min(above.since, new.since)
-            self._waiting[above.path] = above._replace(since=since, due=min(above.due, new.due))
-            return
-        known = self._waiting.get(new.path)
+            new = above._replace(since=new.since, due=min(above.due, new.due))
         if known is not None:
-            new = new._replace(tree=new.tree or known.tree, since=min(new.since, known.since))
+            rests = max(known.rests, new.rests)
+            since, due = min(new.since, known.since), max(new.due, rests)
+            new = Dirty(new.path, new.tree or known.tree, since, due, rests)
         self._waiting[new.path] = new
+        self._unsaved.update((path, new.path))
+
+    @property
+    def is_failing(self) -> bool:
+        """Tell whether anything is dirty because it has failed."""
+        return any(each.rests for each in self)
+
+    def save_again(self, paths: Iterable[bytes]) -> None:
+        """Let ``paths`` be told by ``unsaved`` once more."""
+        self._unsaved.update(paths)
+
+    def unsaved(self) -> tuple[list[Dirty], list[bytes]]:
+        """Return what is new since the last call: what is dirty, and what is not any more."""
+        unsaved, self._unsaved = self._unsaved, set()
+        taken = {each.path: each for each in self.taken if each.path in unsaved}
+        kept: list[Dirty] = []
+        struck: list[bytes] = []
+        for path in unsaved:
+            found = [each for each in (taken.get(path), self._waiting.get(path)) if each]
+            if found:
+                tree = any(each.tree for each in found)
+                kept.append(found[0]._replace(tree=tree))  # that of the transfer is the older
+            else:
+                struck.append(path)
+        return kept, struck
 
     def _tree_above(self, path: bytes) -> Dirty | None:
         while path:
@@ -132,6 +200,7 @@ class DirtyPaths:
             waiting, self._waiting = self._waiting, {}
             for path in sorted(waiting, key=len):
                 self._put(waiting[path])
+            self._unsaved |= waiting.keys() - self._waiting.keys()
 
     def _coarsen(self) -> None:
         """Take whole directories for the paths of the fullest ones, at last the whole tree."""
@@ -143,6 +212,7 @@ class DirtyPaths:
             self._put(Dirty(directory, tree=True, since=since, due=due))
         self._fold()
         if len(self._waiting) > PATHS_MAX // 2:
+            self._unsaved |= self._waiting.keys() | {b""}
             self._waiting = {b"": Dirty(b"", tree=True, since=since, due=due)}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from netsync.model import DeleteLimit, Options, Origin
 from netsync.names import shown
@@ -25,6 +25,23 @@ _HINTS: Final = {
 """Whose limit it is, and how to go on."""
 NOTHING_DELETED: Final = "nothing was deleted"
 _LIMIT: Final = re.compile(r"(?P<amount>\d{1,18})(?P<percent>%?)", re.ASCII)
+
+
+class Changes(NamedTuple):
+    """What a limit on the changes of a watch refers to.
+
+    ``entries`` are those of the whole tree, as the last comparison of it found them (0 where
+    there was none), ``deleted`` those that changes have taken away lately.
+    Where these were ``held``, they count against a comparison of the whole as well: what is left
+    of a deleted tree does not pass because a part of it has gone already.
+    """
+
+    entries: int
+    deleted: int
+    held: bool = False
+
+
+NO_CHANGES: Final = Changes(0, 0)
 
 
 def parse_limit(text: str) -> DeleteLimit:
@@ -55,11 +72,33 @@ def most_deletions(limit: DeleteLimit, listed: int) -> int | None:
     return limit.amount * listed // (100 - limit.amount)
 
 
+def most_of_changes(limit: DeleteLimit, changes: Changes) -> int | None:
+    """Return how many entries may go because they are gone from a source that is watched.
+
+    What went lately for the same reason counts: a tree that is deleted arrives in many transfers.
+    """
+    if not limit.percent:
+        return max(0, limit.amount - changes.deleted)
+    if limit.amount >= 100:
+        return None
+    return max(0, limit.amount * changes.entries // 100 - changes.deleted)
+
+
 def strictest(
-    limits: Sequence[tuple[str, DeleteLimit]], listed: int
+    limits: Sequence[tuple[str, DeleteLimit]], listed: int, changes: Changes | None = None
 ) -> tuple[str, DeleteLimit, int] | None:
-    """Return, of named limits, the one that allows fewest deletions, and how many it allows."""
-    allowed = [(name, limit, most_deletions(limit, listed)) for name, limit in limits]
+    """Return, of named limits, the one that allows fewest deletions, and how many it allows.
+
+    With ``changes`` a transfer is about these only.
+    """
+    allowed = [
+        (
+            name,
+            limit,
+            most_deletions(limit, listed) if changes is None else most_of_changes(limit, changes),
+        )
+        for name, limit in limits
+    ]
     bounded = [(name, limit, most) for name, limit, most in allowed if most is not None]
     return min(bounded, key=lambda each: each[2], default=None)
 

@@ -4,6 +4,9 @@ Paths are kept sorted component by component, so that what lies in a directory i
 by bisection: a list of a hundred thousand names costs its text and no tree of objects. A path
 that ends in a slash stands for the directory and its entries, but not for what is in those; one
 without stands for the entry alone, as with rsync. The directories above a path take part too.
+
+What changed is told in the same way, but there a path with a slash is a *tree*: it stands for all
+below it.
 """
 
 from __future__ import annotations
@@ -23,23 +26,34 @@ class Restriction:
     """A sorted set of paths, asked directory by directory.
 
     ``refused`` are the paths that cannot be anyone's: they lead out, or hold a reserved name.
+    With ``trees`` a path that ends in a slash stands for all below it, and the root for itself
+    unless it ends in one.
     """
 
-    def __init__(self, paths: Iterable[bytes]) -> None:
+    def __init__(self, paths: Iterable[bytes], *, trees: bool = False) -> None:
         self.refused: list[bytes] = []
+        self._trees = trees
         keys: set[bytes] = set()
         for path in paths:
             parts = [part for part in path.split(b"/") if part not in (b"", b".")]
             if not all(map(is_component, parts)):
                 self.refused.append(path)
                 continue
-            whole = path.endswith((b"/", b"/.")) or not parts
+            whole = path.endswith((b"/", b"/.")) or not (parts or trees)
+            if not (parts or whole):
+                continue
             keys.add(b"".join(part + _END for part in parts) + (_END if whole else b""))
         self._keys: Sequence[bytes] = sorted(keys)
 
     def opens(self, directory: bytes) -> bool:
         """Tell whether all entries of ``directory`` take part, not only named ones."""
-        return self._has(_key(directory) + _END)
+        if self._has(_key(directory) + _END):
+            return True
+        while self._trees and directory:
+            directory = directory.rpartition(b"/")[0]
+            if self._has(_key(directory) + _END):
+                return True
+        return False
 
     def names_in(self, directory: bytes) -> Iterator[bytes]:
         """Yield the names in ``directory`` that are named, or lead to what is, sorted."""

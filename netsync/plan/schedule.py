@@ -74,12 +74,13 @@ def share_of(jitter: float, who: str) -> float:
 def next_run(schedule: Schedule, handled: float | None, now: float, zone: tzinfo) -> Next:
     """Return when a job is due whose last run began at ``handled`` (None: it never ran).
 
-    A clock that was set back does not keep a job waiting: ``handled`` counts as now at the latest.
+    A clock that was set back does not keep a job waiting: ``handled`` counts as now at the latest,
+    unless the step was so small that it would only bring back the time that was just dealt with.
     A cron job that never ran waits for its time; an interval begins at once.
     """
     if handled is None and not schedule.cron:
         return Next(now + schedule.delay)
-    base = now if handled is None else min(handled, now)
+    base = now if handled is None or handled > now + GRACE else handled
     due = _after(schedule, base, base, zone)
     if due > now or schedule.on_missed is OnMissed.RUN_ONCE:
         return Next(due)

@@ -22,6 +22,12 @@ BEATS_MISSED: Final = 6
 """Heartbeats after which a daemon that holds its lock counts as stuck."""
 
 
+LATE_SECONDS: Final = 900.0
+"""How long something may be due, where no objective says it, before it is told as a warning."""
+STUCK_SECONDS: Final = 6 * 3600.0
+"""The same for a run under way: most first copies are done by then, and a hanging one is found."""
+
+
 class State(enum.StrEnum):
     """Where a job stands. Never a word for "the process runs": always one about the data."""
 
@@ -165,7 +171,8 @@ def verdict_of(standing: Standing, now: float, heart: Heartbeat) -> Verdict:
     if standing.failure:
         level = Level.CRITICAL if standing.rpo is None else Level.WARNING
         return Verdict(level, f"the last run failed{failure}")
-    if trouble := damage(standing, now) or standing.trouble or standing.unwatched:
+    trouble = damage(standing, now) or standing.trouble or standing.unwatched
+    if trouble := trouble or _overdue(standing, lag, now):
         return Verdict(Level.WARNING, trouble)
     return Verdict(Level.OK, f"{span(lag)} behind")
 
@@ -173,6 +180,23 @@ def verdict_of(standing: Standing, now: float, heart: Heartbeat) -> Verdict:
 def damage(standing: Standing, now: float) -> str:
     """Return what scrubs found, or why there are none, or nothing."""
     return found_words(standing.scrub) or late_words(standing.scrub, now)
+
+
+def _overdue(standing: Standing, lag: float, now: float) -> str:
+    """Return what takes too long to be well where nobody has said how long it may take."""
+    if standing.rpo is not None:
+        return ""
+    since = standing.started
+    if standing.running and since is not None and now - since > STUCK_SECONDS:
+        return f"the run under way began {span(now - since)} ago (rpo says how long is too long)"
+    if standing.running:
+        return ""
+    due = standing.next_run
+    if due is not None and now - due > LATE_SECONDS:
+        return f"it should have run {span(now - due)} ago"
+    if (standing.live or standing.behind) and lag > LATE_SECONDS:
+        return f"{span(lag)} behind, and nothing is being done about it"
+    return ""
 
 
 def _also(standing: Standing) -> str:

@@ -39,6 +39,7 @@ from netsync.model import DeleteLimit, Origin, Report
 from netsync.names import one_line
 from netsync.net.channel import StreamChannel, kept_alive
 from netsync.net.local import LocalStream
+from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.server.modules import User
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
@@ -65,7 +66,7 @@ class Job(Struct, frozen=True):
 
     ``anchors`` are descriptors with the names of their modules, ``channel`` is one too.
     ``known`` are the origins remembered of a destination (None: nobody remembers), ``trouble``
-    says why they are not known.
+    says why they are not known; ``changes`` is what limits refer to where only these are told.
     """
 
     channel: int
@@ -76,6 +77,7 @@ class Job(Struct, frozen=True):
     limit: DeleteLimit | None = None
     known: list[Origin] | None = None
     trouble: str = ""
+    changes: Changes = NO_CHANGES
 
 
 Remember = Callable[[list[Origin]], Awaitable[None]]

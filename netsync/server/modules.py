@@ -76,7 +76,8 @@ class Module:
 
     ``special`` lets clients create device nodes and set-user and set-group bits in it;
     ``max_delete`` is the most that one push may delete, whatever the client allows. ``user`` is who
-    touches its files (None: this process).
+    touches its files (None: this process). ``rpo`` is how far behind what is sent here as it
+    happens may be, in seconds (None: as far as the sender says).
     """
 
     name: str
@@ -85,6 +86,7 @@ class Module:
     special: bool = False
     max_delete: DeleteLimit | None = None
     user: User | None = None
+    rpo: float | None = None
 
     def rights_of(self, identity: str) -> frozenset[Right]:
         """Return what ``identity`` may do here."""

@@ -90,8 +90,8 @@ class Server:
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end.
 
-        So do those that watch modules which are others now: what they say of the old ones would
-        pass for the new ones. Their clients come back.
+        So do those that watch modules which are others now, or are sent what changes: what they
+        say of the old ones would pass for the new ones. Their clients come back.
         """
         changed = settings.modules != self._settings.modules
         self._settings = settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,15 +22,18 @@ from netsync.errors import TEXT_MAX, NetworkError, ProtocolError, RefusedError, 
 from netsync.model import Options, Origin, Report
 from netsync.names import is_inside, one_line, shown
 from netsync.net.channel import FEATURES, SOFTWARE, Received, StreamChannel, equip, kept_alive
+from netsync.plan.guards import Changes
 from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
 from netsync.server.confined import Job
 from netsync.server.mirroring import Mirroring
 from netsync.server.mirrors import Mirrors
 from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.receiving import Receiving, place_of
 from netsync.server.watching import Watching
 from netsync.server.work import receive, send
-from netsync.state.mirror_record import place_of, refuse_mirrored
+from netsync.state.mirror_record import place_of as place_below
+from netsync.state.mirror_record import refuse_mirrored
 from netsync.state.pending import PendingPlace
 from netsync.state.sources import RememberedSources
 from netsync.state.verified import VerifiedFiles
@@ -39,7 +42,7 @@ from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
 from netsync.wire.mirroring import Adopt, Mirror, Stream
 from netsync.wire.selection import Gathering
-from netsync.wire.watching import Watch
+from netsync.wire.watching import Beat, Watch
 
 GREETING_SECONDS: Final = 10.0
 """How long a client may take from the handshake to its ``Hello``."""
@@ -75,6 +78,7 @@ class Session:
         mirrors: Mirrors,
     ) -> None:
         self.done: list[str] = []
+        self._changed = 0
         self.doing = ""
         self.run_token = b""
         self._superseding = superseding
@@ -84,6 +88,7 @@ class Session:
         self._state = state
         self._watching = Watching(modules, identity)
         self._mirroring = Mirroring(channel, identity, state, mirrors)
+        self._receiving = Receiving(state, identity)
         self._idle = trio.CancelScope()
         self._draining = False
 
@@ -94,8 +99,8 @@ class Session:
 
     @property
     def is_watching(self) -> bool:
-        """Tell whether the client has us watch for changes."""
-        return self._watching.is_watching
+        """Tell whether the client has us watch for changes, or tells us of its own."""
+        return self._watching.is_watching or self._receiving.is_told
 
     def drain(self) -> None:
         """End the session as soon as it is between two requests."""
@@ -104,12 +109,25 @@ class Session:
 
     async def serve(self) -> None:
         """Answer a welcomed client until it leaves. Raises ``NetsyncError``."""
-        with contextlib.closing(self._watching), contextlib.closing(self._mirroring):
+        with contextlib.ExitStack() as stack:
+            for part in (self._watching, self._receiving, self._mirroring):
+                stack.enter_context(contextlib.closing(part))
+            stack.enter_context(self._counted())
             async with kept_alive(self._channel):
                 while (request := await self._next_request()) is not None:
                     self.doing = _shown(request)
                     if not await self._answer(request):
                         return
+                    self._receiving.answered()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Tell at the end how much was sent as it happened: a line for each would be too many."""
+        try:
+            yield
+        finally:
+            if self._changed:
+                self.done.append(f"watched: {self._changed} entries looked at as they changed")
 
     async def _answer(self, request: m.Message) -> bool:
         """Do what is asked; tell whether more may be asked."""
@@ -120,6 +138,10 @@ class Session:
                 await self._push(request)
             case m.Open():
                 await self._pull(request)
+            case Beat(place=place):
+                module = find_module(self._modules, place.module)
+                module.require(self._identity, Right.PUSH)
+                await self._channel.send(await self._receiving.hear(module, request))
             case Watch():
                 answer = await self._while_idle(lambda: self._watching.answer(request))
                 await self._channel.send(answer)
@@ -189,24 +211,26 @@ class Session:
         if request.run:
             await self._superseding.run(request.run)
         self.run_token = request.run
-        if is_comparison:
-            await self._mirroring.hold_still()
-        elif not (options.dry_run or options.verify):
-            where = os.fsencode(module.path) + b"/" + place.path
-            await trio.to_thread.run_sync(refuse_mirrored, self._state, where)
+        await self._mind_mirrors(module, place.path, options, is_comparison=is_comparison)
         whole = msgspec.structs.replace(request, options=options)
         memory = self._memory(module, place.path)
+        changes = await self._receiving.changes(module, place.path, options)
         with opened(module) as anchor:
-            if module.user is None:
-                pending = PendingPlace(self._state, _place_of(module, place.path))
-                verified = VerifiedFiles(self._state)
-                guarding = Guarding(module.max_delete, memory, pending, verified)
-                report = await receive(
-                    self._channel, anchor, whole, guarding, special=module.special
-                )
-            else:
-                report = await self._push_as(module, anchor, whole, memory)
-        self._note(f"{_verb(options, 'push')} {place.module}", report)
+            async with self._receiving.busy(module, place.path):
+                if module.user is None:
+                    pending = PendingPlace(self._state, place_of(module, place.path))
+                    verified = VerifiedFiles(self._state)
+                    guarding = Guarding(module.max_delete, memory, pending, verified, changes)
+                    report = await receive(
+                        self._channel, anchor, whole, guarding, special=module.special
+                    )
+                else:
+                    report = await self._push_as(module, anchor, whole, memory, changes)
+        await self._receiving.book(module, place.path, options, report)
+        if options.changes:
+            self._changed += report.files.considered
+        else:
+            self._note(f"{_verb(options, 'push')} {place.module}", report)
 
     def _require(self, module: Module, options: Options) -> None:
         """Raise ``RefusedError`` unless the client may do to a module what it asks for.
@@ -220,18 +244,33 @@ class Session:
         if (options.delete or options.delete_excluded) and not options.verify:
             module.require(self._identity, Right.DELETE)
 
+    async def _mind_mirrors(
+        self, module: Module, path: bytes, options: Options, *, is_comparison: bool
+    ) -> None:
+        """Let a mirror's copy rest while its primary compares it; refuse others who would write."""
+        if is_comparison:
+            await self._mirroring.hold_still()
+        elif not (options.dry_run or options.verify):
+            where = os.fsencode(module.path) + b"/" + path
+            await trio.to_thread.run_sync(refuse_mirrored, self._state, where)
+
     def _is_mirrored(self, module: Module, path: bytes) -> bool:
         """Tell whether this session mirrors to the place, and may compare it as a whole."""
         base = os.path.realpath(os.fsencode(module.path))
-        return bool(self.mirrored_place) and self.mirrored_place == place_of(base, path)
+        return bool(self.mirrored_place) and self.mirrored_place == place_below(base, path)
 
     async def _push_as(
-        self, module: Module, anchor: Anchor, request: m.Open, memory: RememberedSources
+        self,
+        module: Module,
+        anchor: Anchor,
+        request: m.Open,
+        memory: RememberedSources,
+        changes: Changes,
     ) -> Report:
         """Have a module's user receive a tree; remembering is left to us."""
         assert module.user is not None
         known, trouble = await trio.to_thread.run_sync(_recalled, memory)
-        job = Job(0, [], request, None, module.special, module.max_delete, known, trouble)
+        job = Job(0, [], request, None, module.special, module.max_delete, known, trouble, changes)
 
         async def remember(origins: list[Origin]) -> None:
             with contextlib.suppress(StateError):  # said where it was read, and no harm done
@@ -255,13 +294,15 @@ class Session:
 
     def _memory(self, module: Module, path: bytes) -> RememberedSources:
         """Return what is remembered of the sources of this client's ``path`` in a module."""
-        return RememberedSources(self._state, _place_of(module, path), self._identity)
+        return RememberedSources(self._state, place_of(module, path), self._identity)
 
     async def _pull(self, request: m.Open) -> None:
         """Send trees out of modules."""
         for place in request.places:
             find_module(self._modules, place.module).require(self._identity, Right.PULL)
         options = await self._options(request)
+        if options.changes:
+            raise ProtocolError("what changed is told by who watches it, not asked", op="send")
         if options.paths is not None and len(request.places) != 1:
             raise ProtocolError("a restricted listing has one source", op="send")
         equip(self._channel, options)
@@ -313,10 +354,6 @@ def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:
         return [], str(error)
 
 
-def _place_of(module: Module, path: bytes) -> bytes:
-    return os.path.normpath(os.fsencode(module.path) + b"/" + path)
-
-
 def _shown(request: m.Message) -> str:
     """Return what the client is at, as the beginning of a line of the log."""
     match request:
@@ -324,6 +361,8 @@ def _shown(request: m.Message) -> str:
             return f"{direction.value} {shown(places[0].module.encode())}: "
         case m.Browse(module=module):
             return f"ls {shown(module.encode())}: "
+        case Beat(place=place):
+            return f"watched {shown(place.module.encode())}: "
         case Watch(places=places):
             return f"watch {shown(places[0].module.encode())}: "
         case Mirror(place=place):

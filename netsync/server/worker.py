@@ -110,7 +110,8 @@ async def _perform(channel: StreamChannel, job: Job, memory: Told) -> None:
     if job.browsed is not None:
         await send_entries(channel, anchors[0], job.browsed.path)
     elif job.opened is not None and job.opened.direction is m.Direction.PUSH:
-        guarding = Guarding(job.limit, None if job.known is None else memory)
+        known = None if job.known is None else memory
+        guarding = Guarding(job.limit, known, changes=job.changes)
         await receive(channel, anchors[0], job.opened, guarding, special=job.special)
     elif job.opened is not None:
         await send(channel, anchors, job.opened.places, job.opened.options)

@@ -51,7 +51,24 @@ CREATE TABLE event (
 showed life; ``event``: what happened to jobs, in its order."""
 _PENDING: Final = "CREATE TABLE pending (place BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID"
 """``pending``: places at which a run is committed, perhaps in part."""
-_STEPS: Final = (_SOURCES, _JOBS, _PENDING)
+_WATCHES: Final = """
+CREATE TABLE dirty (
+    job TEXT NOT NULL,
+    path BLOB NOT NULL,
+    tree INTEGER NOT NULL,
+    since REAL NOT NULL,
+    PRIMARY KEY (job, path)
+) WITHOUT ROWID;
+CREATE TABLE reception (
+    place BLOB NOT NULL,
+    client TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    PRIMARY KEY (place, client)
+) WITHOUT ROWID
+"""
+"""``dirty``: what a watch has seen change and its standby has not on disk; ``reception``: what is
+known of those who watch a directory of theirs and send here."""
+_STEPS: Final = (_SOURCES, _JOBS, _PENDING, _WATCHES)
 """What each version adds to the one before; files are brought up to date by whoever writes."""
 VERSION: Final = len(_STEPS)
 
@@ -87,6 +104,26 @@ def opened(directory: Path, *, write: bool, since: int = 1) -> Iterator[sqlite3.
         raise StateError(reason(error), op="use state in", where=str(directory)) from error
     except sqlite3.Error as error:
         raise StateError(str(error), op="use state in", where=str(directory)) from error
+
+
+def kept_open(directory: Path) -> sqlite3.Connection:
+    """Return a connection that somebody holds who writes often; it asks nothing.
+
+    Whoever closes the last connection waits until all is written out of the log and flushed, tens
+    of milliseconds on a busy disk; while this one is there, nobody is the last.
+    Raises ``StateError``.
+    """
+    import sqlite3  # noqa: PLC0415 - as above
+
+    with opened(directory, write=True):
+        pass  # it is there, and as it should be
+    file = (directory / FILE).absolute().as_uri()
+    try:
+        held = sqlite3.connect(f"{file}?mode=ro", uri=True, check_same_thread=False)
+        held.execute("SELECT count(*) FROM source").fetchone()
+    except sqlite3.Error as error:
+        raise StateError(str(error), op="use state in", where=str(directory)) from error
+    return held
 
 
 def _connected(file: Path, *, write: bool) -> sqlite3.Connection:

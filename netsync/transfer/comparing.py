@@ -151,7 +151,7 @@ class Comparer:
         if listing.rules:
             self.dooming.learn(directory.path, listing.rules)
         if not directory.lost and not directory.left:
-            self._presence.read(directory)
+            self._presence.look(directory, listing)
         unlisted = len(directory.present)
         for number, entry in enumerate(listing.entries, first):
             directory.admit(entry, self._policy.asked)
@@ -164,6 +164,7 @@ class Comparer:
             if not listing.partial:
                 self.dooming.listed += unlisted - len(directory.present)
             directory.present.difference_update(listing.protected)
+            self.dooming.bury(directory, listing.gone)
         if listing.final:
             self.unfolding.open.pop(listing.directory, None)
             self._end(directory, partial=listing.partial)

@@ -18,6 +18,7 @@ CHUNK_BYTES: Final = 32 * 1024
 """Estimated bytes of one listing, its last entry excepted."""
 ENTRY_BYTES: Final = 48
 """Estimated bytes of an entry beside its name and link text."""
+_GONE_BYTES: Final = 3
 
 HASHED_PER_BYTE: Final = 8192
 """Bytes of files that were hashed and count like one of listing: after 256 MiB the other side gets
@@ -32,6 +33,7 @@ class Part:
         self._table = table
         self._entries: list[Entry] = []
         self._protected: list[bytes] = []
+        self._gone: list[bytes] = []
         self._rules = list(rules)
         self._cost = sum(len(rule.pattern) for rule in rules)
 
@@ -51,6 +53,11 @@ class Part:
         self._protected.append(name)
         self._cost += len(name)
 
+    def bury(self, name: bytes) -> None:
+        """Add a name that is not there any more."""
+        self._gone.append(name)
+        self._cost += len(name) + _GONE_BYTES
+
     @property
     def is_full(self) -> bool:
         """Tell whether it is time to cut."""
@@ -61,6 +68,8 @@ class Part:
     ) -> tuple[Listing, Chunk, int]:
         """Return the listing, what it offers and its estimated bytes."""
         protected, rules = self._protected, self._rules
-        listing = Listing(node.number, self._entries, final, partial, protected, rules)
+        listing = Listing(
+            node.number, self._entries, final, partial, protected, rules, gone=self._gone
+        )
         chunk = Chunk(self._first, self._entries, node.path_of, places.locate)
         return listing, chunk, self._cost + ENTRY_BYTES

@@ -63,9 +63,20 @@ class Dooming:
         before = len(self.doomed)
         for name in sorted(directory.present):
             self._leftover(directory, name)
-        top = not directory.path or (b"/" not in directory.path and not self._root_in_scope)
+        topmost = b"/" not in directory.path and not self._root_in_scope
+        top = not directory.path or (topmost and not self._options.changes)
         if top and not directory.last and len(self.doomed) > before:
             self.emptied = directory.path
+
+    def bury(self, directory: ListedDirectory, names: Sequence[bytes]) -> None:
+        """Note those of ``names``, which are gone from the source, that are at the target."""
+        if names and not self._options.changes:
+            raise ProtocolError("it tells what is gone, which nobody asked", op="receive")
+        for name in names:
+            if name in directory.present:
+                directory.present.discard(name)
+                if self._options.delete:
+                    self._leftover(directory, name)
 
     def _leftover(self, directory: ListedDirectory, name: bytes) -> None:
         """Note a name the source does not have, unless a rule that excluded it protects it."""

@@ -21,14 +21,16 @@ from netsync.transfer.effects import effects_for
 from netsync.transfer.guarding import Guards
 from netsync.transfer.landing import Lander
 from netsync.transfer.tally import Tally, kept_problems, total_bytes, total_files
-from netsync.transfer.wanted import Doomed, Restated
+from netsync.transfer.wanted import Doomed, Ending, Restated
 from netsync.tree.directories import Directories
-from netsync.tree.durable import EACH_MAX, sync_file_system
+from netsync.tree.durable import EACH_MAX, flush, sync_file_system
 from netsync.tree.read import open_regular
 from netsync.wire.messages import ListEnd
 
 INCOMPLETE: str = "nothing was deleted: the source could not be read whole"
 UNPUBLISHED: str = "nothing was published: with --atomic all of a run is, or nothing"
+CHANGES_EACH_MAX: int = 1024
+"""Directories of one transfer of changes that are flushed one by one: a descriptor each."""
 IN_THE_WAY: str = "a directory is in the way and was kept"
 
 
@@ -203,14 +205,18 @@ class Finisher:
         One by one if they are few and can be opened; else each file system that holds one.
         """
         endings, restated = self._comparer.endings, self._comparer.restated
-        few = len(endings) + len(restated) <= EACH_MAX and not self._options.backup_dir
+        most = CHANGES_EACH_MAX if self._options.changes else EACH_MAX
+        few = len(endings) + len(restated) <= most and not self._options.backup_dir
         if few and all(each.kind is Kind.FILE for each in restated):
-            with contextlib.suppress(PermissionError):  # its new mode shuts us out
-                for ending in endings:
-                    self._flush_directory(ending.path)
-                for each in restated:
-                    self._flush_file(each.path)
-                return
+            fds: list[int] = []
+            try:
+                with contextlib.suppress(PermissionError):  # its new mode shuts us out
+                    fds += self._opened(endings, restated)
+                    flush(fds, many=True)
+                    return
+            finally:
+                for fd in fds:
+                    os.close(fd)
             sync_file_system(self._root)
             return
         sync_file_system(self._root)
@@ -220,18 +226,22 @@ class Finisher:
         for path in (*(ending.path for ending in endings), *map(_parent, restated)):
             self._flush_file_system(path, seen)
 
-    def _flush_directory(self, path: bytes) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # moved away meanwhile
-            os.fsync(self._directories.fd(path))
-
-    def _flush_file(self, path: bytes) -> None:
-        parent, _, name = path.rpartition(b"/")
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            fd = open_regular(self._directories.fd(parent), name)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+    def _opened(self, endings: Iterable[Ending], restated: Iterable[Restated]) -> list[int]:
+        """Open what is to be flushed, but for what was moved away meanwhile."""
+        with contextlib.ExitStack() as opened:
+            fds: list[int] = []
+            for ending in endings:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    fds.append(os.dup(self._directories.fd(ending.path)))
+                    opened.callback(os.close, fds[-1])
+            for each in restated:
+                parent, _, name = each.path.rpartition(b"/")
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    fds.append(open_regular(self._directories.fd(parent), name))
+                    opened.callback(os.close, fds[-1])
+            opened.pop_all()
+            return fds
+        raise AssertionError("unreachable: the body returns or raises")
 
     def _flush_file_system(self, path: bytes, seen: set[int]) -> None:
         """Flush the file system that holds the directory ``path``, once each."""

@@ -38,13 +38,15 @@ class Guarding:
 
     ``limit`` is the module's own ``max_delete``; ``memory`` remembers where the destination was
     filled from, ``pending`` that a run to it is committed, ``verified`` what its files were seen
-    to hold; None where nothing is to be remembered.
+    to hold; None where nothing is to be remembered. ``changes`` is what limits
+    refer to where only what changed is told.
     """
 
     limit: DeleteLimit | None = None
     memory: Memory | None = None
     pending: Pending | None = None
     verified: VerifiedFiles | None = None
+    changes: guards.Changes = guards.NO_CHANGES
 
 
 UNGUARDED = Guarding()
@@ -133,10 +135,14 @@ class Guards:
             )
             if limit is not None
         ]
-        strictest = guards.strictest(limits, dooming.listed)
+        changes = self._guarding.changes
+        only = changes if self._options.changes else None
+        strictest = guards.strictest(limits, dooming.listed, only)
         if strictest is None:
             return ""
         name, limit, most = strictest
+        if changes.held and not only:
+            most = max(0, most - changes.deleted)
         if dooming.count(here, records, most) <= most:
             return ""
         return guards.words_for_many(name, limit, most)

@@ -41,6 +41,7 @@ class Skipped(enum.Enum):
 
     EXCLUDED = "excluded"  # by a rule: the target knows it
     PROTECTED = "protected"  # by another option, or unreadable: the target must be told
+    GONE = "gone"  # it was asked about because it had changed, and is not there
 
 
 Found = tuple[bytes, bytes, Status | int]
@@ -152,7 +153,8 @@ class Inspector:
 
     def trouble(self, path: bytes, op: str, error: OSError) -> None:
         """Note that ``path`` could not be read."""
-        vanished = isinstance(error, FileNotFoundError) and self._restriction is None
+        listed = self._restriction is None or self._options.changes
+        vanished = isinstance(error, FileNotFoundError) and listed
         self.problem(Problem(path, op, reason(error), vanished))
 
     def problem(self, problem: Problem) -> None:
@@ -265,8 +267,8 @@ class Inspector:
     def _is_in_the_way(self, path: bytes) -> bool:
         """Tell of what is asked for below ``path``, which is no directory; True if it goes too."""
         assert self._restriction is not None
-        if not self._restriction.leads_into(path):
-            return False
+        if self._options.changes or not self._restriction.leads_into(path):
+            return False  # what changed below it went with the directory that it was
         in_the_way = True
         for named in self._restriction.named_below(path):
             if named == path and not self._restriction.opens(path):
@@ -276,9 +278,11 @@ class Inspector:
         return in_the_way
 
     def _unreadable(self, path: bytes, error: OSError) -> Skipped:
+        if self._options.changes and isinstance(error, FileNotFoundError):
+            return Skipped.GONE
         if self._filter.excludes(path, directory=False):
             return Skipped.EXCLUDED
-        if self._restriction is None:
+        if self._restriction is None or self._options.changes:
             self.trouble(path, "read", error)
             return Skipped.PROTECTED
         for named in self._restriction.named_below(path):

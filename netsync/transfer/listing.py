@@ -40,7 +40,7 @@ from netsync.transfer.offers import Chunk, Located
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.owners import IdNames
 from netsync.tree.roots import SourceRoot
-from netsync.tree.scan import entry_at, names_in
+from netsync.tree.scan import entry_at, is_empty, names_in
 from netsync.wire.batches import batches
 from netsync.wire.messages import List, Listing, Terms
 
@@ -84,7 +84,9 @@ class Lister:
         self._roots = roots
         self._options = options
         self._filter = Filter(options.rules)
-        self._restriction = None if options.paths is None else Restriction(options.paths)
+        self._restriction: Restriction | None = None
+        if options.paths is not None:
+            self._restriction = Restriction(options.paths, trees=options.changes)
         self._inspector = Inspector(roots, options, self._filter, self._restriction, judge)
         self._single_name = single_name
         self._directories = backing_directories(roots)
@@ -201,6 +203,8 @@ class Lister:
         for name, seen, status, xattrs in self._entries(node, places):
             if seen is Skipped.PROTECTED:
                 part.protect(name)
+            elif seen is Skipped.GONE:
+                part.bury(name)
             elif seen is not Skipped.EXCLUDED:
                 entry = self._linked(seen, status)
                 if entry.kind is Kind.DIRECTORY:
@@ -256,7 +260,9 @@ class Lister:
                     merged.setdefault(listed, []).append(Located(index, b"", root.name))
                 else:
                     backings.append((index, b""))
-        whole = self._restriction is None
+        whole = self._restriction is None or (
+            self._options.changes and self._restriction.opens(node.path)
+        )
         rules: list[Rule] = []
         if len(node.path) > PATH_LISTED_MAX:
             self._inspector.problem(Problem(node.path, "list", "its path is too long to be told"))
@@ -268,6 +274,8 @@ class Lister:
                     whole = False
                     continue
                 names = self._listed_names(node, fd)
+                if self._is_emptied(node, fd):
+                    names, whole = [], True
                 rules = rules or self._rules(node, fd, names)
             except OSError as error:
                 self._inspector.trouble(node.path or b".", "list", error)
@@ -301,6 +309,13 @@ class Lister:
         if not self._restriction.opens(node.path):
             return named
         return sorted({*names_in(fd)[0], *named})
+
+    def _is_emptied(self, node: Node, fd: int) -> bool:
+        """Tell whether nothing is left of a source of which some paths changed.
+
+        Then that is told, since it may be one that is not mounted: the target's guards decide.
+        """
+        return self._options.changes and node.number == 0 and is_empty(fd)
 
     def _rules(self, node: Node, fd: int, names: list[bytes]) -> list[Rule]:
         """Return the rules of the directory's ignore file, which hold from now on."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from netsync.errors import ProtocolError
 from netsync.transfer.landing import Lander
+from netsync.transfer.offers import RENAME_MIN
 from netsync.transfer.renames import Candidates, Renames
 from netsync.transfer.wanted import Wanted
 from netsync.tree.content import Hashed
@@ -91,7 +92,8 @@ class Mover:
             likely = known or candidates.likely(wanted.entry)
             if likely is not None and (yield from self._adopt(wanted, digest, candidates, likely)):
                 return
-            while known is None and (path := candidates.any_unread()) is not None:
+            large = wanted.entry.size >= RENAME_MIN  # else it is sooner sent than looked for
+            while known is None and large and (path := candidates.any_unread()) is not None:
                 if (yield from self._digest(path, candidates)) != digest:
                     continue
                 if (yield from self._adopt(wanted, digest, candidates, path)):

@@ -79,6 +79,8 @@ class Kept(Struct, frozen=True, array_like=True):
 
 RENAME_MIN: Final = 64 * 1024
 """Bytes: smaller new files are sent at once, for less than asking for their digest may cost."""
+RENAME_MIN_OF_CHANGES: Final = 1
+"""The same where only what changed is listed: there what goes is few, and mostly was renamed."""
 
 
 def waits_for_renames(entry: Entry, options: Options) -> bool:
@@ -88,7 +90,8 @@ def waits_for_renames(entry: Entry, options: Options) -> bool:
     """
     if not options.delete or options.delete_before or options.whole_file:
         return False
-    return entry.size >= RENAME_MIN and not entry.link
+    least = RENAME_MIN_OF_CHANGES if options.changes else RENAME_MIN
+    return entry.size >= least and not entry.link
 
 
 def is_deferrable(entry: Entry, options: Options) -> bool:

@@ -8,19 +8,20 @@ import msgspec
 
 from netsync.errors import reason
 from netsync.model import Entry, Kind, Problem
-from netsync.names import join
+from netsync.names import is_component, join
 from netsync.plan.compare import Policy
 from netsync.plan.xattrs import Scope, WantedXattrs
 from netsync.transfer.effects import Effects
 from netsync.transfer.judging import File, Judge
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.tally import Tally
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.native import DEVICE, XATTR_NAMES, Status, stat_entries
 from netsync.tree.scan import entry_from, names_in
 from netsync.tree.stored import looked_through
 from netsync.tree.times import HeldTimes
 from netsync.tree.xattrs import differ, hands_down, of_name
+from netsync.wire.messages import Listing
 
 
 class There(NamedTuple):
@@ -78,6 +79,24 @@ class Presence:
             return
         self._effects.sweep(fd, reserved)
         directory.present.update(names)
+
+    def look(self, directory: ListedDirectory, listing: Listing) -> None:
+        """See what is in a directory: all, or of one in which something changed what is listed."""
+        if not (self._options.changes and listing.partial):
+            self.read(directory)
+            return
+        if directory.fresh:
+            return
+        names = [entry.name for entry in listing.entries]
+        names = [name for name in (*names, *listing.gone) if is_component(name)]
+        try:
+            fd = self._directories.fd(directory.path)
+            for name, status in zip(names, stat_entries(fd, names), strict=True):
+                if status not in ABSENT:
+                    directory.present.add(name)
+        except OSError as error:
+            directory.lost = True
+            self._tally.problem(Problem(directory.path or b".", "look into", reason(error)))
 
     def entry(self, directory: ListedDirectory, listed: Entry, scope: Scope) -> There:
         """Return what is there under the name of a ``listed`` entry. Raises ``OSError``.

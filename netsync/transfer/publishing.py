@@ -90,7 +90,7 @@ class AtOnce:
 
     def make_durable(self, batch: list[Batched]) -> None:
         if self._options.fsync:
-            make_durable(batch)
+            make_durable(batch, changes=self._options.changes)
 
     def name_last(self, batch: list[Batched]) -> list[int]:
         return name_last(batch, self.places)

@@ -185,7 +185,8 @@ class Reader:
             fd = open_regular(self._directories[root].fd(directory), name)
             try:
                 status = os.fstat(fd)
-                let_settle(max(status.st_mtime_ns, status.st_ctime_ns))
+                let_settle(status.st_mtime_ns)
+                let_settle(status.st_ctime_ns)  # which nobody can set
                 before = os.fstat(fd)  # so that whatever is written into a hole from now on shows
                 holes = find_holes(fd, before.st_size) if self._sparse else Holes()
             except OSError:

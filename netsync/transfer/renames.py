@@ -161,11 +161,7 @@ class Renames:
 
     def _note(self, path: bytes, entry: Entry) -> None:
         bit = entry.size % _SIZES
-        if (
-            self._room <= 0
-            or entry.size < RENAME_MIN
-            or not self._sizes[bit >> 3] & (1 << (bit & 7))
-        ):
+        if self._room <= 0 or not entry.size or not self._sizes[bit >> 3] & (1 << (bit & 7)):
             return
         self._room -= len(path) + _CANDIDATE_BYTES
         self._candidates.setdefault(entry.size, Candidates()).add(path, entry)
@@ -173,6 +169,13 @@ class Renames:
     def candidates(self, size: int) -> Candidates | None:
         """Return the files of ``size`` bytes that are about to go."""
         return self._candidates.get(size)
+
+    def _is_likely(self, entry: Entry) -> bool:
+        """Tell whether there is a candidate worth asking for: for a small file only its like."""
+        found = self._candidates.get(entry.size)
+        if found is None:
+            return False
+        return entry.size >= RENAME_MIN or found.likely(entry) is not None
 
     def next_batch(self) -> tuple[list[Wanted], list[Wanted]] | None:
         """Return files that waited: those to be sent, and those to be asked the digest of.
@@ -184,7 +187,7 @@ class Renames:
         for waiting in self._left:
             wanted = Wanted(waiting.number, waiting.directory, waiting.entry, None, Change.CREATED)
             wanted.attributes = waiting.attributes
-            (asked if waiting.entry.size in self._candidates else whole).append(wanted)
+            (asked if self._is_likely(waiting.entry) else whole).append(wanted)
             if len(whole) + len(asked) == DIGESTS_MAX:
                 break
         return (whole, asked) if whole or asked else None

@@ -113,11 +113,13 @@ def runs(
         yield Run(tail, run)
 
 
-def make_durable(batch: Sequence[Batched]) -> None:
+def make_durable(batch: Sequence[Batched], *, changes: bool = False) -> None:
     """Flush what is staged. Raises ``RootError``.
 
-    Of so many that whole file systems are flushed, one unnamed file speaks for all in its
-    directory. What was written elsewhere, in the stage or in place, speaks for itself only.
+    Changes as they happen are flushed one by one also where they are many: their file system may
+    hold much that others wrote, and somebody waits. Of so many others that whole file systems are
+    flushed, one unnamed file speaks for all in its directory. What was written elsewhere, in the
+    stage or in place, speaks for itself only.
     """
     one_of: dict[bytes, int] = {}
     others: list[int] = []
@@ -127,10 +129,10 @@ def make_durable(batch: Sequence[Batched]) -> None:
         else:
             others.append(output.fd)
     try:
-        if len(batch) > EACH_MAX:
+        if len(batch) > EACH_MAX and not changes:
             flush_file_systems([*one_of.values(), *others])
         else:
-            flush([output.fd for _, output in batch])
+            flush([output.fd for _, output in batch], many=changes)
     except OSError as error:
         raise root_error(error, op="flush", where=b".") from error
 

@@ -130,7 +130,8 @@ class Source:
         try:
             if len(self._roots) == 1 and self._roots[0].name:
                 single = entry_at(self._roots[0].fd, self._roots[0].name).kind is Kind.FILE
-            named = self._options.paths is None or names_root(self._options.paths)
+            paths = self._options.paths
+            named = paths is None or self._options.changes or names_root(paths)
             contents = [root for root in self._roots if not root.name and named]
             own = contents[0].fd if contents else None
             offer = self._describer.offer(own, single_file=single)

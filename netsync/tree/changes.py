@@ -8,6 +8,7 @@ of what was unheard, and what happens later is heard.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -100,7 +101,10 @@ class Changes:
         if any(notifier.lost for notifier in self._notifiers):
             self.ended = self._changed = True
         watches = sum(notifier.watches for notifier in self._notifiers)
-        if any(notifier.uncovered for notifier in self._notifiers):
+        short = [notifier for notifier in self._notifiers if notifier.uncovered]
+        if short and short[0].why.errno != errno.ENOSPC:
+            self.trouble = f"the server cannot watch all of this tree: {reason(short[0].why)}"
+        elif short:
             limit = ""
             with contextlib.suppress(OSError):
                 limit = f" ({_LIMIT.read_text().strip()})"

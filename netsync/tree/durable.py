@@ -9,11 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 EACH_MAX: Final = 64
 """Up to so many descriptors are flushed one by one; above, one ``syncfs`` is cheaper (measured:
 one ``fsync`` costs a journal commit each on ext4, ``syncfs`` one for all)."""
+
+ALONE_MAX: Final = 2
+"""Up to so many are flushed one after the other: threads cost more."""
+_ABREAST: Final = 4
+"""Flushes at once, so that they share journal commits (measured on ext4: 40 small files in 9 ms,
+75 ms one after the other; more threads gain nothing)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -29,16 +36,22 @@ def sync_file_system(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def flush(fds: Sequence[int]) -> None:
+def flush(fds: Sequence[int], *, many: bool = False) -> None:
     """Make the files behind ``fds`` durable, on whatever file systems they are.
 
-    Each was opened before it was written, so the first on a file system vouches for the others.
+    With ``many`` that is one by one, however many there are. Else each was opened before it was
+    written, so the first on a file system vouches for the others.
     """
-    if len(fds) > EACH_MAX:
+    if len(fds) > EACH_MAX and not many:
         flush_file_systems(fds)
         return
-    for fd in fds:
-        os.fsync(fd)
+    if len(fds) <= ALONE_MAX:
+        for fd in fds:
+            os.fsync(fd)
+        return
+    with ThreadPoolExecutor(_ABREAST) as abreast:
+        for _ in abreast.map(os.fsync, fds):
+            pass
 
 
 def flush_file_systems(fds: Iterable[int]) -> None:

@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 from inotify_simple import INotify, flags, parse_events
 
 from netsync.names import is_reserved, join
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
 
 _WATCHED: Final = (
     flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB | flags.CREATE | flags.DELETE
@@ -79,13 +79,15 @@ class Notifier:
     """Watches the tree below ``root``, a directory descriptor that stays the caller's.
 
     Directories for whose path ``leaves_out`` is true are not looked into. ``uncovered`` are paths
-    of directories that cannot be watched, with all below them; ``lost`` is why the root itself is
+    of directories that cannot be watched, with all below them, ``why`` the last one could not;
+    ``lost`` is why the root itself is
     not watched any more. Methods may run in worker threads, one at a time. Raises ``OSError``
     where there can be no watching at all (``EMFILE``: ``max_user_instances``).
     """
 
     def __init__(self, root: int, leaves_out: Callable[[bytes], bool] = lambda _: False) -> None:
         self.uncovered: set[bytes] = set()
+        self.why = OSError(errno.ENOSPC, "too few watches")
         self.lost = ""
         self._root = root
         self._leaves_out = leaves_out
@@ -248,8 +250,9 @@ class Notifier:
                     node = self._watch(fd, parent, name)
                     below = [] if node is None else _subdirectories(fd)
                 except OSError as error:
-                    if error.errno == errno.ENOSPC:
+                    if error.errno not in ABSENT:
                         self.uncovered.add(path)
+                        self.why = error
                     continue  # gone or replaced since: its parent tells
                 if node is not None:
                     covered.append(node.wd)
@@ -261,7 +264,9 @@ class Notifier:
         try:
             fd = directories.fd(self._path(node) or b"")
             return bool(self._inotify.add_watch(b"/proc/self/fd/%d" % fd, _WATCHED) == node.wd)
-        except OSError:
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
             return False
 
     def _watch(self, fd: int, parent: _Node | None, name: bytes) -> _Node | None:

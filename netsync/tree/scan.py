@@ -34,6 +34,12 @@ def names_in(fd: int) -> tuple[list[bytes], list[bytes]]:
     return names, reserved
 
 
+def is_empty(fd: int) -> bool:
+    """Tell whether nothing but netsync's own is in directory ``fd``. Raises ``OSError``."""
+    with os.scandir(fd) as entries:
+        return all(is_reserved(os.fsencode(each.name)) for each in entries)
+
+
 def entry_at(fd: int, name: bytes) -> Entry:
     """Return the entry ``name`` in directory ``fd``, following no link. Raises ``OSError``."""
     return entry_from(stat_entries(fd, [name])[0], name, fd)

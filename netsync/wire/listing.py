@@ -29,6 +29,8 @@ class Listing(Struct, frozen=True, array_like=True):
     ``protected`` names exist at the source but were skipped or could not be read; ``rules`` are
     those of the directory's ignore file, told before its end. With a
     ``digest`` the directory is told whole by that, and by the number of its entries, ``count``.
+    ``gone`` are names that were looked for because something had happened to them, and that are
+    not at the source any more.
     """
 
     directory: U63
@@ -39,6 +41,7 @@ class Listing(Struct, frozen=True, array_like=True):
     rules: Annotated[list[Rule], Meta(max_length=IGNORE_RULES_MAX)] = []
     digest: Annotated[bytes, Meta(max_length=DIGEST_BYTES)] = b""
     count: Annotated[int, Meta(ge=0, le=DIGESTED_MAX)] = 0
+    gone: Names = []
 
     @property
     def numbers(self) -> int:
@@ -53,7 +56,11 @@ class Listing(Struct, frozen=True, array_like=True):
     @property
     def text(self) -> int:
         """Bytes of its names, link texts and patterns."""
-        text = sum(map(len, self.protected)) + sum(len(rule.pattern) for rule in self.rules)
+        text = (
+            sum(map(len, self.protected))
+            + sum(map(len, self.gone))
+            + sum(len(rule.pattern) for rule in self.rules)
+        )
         for entry in self.entries:
             text += len(entry.name) + len(entry.target)
         return text

@@ -56,7 +56,7 @@ from netsync.wire.mirroring import (
     Sync,
 )
 from netsync.wire.reuse import Digests, WantDigests, WantRest
-from netsync.wire.watching import Changed, Watch
+from netsync.wire.watching import Beat, Changed, Heard, Watch
 
 
 class State(enum.Enum):
@@ -90,7 +90,7 @@ _WANTING: Final[tuple[type[Message], ...]] = (
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_GREETS: {Hello: S.CLIENT_ASKS},
     S.CLIENT_ASKS: {
-        **dict.fromkeys((Browse, Open, Selection, Watch, Mirror, Adopt), S.CLIENT_ASKS),
+        **dict.fromkeys((Browse, Open, Selection, Watch, Beat, Mirror, Adopt), S.CLIENT_ASKS),
         Stream: S.CLIENT_STREAMS,
         Bye: S.CLIENT_GONE,
     },
@@ -100,7 +100,9 @@ TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     },
     S.CLIENT_GONE: {},
     S.SERVER_GREETS: {Welcome: S.SERVER_ANSWERS},
-    S.SERVER_ANSWERS: dict.fromkeys((Browsed, Opened, Changed, Mirrored, Acked), S.SERVER_ANSWERS),
+    S.SERVER_ANSWERS: dict.fromkeys(
+        (Browsed, Opened, Changed, Heard, Mirrored, Acked), S.SERVER_ANSWERS
+    ),
     S.SOURCE_OFFERS: {Offer: S.SOURCE_LISTS},
     S.SOURCE_LISTS: {
         List: S.SOURCE_LISTS,

@@ -86,6 +86,9 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     ),
     "opened": (m.Opened(), b""),
     "watch": (watching.Watch([m.Place("web", b"a\xff/"), m.Place("b", b"")], 3600), b""),
+    "beat": (watching.Beat(m.Place("web", b"a"), 2.0, 0.5, 0.25, 60.0, 3, 4096, "no space"), b""),
+    "beat, the first and the last": (watching.Beat(m.Place("web", b""), 2.0, leaving=True), b""),
+    "heard": (watching.Heard(7), b""),
     "changed": (watching.Changed(False), b""),
     "changed, unwatched": (watching.Changed(True, False, "too few watches"), b""),
     "mirror": (

@@ -18,6 +18,7 @@ from netsync.errors import NetsyncError, NetworkError, unwrapped
 from netsync.model import Item, Options, Report
 from netsync.net.channel import Channel, MemoryChannel, Received, memory_channels
 from netsync.plan.compare import Policy, policy_for
+from netsync.transfer.guarding import UNGUARDED, Guarding
 from netsync.transfer.source import send_tree
 from netsync.transfer.target import receive_tree
 from netsync.tree.capability import capability
@@ -130,6 +131,7 @@ class Transfer:
     watch: Watch = field(default_factory=Watch)
     sent_by_source: list[Message] = field(default_factory=list)
     sent_by_target: list[Message] = field(default_factory=list)
+    guarding: Guarding = UNGUARDED
 
     async def run(self) -> Report:
         """Run both roles; return the report they agree on, or raise what ended the session."""
@@ -147,7 +149,7 @@ class Transfer:
                 nursery.start_soon(send)
                 open_root = target_opener(self.target)
                 allowed = policy_for(self.options, capability(), special=self.special)
-                report = await receive_tree(theirs, open_root, allowed, self.watch)
+                report = await receive_tree(theirs, open_root, allowed, self.watch, self.guarding)
         assert reports == [report]
         return report
 

@@ -119,10 +119,26 @@ def test_what_is_wrong_names_the_key_and_the_fix(tmp_path: Path, what: str) -> N
         assert word in message
 
 
+WATCH = 'mode = "watch"\nsource = "/srv/web"\ntarget = "p::m/"'
+
+
+def test_a_watch_compares_the_whole_once_a_day_unless_it_is_told_when(tmp_path: Path) -> None:
+    daily = job(tmp_path, base=WATCH).jobs["web"].schedule
+    assert daily is not None
+    assert daily.every == 86400
+    hourly = job(tmp_path, 'every = "1h"', base=WATCH + "\n").jobs["web"].schedule
+    assert hourly is not None
+    assert hourly.every == 3600
+
+
 WRONG_BASES = {
     "no mode": ('source = "p::m"\ntarget = "/x"', "'mode' is missing"),
     "another mode": ('mode = "pul"\nsource = "p::m"\ntarget = "/x"', "'pull' or 'push'"),
-    "watch": ('mode = "watch"\nsource = "/x"\ntarget = "p::m"', "cannot watch yet"),
+    "a watch of another host": ('mode = "watch"\nsource = "p::m"\ntarget = "/x"', "is remote"),
+    "a watch of two": ('mode = "watch"\nsource = ["/x", "/y"]\ntarget = "p::m"', "one source"),
+    "a watch into itself": ('mode = "watch"\nsource = "/x"\ntarget = "/x/y"', "contains"),
+    "a watch of what links lead to": (
+        'mode = "watch"\nsource = "/x"\ntarget = "p::m"\ncopy_links = true', "behind links"),
     "a relative target": ('mode = "pull"\nsource = "p::m"\ntarget = "x"', "job.web.target"),
     "a relative source": ('mode = "push"\nsource = "x"\ntarget = "p::m"', "job.web.source"),
     "the wrong way": ('mode = "push"\nsource = "p::m"\ntarget = "/x"', "pull fetches"),

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from netsync.errors import InterruptedBySignal, NetworkError, RefusedError, RootError
-from netsync.model import Problem, Report
+from netsync.model import Options, Problem, Report
 from netsync.modes.attempt import Attempt
 from netsync.modes.job import Ask, Done
 from netsync.plan.schedule import OnMissed, Schedule
@@ -102,6 +102,18 @@ async def test_a_clock_that_is_set_back_is_followed(
         nursery.cancel_scope.cancel()
     assert len(bench.starts) == 2
     assert "clock" in bench.kinds()
+
+
+async def test_a_small_step_back_brings_no_time_twice(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """A clock that is put right by two seconds, as they are all day."""
+    bench.ahead -= EPOCH % HOUR - HOUR + 1  # one second before the full hour
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leap, bench, 3, -2.5)
+        await carry_out(bench, 600, Schedule(cron="0 * * * *"))
+        nursery.cancel_scope.cancel()
+    assert len(bench.starts) == 1
 
 
 @pytest.mark.parametrize("schedule", [Schedule(every=HOUR), None])
@@ -326,6 +338,24 @@ async def test_a_source_that_nobody_can_watch_is_fetched_by_the_schedule_and_sai
     assert len(bench.starts) == 4, "at once, and every five minutes, though it has no schedule"
     assert state_of(bench.standing) is State.DEGRADED
     assert "too few watches; fetched by the schedule instead" in bench.standing.unwatched
+
+
+async def test_what_links_lead_to_is_not_watched_and_that_is_said(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """The server tells of the tree; nobody tells of what is behind its links."""
+    runner = bench.runner(bench.job(options=Options(copy_links=True)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.work)
+        await trio.sleep(1)
+        await runner.hear(Changed(False), bench.now())
+        assert "behind the links" in bench.standing.unwatched
+        await trio.sleep(10)
+        await runner.hear(Changed(True), bench.now())
+        await trio.sleep(400)
+        nursery.cancel_scope.cancel()
+    assert bench.starts == [11, 311], "when told, and every five minutes all the same"
+    assert state_of(bench.standing) is State.DEGRADED
 
 
 async def test_a_state_directory_that_cannot_be_used_is_no_busy_loop(

@@ -41,8 +41,76 @@ def test_what_failed_keeps_its_time_and_waits() -> None:
     found.add(b"d/b", 2.0)
     found.take(2.0, ALL)
     found.done([b"d/b"], again=9.0)
-    assert list(found) == [Dirty(b"d/b", False, 2.0, 9.0)]
+    assert list(found) == [Dirty(b"d/b", False, 2.0, 9.0, 9.0)]
     assert found.take(8.9, ALL) == []
+
+
+def test_what_failed_rests_however_often_it_changes_unless_somebody_waits() -> None:
+    found = DirtyPaths()
+    found.add(b"a", 1.0)
+    found.take(1.0, ALL)
+    found.done([b"a"], again=9.0)
+    found.add(b"a", 2.0, writing=True)
+    found.add(b"a", 3.0)
+    assert found.take(8.0, ALL) == []
+    found.hurry(8.0)
+    assert paths(found.take(8.0, ALL)) == [b"a"]
+
+
+def test_what_was_not_dealt_with_is_due_still() -> None:
+    found = DirtyPaths()
+    for path in (b"gone", b"bad", b"good"):
+        found.add(path, 1.0)
+    found.take(1.0, ALL)
+    found.done([b"bad"], again=9.0, undone=[b"gone"])
+    assert paths(found.take(2.0, ALL)) == [b"gone"]
+
+
+def test_what_is_put_back_waits_as_before() -> None:
+    found = DirtyPaths()
+    for path in (b"gone", b"large"):
+        found.add(path, 1.0)
+    found.take(1.0, ALL)
+    found.put_back({b"gone"})
+    assert paths(found.taken) == [b"gone"]
+    assert found.concerns([b"gone/below"])
+    assert not found.concerns([b"large"])
+    found.done()
+    assert list(found) == [Dirty(b"large", False, 1.0, 1.0)]
+
+
+def test_what_was_heard_late_is_as_old_as_it_may_be() -> None:
+    found = DirtyPaths()
+    found.add(b"d", 5.0, tree=True)
+    found.add(b"d/f", 6.0)
+    found.date_back(b"d/f", 2.0)
+    found.date_back(b"none", 1.0)
+    assert found.oldest == 2.0
+    found.date_back(b"d", 3.0)
+    assert found.oldest == 2.0
+
+
+def test_a_look_at_the_whole_takes_what_is_not_due_too() -> None:
+    found = DirtyPaths()
+    found.add(b"a", 1.0, writing=True)
+    assert paths(found.take_all()) == [b"a"]
+    found.done()
+    assert len(found) == 0
+
+
+def test_what_is_new_is_told_once() -> None:
+    found = DirtyPaths()
+    found.add(b"a", 1.0)
+    assert found.unsaved() == ([Dirty(b"a", False, 1.0, 1.0)], [])
+    found.take(1.0, ALL)
+    assert found.unsaved() == ([], [])
+    found.add(b"a", 2.0)
+    assert found.unsaved() == ([Dirty(b"a", False, 1.0, 1.0)], []), "the older is not done yet"
+    found.done()
+    assert found.unsaved() == ([Dirty(b"a", False, 2.0, 2.0)], [])
+    found.take(2.0, ALL)
+    found.done()
+    assert found.unsaved() == ([], [b"a"])
 
 
 def test_trouble_above_or_below_concerns_a_path_too() -> None:
@@ -143,6 +211,7 @@ def test_nothing_is_ever_forgotten(told: list[tuple[object, ...]]) -> None:
     found = DirtyPaths()
     owed: set[bytes] = set()
     again: set[bytes] = set()  # of those, what changed since the transfer under way was begun
+    journal: dict[bytes, Dirty] = {}
     for now, step in enumerate(told, 1):
         match step:
             case "add", bytes(path), bool(tree):
@@ -159,6 +228,12 @@ def test_nothing_is_ever_forgotten(told: list[tuple[object, ...]]) -> None:
             case ("back",):
                 found.give_back(0.0)
         assert all(any(covers(each, path) for each in found) for path in owed)
+        kept, struck = found.unsaved()
+        for path in struck:
+            journal.pop(path, None)
+        journal.update({each.path: each for each in kept})
+        assert journal.keys() == {each.path for each in found}
+        assert all(any(covers(each, path) for each in journal.values()) for path in owed)
 
 
 def covers(each: Dirty, path: bytes) -> bool:

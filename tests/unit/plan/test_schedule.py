@@ -108,6 +108,11 @@ def test_a_clock_that_is_set_back_keeps_no_job_waiting_for_years() -> None:
         assert next_run(schedule, future, SPRING, BERLIN).at <= SPRING + HOUR
 
 
+def test_a_small_step_back_does_not_bring_a_time_twice() -> None:
+    """The run began at the full hour, and now it is a second before that once more."""
+    assert next_run(Schedule(cron="0 * * * *"), SPRING, SPRING - 1, UTC).at == SPRING + HOUR
+
+
 def test_jitter_is_one_number_for_a_name_and_within_its_bound() -> None:
     shares = {share_of(30, f"web@host{number}") for number in range(50)}
     assert len(shares) == 50

@@ -82,6 +82,34 @@ def test_a_failed_run_without_an_objective_is_critical() -> None:
     assert verdict_of(good(), NOW, ALIVE).level is Level.OK
 
 
+@pytest.mark.parametrize(
+    ("standing", "words"),
+    [
+        (good(90000, running=True, started=NOW - 7 * 3600), "began 7h ago"),
+        (good(90000, next_run=NOW - 3600), "should have run 1h ago"),
+        (good(3600, live=True, behind=True), "nothing is being done"),
+    ],
+)
+def test_without_an_objective_what_is_stuck_is_a_warning(standing: Standing, words: str) -> None:
+    verdict = verdict_of(standing, NOW, ALIVE)
+    assert verdict.level is Level.WARNING
+    assert words in verdict.why
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        good(90000, running=True, started=NOW - 3600),
+        good(90000, next_run=NOW + 60),
+        good(90000, next_run=NOW - 60),
+        good(5, live=True),
+        good(3600, rpo=90000.0, next_run=NOW - 3600),
+    ],
+)
+def test_what_is_on_its_way_is_well(standing: Standing) -> None:
+    assert verdict_of(standing, NOW, ALIVE).level is Level.OK
+
+
 def test_a_daemon_that_is_gone_or_stuck_is_critical_however_good_the_data() -> None:
     gone = verdict_of(good(), NOW, Heartbeat(held=False, beat=NOW - 120))
     assert gone.level is Level.CRITICAL

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +203,27 @@ def test_a_root_that_goes_away_is_told(root: Path, notifier: Notifier) -> None:
     root.rename(root.parent / "elsewhere")
     told(notifier)
     assert "moved" in notifier.lost
+
+
+def test_a_directory_that_cannot_be_opened_for_want_of_descriptors_is_said(
+    root: Path, notifier: Notifier
+) -> None:
+    """It is there and not watched: whoever believes otherwise misses what happens in it."""
+    (root / "new").mkdir()
+    held: list[int] = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(notifier.fileno()))
+        notifier.read()
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert b"new" in notifier.uncovered
+    assert notifier.why.errno == errno.EMFILE
 
 
 @pytest.mark.parametrize("seed", range(20))
