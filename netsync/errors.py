@@ -80,6 +80,13 @@ class ProtocolError(NetsyncError):
     exit_code = 12
 
 
+class IndeterminateError(NetsyncError):
+    """The answer is missing: it may have been done or not, and asking again is safe."""
+
+    exit_code = 13
+    retryable = True
+
+
 class InterruptedBySignal(NetsyncError):  # noqa: N818 - what happened, not whose error it is
     """A signal ended the run."""
 
@@ -123,6 +130,7 @@ _BY_EXIT_CODE: dict[int, type[NetsyncError]] = {
         NetworkError,
         RootError,
         ProtocolError,
+        IndeterminateError,
         InterruptedBySignal,
         StalledError,
         ConnectTimeoutError,

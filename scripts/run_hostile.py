@@ -29,6 +29,7 @@ KINDS: Final = {
     "test_odd_calls": "odd system calls and clocks",
     "test_changing_source": "sources that change while read",
     "test_power_cut": "power cuts",
+    "test_mirror": "mirrors killed, cut off, without power",
     "test_watch": "watches that are cut, killed, filled up and overrun",
     "test_silent_links": "links that fall silent or crawl",
 }

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "config": ("netsync.cli.config", "config"),
     "run": ("netsync.cli.jobs", "run"),
     "wait": ("netsync.cli.jobs", "wait"),
+    "promote": ("netsync.cli.promote", "promote"),
     "status": ("netsync.cli.status", "status"),
     "check": ("netsync.cli.status", "check"),
     "events": ("netsync.cli.status", "events"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from netsync.cli.finding import Found, daemon_options, found
 from netsync.cli.report import put
 from netsync.errors import NetsyncError
 from netsync.modes.supervisor import described
+from netsync.monitor.mirrors import MirrorView, mirrors_as_json, mirrors_of
 from netsync.monitor.status import NO_JOBS, JobView, View, as_json, check_line, instant, view_of
 from netsync.plan.standing import Level, span
 from netsync.state.jobs import Event, JobStates
@@ -41,11 +42,11 @@ def status(config: Path | None, state: Path | None, json_wanted: bool, watch: bo
     where = found(config, state)
     if watch and not json_wanted:
         return _watch(where)
-    view = _view(where)
+    view, mirrors = _view(where), mirrors_of(where.state)
     if json_wanted:
-        put(json.dumps(as_json(view)))
+        put(json.dumps({**as_json(view), "mirrors": mirrors_as_json(mirrors)}))
     else:
-        _print_table(view)
+        _print_tables(view, mirrors)
     return 0
 
 
@@ -54,28 +55,53 @@ def _view(where: Found) -> View:
 
 
 def _watch(where: Found) -> int:
-    from rich.console import Console  # noqa: PLC0415 - rich costs 60 ms to import
+    from rich.console import Console, Group  # noqa: PLC0415 - rich costs 60 ms to import
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=Console(), screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_table(_view(where)), refresh=True)
+            tables = _tables(_view(where), mirrors_of(where.state))
+            live.update(Group(*tables), refresh=True)
             time.sleep(_WATCH_SECONDS)
 
 
-def _print_table(view: View) -> None:
+def _print_tables(view: View, mirrors: Sequence[MirrorView]) -> None:
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    if not view.jobs:
+    if not view.jobs and not mirrors:
         put(NO_JOBS)
         return
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000, no_color=True)  # for grep and mail: one line a job
     with console.capture() as capture:
-        console.print(_table(view))
+        for table in _tables(view, mirrors):
+            console.print(table)
     for line in capture.get().splitlines():
         put(line.rstrip())
+
+
+def _tables(view: View, mirrors: Sequence[MirrorView]) -> list[Any]:
+    """Return the tables of what there is; without anything that of no jobs."""
+    tables = [_table(view)] if view.jobs or not mirrors else []
+    return tables + ([_mirror_table(mirrors)] if mirrors else [])
+
+
+def _mirror_table(mirrors: Sequence[MirrorView]) -> Any:
+    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("MIRROR", "ROLE", "PEER", "STATE", "EPOCH", "LAG", "OWED", "APPLIED"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("WHAT TO KNOW", overflow="fold")
+    for each in mirrors:
+        owed = _backlog(None, each.owed_bytes) if each.owed_bytes else "-"
+        lag = f"{each.lag} operations"
+        cells = (each.name, each.role, each.peer, each.state, str(each.epoch), lag, owed,
+                 str(each.applied), each.words)  # fmt: skip
+        table.add_row(*map(Text, cells))
+    return table
 
 
 def _table(view: View) -> Any:

@@ -112,7 +112,7 @@ def module_from_flag(text: str) -> Module:
     if not separator or not path or not _MODULE_NAME.fullmatch(name):
         raise UsageError("not NAME=PATH", op="read --module", where=text,
                          hint="write for example web=/srv/web or web=/srv/web:ro")  # fmt: skip
-    rights = {Right.PUSH, Right.PULL, Right.DELETE}
+    rights = {Right.PUSH, Right.PULL, Right.DELETE, Right.MIRROR}
     if path.endswith(":ro"):
         path, rights = path[:-3], {Right.PULL}
     elif path.endswith(":wo"):

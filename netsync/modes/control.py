@@ -6,10 +6,10 @@ from typing import Final
 
 import trio
 
-from netsync.errors import NetsyncError
+from netsync.errors import NetsyncError, UsageError
 from netsync.modes.job import Ask, Done
 from netsync.modes.supervisor import Supervisor
-from netsync.net.control import Answer, Request, RunJob, Say
+from netsync.net.control import Answer, Promote, Request, RunJob, Say
 
 INDETERMINATE: Final = 13
 """The exit code where no answer is to be had: asking again is safe."""
@@ -27,6 +27,8 @@ class Control:
         """Do what is asked; what goes wrong is the answer."""
         del say  # what happens on the way is in the events
         began = trio.current_time()
+        if isinstance(request, Promote):
+            return Answer(UsageError.exit_code, "mirrors are asked for at another socket")
         try:
             runner = self._supervisor.runner(request.job)
             if isinstance(request, RunJob) and request.scrub:

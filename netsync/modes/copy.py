@@ -132,7 +132,7 @@ async def pull(sources: Sequence[Remote], target: bytes, run: Run) -> Report:
         async with session(sources[0], run.connection) as channel:
             equip(channel, run.options)
             with _counted(attempt, channel):
-                await _ask(channel, m.Open(m.Direction.PULL, places, asked))
+                await open_transfer(channel, m.Direction.PULL, places, asked)
                 return await _receive_locally(
                     channel, target, run, attempt, attempt.token, _asked(places, run.options)
                 )
@@ -145,8 +145,7 @@ async def ask_to_push(
     channel: Channel, place: m.Place, options: Options, token: bytes = b""
 ) -> None:
     """Have a server open a push to ``place``; the source speaks next."""
-    asked = msgspec.structs.replace(options, paths=None)  # our own business
-    await _ask(channel, m.Open(m.Direction.PUSH, [place], asked, run=token))
+    await open_transfer(channel, m.Direction.PUSH, [place], options, token)
 
 
 @contextlib.contextmanager
@@ -205,13 +204,16 @@ async def _receive_locally(
     token: bytes = b"",
     asked: Asked | None = None,
 ) -> Report:
-    from netsync.state.pending import PendingPlace  # noqa: PLC0415 - see push
+    from netsync.state.mirror_record import refuse_mirrored  # noqa: PLC0415 - see push
+    from netsync.state.pending import PendingPlace  # noqa: PLC0415
     from netsync.state.sources import RememberedSources  # noqa: PLC0415 - see push
     from netsync.transfer.guarding import Guarding  # noqa: PLC0415
     from netsync.transfer.target import receive_tree  # noqa: PLC0415
 
     with local_anchor() as anchor:
         path = local_path(target)
+        if not run.options.dry_run:
+            await trio.to_thread.run_sync(refuse_mirrored, run.state, path)
 
         def open_root(single_file: bool) -> TargetRoot:
             dry_run = run.options.dry_run
@@ -254,9 +256,21 @@ def _contents(path: bytes) -> bytes:
     return path if not path or means_contents(path) else path + b"/"
 
 
-async def _ask(channel: Channel, request: m.Open) -> None:
-    opened, parts = _split(request.options)
-    await channel.send(msgspec.structs.replace(request, options=opened, selections=len(parts)))
+async def open_transfer(
+    channel: Channel,
+    direction: m.Direction,
+    places: list[m.Place],
+    options: Options,
+    run: bytes = b"",
+) -> None:
+    """Ask a server for a transfer, and return when it may begin. Raises ``NetsyncError``.
+
+    A source's restriction to paths is its own business, and not told.
+    """
+    if direction is m.Direction.PUSH:
+        options = msgspec.structs.replace(options, paths=None)
+    opened, parts = _split(options)
+    await channel.send(m.Open(direction, places, opened, selections=len(parts), run=run))
     for part in parts:
         await channel.send(part)
     if not isinstance((await channel.receive()).message, m.Opened):

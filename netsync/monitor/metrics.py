@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from netsync.errors import NetworkError, StateError, reason
+from netsync.monitor.mirrors import STATES, MirrorView, mirrors_of
 from netsync.monitor.status import JobView, View, view_of
 from netsync.net.address import Address
 from netsync.plan.standing import State, Totals
@@ -50,13 +51,15 @@ class JobMetrics(Collector):
         up = GaugeMetricFamily("netsync_state_readable", "1 if the jobs' state could be read.")
         try:
             view = view_of(self._directory, self._now())
+            mirrors = mirrors_of(self._directory)
         except StateError:
             up.add_metric([], 0)
             return [up]
         up.add_metric([], 1)
         well = GaugeMetricFamily("netsync_daemon_well", "1 if the daemon shows life.")
         well.add_metric([], 0 if view.trouble else 1)
-        return [up, well, *_gauges(view), _states(view), *_counters(view), *_scrubs(view)]
+        per_job = [*_gauges(view), _states(view), *_counters(view), *_scrubs(view)]
+        return [up, well, *per_job, *_mirrors(mirrors)]
 
 
 def _gauges(view: View) -> Iterable[Metric]:
@@ -87,6 +90,30 @@ def _states(view: View) -> Metric:
         for state in State:
             family.add_metric([each.standing.name, state.value], state is each.state)
     return family
+
+
+def _mirrors(mirrors: Sequence[MirrorView]) -> Iterable[Metric]:
+    labels = ["mirror", "role", "peer"]
+    measures: dict[str, tuple[str, Callable[[MirrorView], int]]] = {
+        "lag_operations": (
+            "Operations not durable on the standby; there, not applied.",
+            lambda each: each.lag,
+        ),
+        "owed_bytes": ("Bytes that a degraded standby is owed.", lambda each: each.owed_bytes),
+        "epoch": ("The mirror's epoch.", lambda each: each.epoch),
+    }
+    for name, (words, measure) in measures.items():
+        family = GaugeMetricFamily(f"netsync_mirror_{name}", words, labels=labels)
+        for each in mirrors:
+            family.add_metric([each.name, each.role, each.peer], measure(each))
+        yield family
+    states = GaugeMetricFamily(
+        "netsync_mirror_state", "1 for the state.", labels=[*labels, "state"]
+    )
+    for each in mirrors:
+        for state in STATES:
+            states.add_metric([each.name, each.role, each.peer, state], state == each.state)
+    yield states
 
 
 def _counters(view: View) -> Iterable[Metric]:

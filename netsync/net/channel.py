@@ -30,6 +30,7 @@ from netsync.net.pace import Pace
 from netsync.wire.codec import LIMITS, Buffer, compress, decode, encode, plain_tail
 from netsync.wire.frames import FrameDecoder
 from netsync.wire.messages import Fault, Message, Ping
+from netsync.wire.mirroring import MIRROR_FEATURE
 from netsync.wire.order import Order, State
 
 _JOIN_MAX: Final = 128 * 1024
@@ -38,7 +39,7 @@ COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
 WATCH_FEATURE: Final = "watch"
 """The feature of servers that take what changed, and beats between."""
-FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE]
+FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE, MIRROR_FEATURE]
 """What this version can do beyond the protocol's first version; unknown ones are ignored."""
 SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
@@ -126,7 +127,6 @@ class StreamChannel:
         self._last_sent = -math.inf
         self._ping_every = timeout / 3
         self._welcomed = False
-        self._peer_unpacks = False
         self._send_failure: NetsyncError | None = None
 
     @property
@@ -137,7 +137,7 @@ class StreamChannel:
     async def send(self, message: Message, tail: Sequence[Buffer] = ()) -> None:
         """Send one frame. Raises ``StalledError`` or ``NetworkError``."""
         flags = 0
-        if tail and self.compression and self._peer_unpacks:
+        if tail and self.compression and COMPRESSION_FEATURE in self.features:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
         async with self._sending:
@@ -218,7 +218,6 @@ class StreamChannel:
         """
         self._welcomed = True
         self.features = frozenset(features)
-        self._peer_unpacks = COMPRESSION_FEATURE in features
         self._ping_every = min(self.timeout, peer_timeout) / 3
 
     async def heartbeat(self) -> None:

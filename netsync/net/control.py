@@ -44,6 +44,13 @@ class AwaitJob(Struct, frozen=True, tag=True):
     job: str
 
 
+class Promote(Struct, frozen=True, tag=True):
+    """Make the standby's copy at ``place`` an original; its primary is refused from then on."""
+
+    place: bytes
+    force: bool = False
+
+
 class Note(Struct, frozen=True, tag=True):
     """A line for the user while it goes on."""
 
@@ -59,7 +66,7 @@ class Answer(Struct, frozen=True, tag=True):
     seconds: float = 0.0
 
 
-Request = RunJob | AwaitJob
+Request = RunJob | AwaitJob | Promote
 Reply = Note | Answer
 Say = Callable[[Reply], Awaitable[None]]
 Handler = Callable[[Request, Say], Awaitable[Answer]]

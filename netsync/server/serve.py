@@ -27,8 +27,9 @@ from netsync.net.dial import accept_tls
 from netsync.net.turns import Turns
 from netsync.server.admission import Admission
 from netsync.server.faults import OurFaultError, as_netsync_error
+from netsync.server.mirrors import Mirrors
 from netsync.server.modules import Module
-from netsync.server.session import Session
+from netsync.server.session import Session, Superseding
 from netsync.wire.order import State
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -84,6 +85,7 @@ class Server:
         self._admission = Admission()
         self._turns = Turns()
         self._complains_at = 0.0
+        self._mirrors = Mirrors(settings.state)
 
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end.
@@ -114,7 +116,10 @@ class Server:
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Serve clients on ``listeners`` until drained."""
-        async with trio.open_nursery() as sessions:
+        async with (
+            self._mirrors.running(),
+            trio.open_nursery() as sessions,
+        ):
             with self._accepting:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
@@ -192,9 +197,21 @@ class Server:
         """
         for running in list(self._running):
             if running.peer.name == peer.name and running.session.run_token == run:
-                running.scope.cancel()
-                with trio.move_on_after(SUPERSEDE_SECONDS):
-                    await running.ended.wait()
+                await self._end(running)
+
+    async def _end_mirror(self, place: bytes) -> None:
+        """End the session that mirrors to ``place``, whose primary has come again.
+
+        When this returns there is none, until somebody waits for something.
+        """
+        while older := [each for each in self._running if each.session.mirrored_place == place]:
+            await self._end(older[0])
+            self._running.discard(older[0])
+
+    async def _end(self, running: _Running) -> None:
+        running.scope.cancel()
+        with trio.move_on_after(SUPERSEDE_SECONDS):
+            await running.ended.wait()
 
     async def _run(
         self,
@@ -209,7 +226,8 @@ class Server:
             peer.name,
             settings.modules,
             settings.state,
-            lambda run: self._supersede(peer, run),
+            Superseding(lambda run: self._supersede(peer, run), self._end_mirror),
+            self._mirrors,
         )
         with trio.CancelScope() as scope:
             running = _Running(session, peer, scope, trio.Event())

@@ -8,7 +8,9 @@ no other.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,21 +21,26 @@ from netsync.delta.signature import BLOCK_MIN, is_block_size
 from netsync.errors import TEXT_MAX, NetworkError, ProtocolError, RefusedError, StateError
 from netsync.model import Options, Origin, Report
 from netsync.names import is_inside, one_line, shown
-from netsync.net.channel import FEATURES, SOFTWARE, StreamChannel, equip, kept_alive
+from netsync.net.channel import FEATURES, SOFTWARE, Received, StreamChannel, equip, kept_alive
 from netsync.plan.guards import Changes
 from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
 from netsync.server.confined import Job
+from netsync.server.mirroring import Mirroring
+from netsync.server.mirrors import Mirrors
 from netsync.server.modules import Module, Right, find_module, opened
 from netsync.server.receiving import Receiving, place_of
 from netsync.server.watching import Watching
 from netsync.server.work import receive, send
+from netsync.state.mirror_record import place_of as place_below
+from netsync.state.mirror_record import refuse_mirrored
 from netsync.state.pending import PendingPlace
 from netsync.state.sources import RememberedSources
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
+from netsync.wire.mirroring import Adopt, Mirror, Stream
 from netsync.wire.selection import Gathering
 from netsync.wire.watching import Beat, Watch
 
@@ -42,8 +49,15 @@ GREETING_SECONDS: Final = 10.0
 
 
 Waited = TypeVar("Waited")
-Supersede = Callable[[bytes], Awaitable[None]]
-"""Ends the session in which this client's run with the given token is under way."""
+
+
+@dataclass(frozen=True)
+class Superseding:
+    """How older sessions are ended: that in which this client's run with a token is under way, and
+    that which mirrors to a place."""
+
+    run: Callable[[bytes], Awaitable[None]]
+    place: Callable[[bytes], Awaitable[None]]
 
 
 class Session:
@@ -51,7 +65,7 @@ class Session:
 
     ``state`` is the directory that remembers what must outlive the session. ``run_token`` is that
     of the run under way. A client that was cut off may be back before we have noticed:
-    ``supersede`` ends what is left of its run's last attempt.
+    ``superseding`` ends what is left of it.
     """
 
     def __init__(
@@ -60,21 +74,28 @@ class Session:
         identity: str,
         modules: Mapping[str, Module],
         state: Path,
-        supersede: Supersede,
+        superseding: Superseding,
+        mirrors: Mirrors,
     ) -> None:
         self.done: list[str] = []
         self._changed = 0
         self.doing = ""
         self.run_token = b""
-        self._supersede = supersede
+        self._superseding = superseding
         self._channel = channel
         self._identity = identity
         self._modules = modules
         self._state = state
         self._watching = Watching(modules, identity)
+        self._mirroring = Mirroring(channel, identity, state, mirrors)
         self._receiving = Receiving(state, identity)
         self._idle = trio.CancelScope()
         self._draining = False
+
+    @property
+    def mirrored_place(self) -> bytes:
+        """The place that the client mirrors to, on this host; empty if it does not."""
+        return self._mirroring.place
 
     @property
     def is_watching(self) -> bool:
@@ -88,12 +109,15 @@ class Session:
 
     async def serve(self) -> None:
         """Answer a welcomed client until it leaves. Raises ``NetsyncError``."""
-        receiving = contextlib.closing(self._receiving)
-        with contextlib.closing(self._watching), receiving, self._counted():
+        with contextlib.ExitStack() as stack:
+            for part in (self._watching, self._receiving, self._mirroring):
+                stack.enter_context(contextlib.closing(part))
+            stack.enter_context(self._counted())
             async with kept_alive(self._channel):
                 while (request := await self._next_request()) is not None:
                     self.doing = _shown(request)
-                    await self._answer(request)
+                    if not await self._answer(request):
+                        return
                     self._receiving.answered()
 
     @contextlib.contextmanager
@@ -105,7 +129,8 @@ class Session:
             if self._changed:
                 self.done.append(f"watched: {self._changed} entries looked at as they changed")
 
-    async def _answer(self, request: m.Message) -> None:
+    async def _answer(self, request: m.Message) -> bool:
+        """Do what is asked; tell whether more may be asked."""
         match request:
             case m.Browse():
                 await self._browse(request)
@@ -120,8 +145,17 @@ class Session:
             case Watch():
                 answer = await self._while_idle(lambda: self._watching.answer(request))
                 await self._channel.send(answer)
+            case Mirror():
+                module = find_module(self._modules, request.place.module)
+                await self._mirroring.open(request, module, self._superseding.place)
+            case Adopt():
+                await self._mirroring.adopt(request)
+            case Stream():
+                await self._mirroring.stream(request, self._receive_idly)
+                return False
             case _:
                 raise ProtocolError("options of no request", op="receive")
+        return True
 
     async def greet(self) -> None:
         """Take the client's ``Hello`` and welcome it. Raises ``NetsyncError``."""
@@ -142,8 +176,11 @@ class Session:
         await self._channel.send(m.Welcome(m.PROTOCOL, SOFTWARE, FEATURES, self._identity, timeout))
 
     async def _next_request(self) -> m.Message | None:
-        request = (await self._while_idle(self._channel.receive)).message
+        request = (await self._receive_idly()).message
         return None if isinstance(request, m.Bye) else request
+
+    async def _receive_idly(self) -> Received:
+        return await self._while_idle(self._channel.receive)
 
     async def _while_idle(self, wait: Callable[[], Awaitable[Waited]]) -> Waited:
         """Wait for something that a draining server does not wait for."""
@@ -159,7 +196,11 @@ class Session:
             raise ProtocolError("a push has one destination", op="receive")
         place = request.places[0]
         module = find_module(self._modules, place.module)
-        self._require(module, request.options)
+        is_comparison = self._is_mirrored(module, place.path)
+        if is_comparison:
+            module.require(self._identity, Right.MIRROR)
+        else:
+            self._require(module, request.options)
         options = await self._options(request)
         if not is_block_size(options.block_size or BLOCK_MIN):
             raise ProtocolError(f"{options.block_size} is no block size", op="receive")
@@ -168,8 +209,9 @@ class Session:
         if contradiction := options.contradiction():
             raise ProtocolError(contradiction, op="receive")
         if request.run:
-            await self._supersede(request.run)
+            await self._superseding.run(request.run)
         self.run_token = request.run
+        await self._mind_mirrors(module, place.path, options, is_comparison=is_comparison)
         whole = msgspec.structs.replace(request, options=options)
         memory = self._memory(module, place.path)
         changes = await self._receiving.changes(module, place.path, options)
@@ -201,6 +243,21 @@ class Session:
         module.require(self._identity, Right.PUSH)
         if (options.delete or options.delete_excluded) and not options.verify:
             module.require(self._identity, Right.DELETE)
+
+    async def _mind_mirrors(
+        self, module: Module, path: bytes, options: Options, *, is_comparison: bool
+    ) -> None:
+        """Let a mirror's copy rest while its primary compares it; refuse others who would write."""
+        if is_comparison:
+            await self._mirroring.hold_still()
+        elif not (options.dry_run or options.verify):
+            where = os.fsencode(module.path) + b"/" + path
+            await trio.to_thread.run_sync(refuse_mirrored, self._state, where)
+
+    def _is_mirrored(self, module: Module, path: bytes) -> bool:
+        """Tell whether this session mirrors to the place, and may compare it as a whole."""
+        base = os.path.realpath(os.fsencode(module.path))
+        return bool(self.mirrored_place) and self.mirrored_place == place_below(base, path)
 
     async def _push_as(
         self,
@@ -308,4 +365,6 @@ def _shown(request: m.Message) -> str:
             return f"watched {shown(place.module.encode())}: "
         case Watch(places=places):
             return f"watch {shown(places[0].module.encode())}: "
+        case Mirror(place=place):
+            return f"mirror {shown(place.module.encode())}: "
     return ""

@@ -15,6 +15,7 @@ from typing import Final
 from netsync.errors import StateError, reason
 
 DAEMON: Final = "daemon.lock"
+MIRRORS: Final = "server.lock"
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 

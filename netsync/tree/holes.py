@@ -120,3 +120,17 @@ def _punched(fd: int, start: int, end: int) -> bool:
 def is_hole(fd: int, start: int, end: int) -> bool:
     """Tell whether there is nothing but a hole between two places. Raises ``OSError``."""
     return all(each.is_hole for each in extents(fd, start, end))
+
+
+def allocate(fd: int, start: int, length: int, *, keep_size: bool) -> None:
+    """Take room for a range of an open file in advance, where the file system can.
+
+    Without ``keep_size`` a shorter file grows to the range's end in any case. Raises ``OSError``.
+    """
+    end = start + length
+    if _libc.fallocate(fd, int(keep_size), ctypes.c_int64(start), ctypes.c_int64(length)):
+        number = ctypes.get_errno()
+        if number not in _CANNOT_PUNCH:
+            raise OSError(number, os.strerror(number))
+        if not keep_size and os.fstat(fd).st_size < end:
+            os.ftruncate(fd, end)

@@ -44,6 +44,17 @@ from netsync.wire.messages import (
     WantsEnd,
     Welcome,
 )
+from netsync.wire.mirroring import (
+    Acked,
+    Adopt,
+    Mirror,
+    Mirrored,
+    Operations,
+    ResyncBegin,
+    ResyncEnd,
+    Stream,
+    Sync,
+)
 from netsync.wire.reuse import Digests, WantDigests, WantRest
 from netsync.wire.watching import Beat, Changed, Heard, Watch
 
@@ -53,6 +64,7 @@ class State(enum.Enum):
 
     CLIENT_GREETS = "client greets"
     CLIENT_ASKS = "client asks"
+    CLIENT_STREAMS = "client streams"
     CLIENT_GONE = "client gone"
     SERVER_GREETS = "server greets"
     SERVER_ANSWERS = "server answers"
@@ -78,12 +90,19 @@ _WANTING: Final[tuple[type[Message], ...]] = (
 TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_GREETS: {Hello: S.CLIENT_ASKS},
     S.CLIENT_ASKS: {
-        **dict.fromkeys((Browse, Open, Selection, Watch, Beat), S.CLIENT_ASKS),
+        **dict.fromkeys((Browse, Open, Selection, Watch, Beat, Mirror, Adopt), S.CLIENT_ASKS),
+        Stream: S.CLIENT_STREAMS,
+        Bye: S.CLIENT_GONE,
+    },
+    S.CLIENT_STREAMS: {
+        **dict.fromkeys((Operations, Sync, ResyncBegin, ResyncEnd), S.CLIENT_STREAMS),
         Bye: S.CLIENT_GONE,
     },
     S.CLIENT_GONE: {},
     S.SERVER_GREETS: {Welcome: S.SERVER_ANSWERS},
-    S.SERVER_ANSWERS: dict.fromkeys((Browsed, Opened, Changed, Heard), S.SERVER_ANSWERS),
+    S.SERVER_ANSWERS: dict.fromkeys(
+        (Browsed, Opened, Changed, Heard, Mirrored, Acked), S.SERVER_ANSWERS
+    ),
     S.SOURCE_OFFERS: {Offer: S.SOURCE_LISTS},
     S.SOURCE_LISTS: {
         List: S.SOURCE_LISTS,

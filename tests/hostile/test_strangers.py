@@ -25,7 +25,8 @@ from netsync.identity.contexts import Credentials, client_context, server_contex
 from netsync.identity.directory import load_identity
 from netsync.net.channel import StreamChannel
 from netsync.server.admission import SESSIONS_MAX, STRANGERS_MAX, Admission
-from netsync.server.session import Session
+from netsync.server.mirrors import Mirrors
+from netsync.server.session import Session, Superseding
 from netsync.wire import messages as m
 from netsync.wire.order import State
 from tests.hostile.conftest import MODULE, Victim
@@ -190,7 +191,14 @@ async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
     async def refuse(token: bytes) -> None:
         raise AssertionError(token)
 
-    session = Session(channel, "primary1", {}, Path("/nowhere"), refuse)
+    session = Session(
+        channel,
+        "primary1",
+        {},
+        Path("/nowhere"),
+        Superseding(refuse, refuse),
+        Mirrors(Path("/nowhere")),
+    )
     hello = frame(HELLO.type, b"\x83\xa8protocol\x01\xa8software\xa1x\xa8features\x90")
 
     async def dribble() -> None:

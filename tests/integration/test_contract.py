@@ -345,12 +345,12 @@ def rows(*arguments: str) -> list[dict[str, Any]]:
 def test_ls_shows_the_modules_and_rights(standby: Standby) -> None:
     """``ls HOST::`` prints a line a module; --json an object a line."""
     plain = succeed("ls", standby.server.url())
-    assert plain.stdout.split() == [MODULE, "delete,pull,push"]
+    assert plain.stdout.split() == [MODULE, "delete,mirror,pull,push"]
     rows = [
         json.loads(line)
         for line in succeed("ls", "--json", standby.server.url()).stdout.splitlines()
     ]
-    assert rows == [{"module": MODULE, "rights": ["delete", "pull", "push"]}]
+    assert rows == [{"module": MODULE, "rights": ["delete", "mirror", "pull", "push"]}]
 
 
 def test_ls_shows_the_entries_of_a_path(place: Place) -> None:

@@ -56,7 +56,11 @@ class Cutting:
 
     def _carry(self, number: int, client: socket.socket) -> None:
         """Carry one connection to its end, or to where it falls silent."""
-        server = socket.create_connection(("127.0.0.1", self.target))
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:  # it is down: so is the way to it
+            client.close()
+            return
         left = self.allowance(number)
         ended = threading.Event()
         back = threading.Thread(target=self._pass, args=(server, client, left, ended, None))

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netsync import model
-from netsync.wire import fine, reuse, watching
+from netsync.operation import Level, Rename, Write
+from netsync.wire import fine, mirroring, reuse, watching
 from netsync.wire import messages as m
 from netsync.wire.codec import MESSAGES, encode
 from netsync.wire.messages import Message
+from netsync.wire.operations import pack
 
 VECTORS = Path(__file__).parents[1] / "vectors" / f"protocol-{m.PROTOCOL}.json"
 
@@ -89,6 +91,22 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "heard": (watching.Heard(7), b""),
     "changed": (watching.Changed(False), b""),
     "changed, unwatched": (watching.Changed(True, False, "too few watches"), b""),
+    "mirror": (
+        mirroring.Mirror(m.Place("m", b"db\xff"), DIGEST, 7, 2**62, (LONG_DIGEST[16:],), True),
+        b"",
+    ),
+    "mirrored": (mirroring.Mirrored(DIGEST, 7, 2**62, DIGEST, True), b""),
+    "mirrored, nothing": (mirroring.Mirrored(b"", 1, 0, bytes(16)), b""),
+    "adopt": (mirroring.Adopt(2**62, DIGEST), b""),
+    "stream": (mirroring.Stream(Level.WRITTEN), b""),
+    "operations": (
+        mirroring.Operations(5, 2, DIGEST, True),
+        pack(Write(b"d/f\xff", 2**62, b"\0data", -1)) + pack(Rename(b"a", b"b")),
+    ),
+    "sync": (mirroring.Sync(6), b""),
+    "resync begin": (mirroring.ResyncBegin(), b""),
+    "resync end": (mirroring.ResyncEnd(9, 2**62, DIGEST), b""),
+    "acked": (mirroring.Acked(9, 8, 7, 6, DIGEST), b""),
     "offer, single file": (m.Offer(True), b""),
     "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
     "offer, origins": (

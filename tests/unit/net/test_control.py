@@ -15,12 +15,23 @@ import trio
 from netsync.errors import NetworkError
 from netsync.model import Problem, Report
 from netsync.net import control
-from netsync.net.control import Answer, AwaitJob, Note, Request, RunJob, Say, ask, open_control
+from netsync.net.control import (
+    Answer,
+    AwaitJob,
+    Note,
+    Promote,
+    Request,
+    RunJob,
+    Say,
+    ask,
+    open_control,
+)
 
 REPORT = Report(problems=(Problem(b"a\xff", "read", "no"),))
 
 
 async def handle(request: Request, say: Say) -> Answer:
+    assert not isinstance(request, Promote)
     if request.job == "never":
         await trio.sleep_forever()
     await say(Note(f"about {request.job}"))

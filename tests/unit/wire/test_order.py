@@ -6,7 +6,7 @@ import pytest
 
 from netsync.errors import ProtocolError
 from netsync.wire import messages as m
-from netsync.wire import reuse, watching
+from netsync.wire import mirroring, reuse, watching
 from netsync.wire.codec import MESSAGES
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Message
@@ -59,6 +59,15 @@ def test_a_server_may_answer_and_take_either_role() -> None:
     assert server.state is State.SERVER_ANSWERS
 
 
+def test_a_primary_may_compare_and_stream_and_then_only_leave() -> None:
+    client = Order(State.CLIENT_GREETS)
+    says(client, m.Hello, mirroring.Mirror, m.Open)
+    transfers(client, State.SOURCE_OFFERS, SOURCE)
+    says(client, mirroring.Adopt, mirroring.Stream, mirroring.Operations, mirroring.Sync)
+    says(client, mirroring.ResyncBegin, mirroring.Operations, mirroring.ResyncEnd, m.Bye)
+    assert client.state is State.CLIENT_GONE
+
+
 def test_finish_without_a_transfer_changes_nothing() -> None:
     order = Order(State.CLIENT_ASKS)
     order.finish()
@@ -81,10 +90,34 @@ def test_every_state_can_be_reached() -> None:
 
 LEGAL: dict[State, set[type[Message]]] = {
     State.CLIENT_GREETS: {m.Hello},
-    State.CLIENT_ASKS: {m.Browse, m.Open, m.Selection, m.Bye, watching.Watch, watching.Beat},
+    State.CLIENT_ASKS: {
+        m.Browse,
+        m.Open,
+        m.Selection,
+        m.Bye,
+        watching.Watch,
+        watching.Beat,
+        mirroring.Mirror,
+        mirroring.Adopt,
+        mirroring.Stream,
+    },
+    State.CLIENT_STREAMS: {
+        mirroring.Operations,
+        mirroring.Sync,
+        mirroring.ResyncBegin,
+        mirroring.ResyncEnd,
+        m.Bye,
+    },
     State.CLIENT_GONE: set(),
     State.SERVER_GREETS: {m.Welcome},
-    State.SERVER_ANSWERS: {m.Browsed, m.Opened, watching.Changed, watching.Heard},
+    State.SERVER_ANSWERS: {
+        m.Browsed,
+        m.Opened,
+        watching.Changed,
+        watching.Heard,
+        mirroring.Mirrored,
+        mirroring.Acked,
+    },
     State.SOURCE_OFFERS: {m.Offer},
     State.SOURCE_LISTS: {
         m.List,

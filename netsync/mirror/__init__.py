@@ -1,0 +1,1 @@
+"""Who writes into a synchronous mirror, and the links to its standbys."""

@@ -1,0 +1,98 @@
+"""Making a standby equal before the log goes on: an ordinary push, on the session of the mirror.
+
+Owners go by number, as they do in operations. What the standby has is kept until all of the new is
+there, if it is a whole copy. Whatever goes wrong for one path is trouble for the mirror: a copy
+that is equal but for one file is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netsync.errors import RootError
+from netsync.model import Options, Report
+from netsync.modes.copy import open_transfer
+from netsync.modes.outcome import Outcome, outcome_of
+from netsync.names import shown
+from netsync.net.channel import Channel
+from netsync.state.verified import VerifiedFiles
+from netsync.transfer.source import send_tree
+from netsync.transfer.tally import Unobserved
+from netsync.tree.roots import local_anchor, open_sources
+from netsync.wire.messages import Direction, Place
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: the directory ``source`` with ``place``.
+
+    ``atomic`` keeps the old copy until the new one is whole. ``state`` is where it is kept what has
+    rotted here, which is sent to nobody. ``written`` are paths below the source whose content is
+    compared byte by byte (None: of all). ``adopt`` takes an empty or another source for meant.
+    """
+
+    source: bytes
+    place: Place
+    atomic: bool
+    state: Path
+    written: Sequence[bytes] | None = ()
+    adopt: bool = False
+
+    @property
+    def options(self) -> Options:
+        """The options of the push that compares everything by size and time."""
+        return Options(
+            delete=True,
+            numeric_ids=True,
+            atomic=self.atomic,
+            checksum=self.written is None,
+            allow_empty_source=self.adopt,
+            accept_new_source=self.adopt,
+        )
+
+
+async def compare(channel: Channel, comparison: Comparison) -> list[Report]:
+    """Make the standby's copy equal. Raises ``NetsyncError`` if it is not, whatever the reason."""
+    reports = [await _push(channel, comparison, comparison.options)]
+    if comparison.written:
+        there = [path for path in comparison.written if _is_there(comparison.source, path)]
+        if there:
+            again = Options(numeric_ids=True, checksum=True, paths=tuple(sorted(there)))
+            reports.append(await _push(channel, comparison, again))
+    return reports
+
+
+def _is_there(source: bytes, path: bytes) -> bool:
+    """Tell whether a file of the list still has its name: others are settled already."""
+    return os.path.lexists(source + b"/" + path)
+
+
+async def _push(channel: Channel, comparison: Comparison, options: Options) -> Report:
+    source = comparison.source.rstrip(b"/") + b"/"
+    with contextlib.ExitStack() as stack:
+        anchor = stack.enter_context(local_anchor())
+        roots, problems = open_sources([(anchor, source, b"")], stack)
+        memory = VerifiedFiles(comparison.state)
+        await open_transfer(channel, Direction.PUSH, [comparison.place], options)
+        report = await send_tree(channel, roots, options, Unobserved(), problems, memory)
+    if outcome_of(report) is not Outcome.OK:
+        raise RootError(
+            _why(report),
+            op="compare with the standby",
+            where=source,
+            hint="mend that and start again; netsync push to a scratch place tells every path",
+        )
+    return report
+
+
+def _why(report: Report) -> str:
+    if report.held:
+        return report.held
+    first = report.problems[0]
+    others = report.files.failed - 1
+    more = f", and {others} more" if others > 0 else ""
+    return f"{first.op} {shown(first.path)}: {first.error}{more}"

@@ -1,0 +1,172 @@
+"""A primary's link to one standby: connect, agree where the log goes on, stream; and again.
+
+What is agreed on depends on what the standby says it has:
+
+* everything up to an operation that the log still knows, with the same chain: the rest is sent;
+* less, since it was degraded: what it is owed is sent, and it is in step again (``resyncing``);
+* another log, or too much is owed: writers wait while the trees are compared.
+
+A cut is no news: the link tries again, a little later each time. That somebody else is the primary
+closes the log for writers (``fence``), and at the start anything does that only people can mend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from netsync.errors import NetsyncError, ProtocolError, RefusedError
+from netsync.mirror.comparing import Comparison, compare
+from netsync.mirror.memory import Memory
+from netsync.mirror.wanted import WantedMirror
+from netsync.modes.address import Remote
+from netsync.modes.session import session
+from netsync.net.channel import StreamChannel
+from netsync.oplog.follower import Follower, State
+from netsync.oplog.log import Log
+from netsync.oplog.resyncing import Resyncing
+from netsync.oplog.streaming import Streaming
+from netsync.wire.mirroring import MIRROR_FEATURE, Adopt, Mirror, Mirrored
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between attempts: a standby that restarts is found at once, one that is down soon."""
+HOPELESS_PAUSE: Final = 30.0
+"""Seconds between attempts where only people can help."""
+_FENCE: Final = "mirror to"
+"""What a standby that follows another primary was asked to do, in its own words."""
+
+
+@dataclass(frozen=True)
+class Primary:
+    """An open mirror: its log, the backing directory's descriptor, and what is remembered."""
+
+    log: Log
+    root: int
+    memory: Memory
+
+
+class Link:
+    """Keeps ``follower`` in step with the primary's log, over sessions with ``remote``."""
+
+    def __init__(
+        self, wanted: WantedMirror, remote: Remote, follower: Follower, primary: Primary
+    ) -> None:
+        self._wanted = wanted
+        self._remote = remote
+        self._follower = follower
+        self._log = primary.log
+        self._memory = primary.memory
+        self._root = primary.root
+
+    async def keep(self) -> None:
+        """Connect and stream, again and again. Runs until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            began = trio.current_time()
+            try:
+                async with session(self._remote, self._wanted.connection) as channel:
+                    await self._serve(channel)
+            except NetsyncError as error:
+                self._lost(error)
+                if trio.current_time() - began > LONGEST_PAUSE:
+                    pause = FIRST_PAUSE
+                await trio.sleep(pause if error.retryable else HOPELESS_PAUSE)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def _lost(self, error: NetsyncError) -> None:
+        """The session is over, or could not begin."""
+        follower = self._follower
+        is_new = follower.state is State.STARTING
+        is_fenced = isinstance(error, RefusedError) and error.op == _FENCE
+        if is_fenced or (is_new and not error.retryable):
+            follower.fence = error
+        if follower.owed is not None:
+            self._log.owe_again(follower)
+            follower.enter(State.DEGRADED, str(error))
+        elif is_new:
+            follower.words = str(error)
+        else:
+            follower.enter(State.LOST, str(error))
+        self._log.tell()
+
+    async def _serve(self, channel: StreamChannel) -> None:
+        """Agree where the log goes on, and stream until the session ends."""
+        if MIRROR_FEATURE not in channel.features:
+            raise RefusedError("the server cannot be a standby: its netsync is too old",
+                               op="talk to", where=channel.peer)  # fmt: skip
+        have = await self._ask(channel)
+        resync = None
+        if have.generation != self._memory.record.generation or self._must_compare(have):
+            await self._compare(channel, have)
+        elif self._follower.owed is None:
+            self._resume(have)
+        else:
+            self._follower.begins_at(have.seq)
+            resync = self._resyncing(channel).run
+        await Streaming(
+            channel, self._log, self._follower, self._memory.note_written, self._in_step
+        ).run(resync)
+
+    def _must_compare(self, have: Mirrored) -> bool:
+        """Tell whether what is owed is not known well enough."""
+        owed = self._follower.owed
+        return owed is not None and (bool(owed.whole) or owed.chains.get(have.seq) != have.chain)
+
+    def _resyncing(self, channel: StreamChannel) -> Resyncing:
+        note = self._memory.note_written
+        return Resyncing(channel, self._log, self._follower, self._root, note)
+
+    async def _in_step(self) -> None:
+        await self._memory.has_adopted(self._follower.name)
+
+    async def _ask(self, channel: StreamChannel) -> Mirrored:
+        record = self._memory.record
+        parents = record.generations.get(self._follower.name, ())
+        await channel.send(
+            Mirror(
+                self._remote.place, record.generation, record.epoch,
+                head=self._log.head, parents=parents, adopt=self._wanted.adopt,
+            )
+        )  # fmt: skip
+        return await _mirrored(channel)
+
+    def _resume(self, have: Mirrored) -> None:
+        """Send again from where the standby is. Raises ``ProtocolError`` if that is nowhere."""
+        mine = self._log.chain_at(have.seq)
+        if mine != have.chain or have.seq < self._follower.durable:
+            raise ProtocolError(
+                f"the logs have diverged: the standby is at operation {have.seq}, which is not "
+                f"that of this log (1 to {self._log.head}, acknowledged {self._follower.durable})",
+                op=_FENCE, where=self._follower.name,
+                hint="restart the mirror: everything is compared then",
+            )  # fmt: skip
+        self._follower.begins_at(have.seq)
+
+    async def _compare(self, channel: StreamChannel, have: Mirrored) -> None:
+        """Make the trees equal while nobody writes, and go on from the log's head."""
+        follower, log = self._follower, self._log
+        log.pause()
+        try:
+            comparison = Comparison(
+                self._wanted.source, self._remote.place, have.complete, self._wanted.state,
+                self._memory.written, self._wanted.adopt,
+            )  # fmt: skip
+            await compare(channel, comparison)
+            await self._memory.will_adopt(follower.name)
+            await channel.send(Adopt(log.head, log.chain))
+            await _mirrored(channel)
+            follower.enter(State.RESYNC)
+            follower.owed = None
+            follower.begins_at(log.head)
+        finally:
+            log.go_on()
+
+
+async def _mirrored(channel: StreamChannel) -> Mirrored:
+    answer = (await channel.receive()).message
+    if not isinstance(answer, Mirrored):
+        raise ProtocolError("the standby answered something else", op="mirror to")
+    return answer

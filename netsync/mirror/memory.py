@@ -1,0 +1,119 @@
+"""What a primary remembers while it runs: record and activity log, each change durable.
+
+It is changed from several tasks, the one of each standby among them, one after the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import trio
+
+from netsync.errors import UsageError, root_error
+from netsync.mirror.wanted import WantedMirror
+from netsync.operation import Level
+from netsync.oplog.log import Log
+from netsync.state.activity import EVERYTHING, Activity, read_activity
+from netsync.state.primary_record import (
+    GENERATIONS_MAX,
+    PrimaryRecord,
+    Stale,
+    open_primary,
+    primary_directory,
+)
+from netsync.state.slots import SlotFile
+from netsync.tree.durable import sync_file_system
+
+
+class Memory:
+    """What a primary remembers, durably. ``written`` are the files to compare by content."""
+
+    def __init__(self, config: WantedMirror) -> None:
+        directory = primary_directory(config.state, config.source)
+        self._slots: SlotFile[PrimaryRecord] = open_primary(directory)
+        self._changing = trio.Lock()
+        try:
+            before = self._slots.value
+            self.written: Sequence[bytes] | None = ()
+            if before is not None and not before.clean:
+                paths = read_activity(directory)
+                self.written = None if EVERYTHING in paths else sorted(paths)
+            old = before or PrimaryRecord(config.source, b"")
+            epoch = config.epoch or old.epoch
+            if epoch < old.epoch:
+                raise UsageError(f"epoch {epoch} is older than {old.epoch}", op="mirror",
+                                 where=config.source)  # fmt: skip
+            self._slots.save(
+                msgspec.structs.replace(
+                    old, generation=os.urandom(16), epoch=epoch, clean=False, at=time.time()
+                )
+            )
+            self.activity = Activity(directory)
+        except BaseException:
+            self._slots.close()
+            raise
+
+    @property
+    def record(self) -> PrimaryRecord:
+        """What is on the disk."""
+        assert self._slots.value is not None
+        return self._slots.value
+
+    async def _save(self, **changes: object) -> None:
+        now = msgspec.structs.replace(self.record, at=time.time(), **changes)
+        await trio.to_thread.run_sync(self._slots.save, now)
+
+    async def will_adopt(self, name: str) -> None:
+        """A standby may be in our generation from now on."""
+        async with self._changing:
+            known = self.record.generations
+            if self.record.generation not in known.get(name, ()):
+                kept = (*known.get(name, ()), self.record.generation)[-GENERATIONS_MAX:]
+                await self._save(generations={**known, name: kept})
+
+    async def has_adopted(self, name: str) -> None:
+        """A standby is in our generation, in no other, and not stale."""
+        async with self._changing:
+            generations = {**self.record.generations, name: (self.record.generation,)}
+            stale = {each: how for each, how in self.record.stale.items() if each != name}
+            if (generations, stale) != (self.record.generations, self.record.stale):
+                await self._save(generations=generations, stale=stale)
+
+    async def note_stale(self, name: str, seq: int) -> None:
+        """A standby is left behind from now on."""
+        async with self._changing:
+            await self._save(stale={**self.record.stale, name: Stale(seq, time.time())})
+
+    async def note_written(self, paths: Iterable[bytes]) -> None:
+        """Data of these files is about to be sent."""
+        if self.activity.new(paths):
+            async with self._changing:
+                if new := self.activity.new(paths):
+                    await trio.to_thread.run_sync(self.activity.note, new)
+
+    async def empty_activity(self, log: Log, root: int) -> None:
+        """Flush the backing directory, and forget what was written before, where all have it."""
+        self.activity.begin_emptying()
+        await log.wait(log.head, Level.DURABLE)
+        async with self._changing:
+            await trio.to_thread.run_sync(_flush, root)
+            await trio.to_thread.run_sync(self.activity.finish_emptying)
+
+    async def end_clean(self) -> None:
+        """Everything is flushed here and there."""
+        async with self._changing:
+            await self._save(clean=True)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.activity.close()
+        self._slots.close()
+
+
+def _flush(root: int) -> None:
+    try:
+        sync_file_system(root)
+    except OSError as error:
+        raise root_error(error, op="flush", where="the mirror's directory") from error

@@ -1,0 +1,129 @@
+"""A primary: its log, its standbys, and what it remembers; for whoever writes into a mirror.
+
+``opened`` holds one: when its body begins all standbys have been compared and are in step. Whoever
+writes changes the backing directory and appends to ``log``, nothing else. When the body ends well,
+everything is flushed on both sides first, so that the next start knows that it may trust sizes and
+times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import msgspec
+import trio
+
+from netsync.errors import IndeterminateError, StateError, root_error, unwrapped
+from netsync.mirror.links import Link, Primary
+from netsync.mirror.memory import Memory
+from netsync.mirror.wanted import WantedMirror, name_of
+from netsync.operation import Level
+from netsync.oplog.log import Log
+from netsync.state.live import FollowerLive, PrimaryLive, write_live
+from netsync.state.primary_record import primary_directory
+from netsync.tree.directories import OPEN_DIRECTORY
+
+EMPTYING_SECONDS: Final = 30.0
+"""How often the activity log is emptied: each time the backing directory is flushed."""
+LIVE_SECONDS: Final = 1.0
+"""How often it is told how the mirror is."""
+PARTING_SECONDS: Final = 30.0
+"""How long a primary that ends waits for its standbys to have everything."""
+
+
+@contextlib.asynccontextmanager
+async def opened(wanted: WantedMirror) -> AsyncGenerator[Primary]:
+    """Hold a primary that is in step with its standbys. Raises ``NetsyncError``.
+
+    It waits for standbys that cannot be reached, without end; a refusal is raised. When the body
+    ends well and not everything is on the standbys, that is raised too.
+    """
+    failure: BaseException | None = None
+    with contextlib.ExitStack() as stack:
+        root = await trio.to_thread.run_sync(_open_root, wanted.source)
+        stack.callback(os.close, root)
+        memory = await trio.to_thread.run_sync(Memory, wanted)
+        stack.callback(memory.close)
+        log = Log([name_of(each) for each in wanted.standbys], wanted.policy, memory.note_stale)
+        primary = Primary(log, root, memory)
+        try:
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(log.keep)
+                    for follower, remote in zip(log.followers, wanted.standbys, strict=True):
+                        nursery.start_soon(Link(wanted, remote, follower, primary).keep)
+                    nursery.start_soon(_tell_live, log, wanted)
+                    await log.ready()
+                    nursery.start_soon(_keep_emptying, log, memory, root)
+                    try:
+                        yield primary
+                    except BaseException as error:
+                        failure = error
+                        raise
+                    await _part(log, memory, root)
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup:
+            if isinstance(failure, Exception):
+                raise failure from failure.__cause__  # the body's own, not that there is one
+            raise
+
+
+def _open_root(source: bytes) -> int:
+    try:
+        return os.open(source, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise root_error(error, op="open the mirror's directory", where=source) from error
+
+
+async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
+    while True:
+        await trio.sleep(EMPTYING_SECONDS)
+        if not memory.activity.is_empty and all(each.is_waited_for for each in log.followers):
+            with contextlib.suppress(IndeterminateError):  # it is told to who writes; later, then
+                await memory.empty_activity(log, root)
+
+
+async def _tell_live(log: Log, wanted: WantedMirror) -> None:
+    """Say how the mirror is, for ``status``."""
+    directory = primary_directory(wanted.state, wanted.source)
+    told: PrimaryLive | None = None
+    while True:
+        live = _live(log)
+        if told is None or live != msgspec.structs.replace(told, at=live.at):
+            with contextlib.suppress(StateError):  # nothing depends on it
+                await trio.to_thread.run_sync(write_live, directory, live)
+            told = live
+        await trio.sleep(LIVE_SECONDS)
+
+
+def _live(log: Log) -> PrimaryLive:
+    status, now = log.status(), time.time()
+    standbys = tuple(
+        FollowerLive(
+            each.name, each.state.value, round(now - each.since), each.lag, each.applied,
+            each.owed_operations, each.owed_bytes, each.words,
+        )
+        for each in status.standbys
+    )  # fmt: skip
+    return PrimaryLive(
+        now, status.head, status.queued_bytes, status.level.name.lower(), status.loss.value,
+        standbys,
+    )  # fmt: skip
+
+
+async def _part(log: Log, memory: Memory, root: int) -> None:
+    """Let everybody have everything; if that takes too long the next start compares more."""
+    with trio.move_on_after(PARTING_SECONDS) as scope:
+        await log.wait(log.head, Level.DURABLE)
+        if all(each.is_waited_for for each in log.followers):
+            await memory.empty_activity(log, root)
+            await memory.end_clean()
+    if scope.cancelled_caught:
+        raise IndeterminateError(
+            f"not everything was acknowledged within {PARTING_SECONDS:g} seconds",
+            op="end the mirror", hint="start it again: it compares, and goes on",
+        )  # fmt: skip

@@ -1,0 +1,341 @@
+"""The primary's log: operations in one order, and what standbys have of them.
+
+Whoever changes the backing directory appends each change here in the same step, without an await
+between, so the order of the log is the order of the disk. ``append`` never waits; ``room`` does,
+before a change is made. ``wait`` returns once all standbys have what was appended, as safely as
+asked. Without a standby the log only counts.
+
+Operations are kept until they are durable on every standby that counts. A standby counts until it
+is *degraded*: ``keep`` does that after the loss timeout, if the policy says so, and only after
+``note_stale`` has made durable that the standby is behind; from then on it is owed what changes,
+and nobody waits for it. It counts again when it has made up for that. What must hold: no ``wait``
+returns for a standby that counts before it has said that it has the operation and all before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple
+
+import trio
+
+from netsync.errors import IndeterminateError, NetsyncError
+from netsync.operation import DATA, Level, Loss, Operation
+from netsync.oplog.follower import Follower, FollowerStatus, State
+from netsync.oplog.owed import Owed
+from netsync.wire.frames import TAIL_MAX
+from netsync.wire.mirroring import BATCH_OPERATIONS
+from netsync.wire.operations import NO_CHAIN, chained, pack, unpack
+
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of operations that are not durable everywhere; with more, writers wait."""
+
+
+@dataclass(frozen=True)
+class LogPolicy:
+    """What is waited for, and what is done about a lost standby after ``timeout`` seconds."""
+
+    level: Level = Level.DURABLE
+    loss: Loss = Loss.BLOCK
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class LogStatus:
+    """What is known of a log: its last operation, and its standbys."""
+
+    head: int
+    standbys: tuple[FollowerStatus, ...] = ()
+    queued_bytes: int = 0
+    level: Level = Level.DURABLE
+    loss: Loss = Loss.BLOCK
+
+
+class Entry(NamedTuple):
+    """An operation that is kept. ``chain`` is that after it, ``written`` the file that it changes.
+
+    ``written`` is empty where no data changes.
+    """
+
+    seq: int
+    packed: bytes
+    chain: bytes
+    file: int
+    left: int
+    written: bytes
+
+    @property
+    def operation(self) -> Operation:
+        """The operation itself."""
+        return next(unpack(memoryview(self.packed))).operation
+
+
+NoteStale = Callable[[str, int], Awaitable[None]]
+"""Makes durable that a standby has nothing behind an operation."""
+
+
+async def _note_nothing(name: str, seq: int) -> None:
+    del name, seq
+
+
+class Log:
+    """``head`` is the number of the last operation, ``chain`` the digest of all; the first gets 1.
+
+    ``keep`` must run beside whatever waits.
+    """
+
+    def __init__(
+        self,
+        standbys: Sequence[str] = (),
+        policy: LogPolicy = LogPolicy(),
+        note_stale: NoteStale = _note_nothing,
+    ) -> None:
+        self.head = 0
+        self.chain = NO_CHAIN
+        self.policy = policy or LogPolicy()
+        self.sync_wanted = 0
+        self.followers = [Follower(name) for name in standbys]
+        self._note_stale = note_stale
+        self._entries: deque[Entry] = deque()
+        self._base = NO_CHAIN
+        self._bytes = 0
+        self._paused = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._sending = trio.lowlevel.ParkingLot()
+
+    # --- writers -------------------------------------------------------------------------------
+
+    def append(self, operation: Operation, file: int = 0, left: int = 0) -> int:
+        """Add what was just done to the backing directory, and return its number.
+
+        ``file`` is the inode that it was done to: of operations that write data or give a file a
+        name. ``left`` is how many names the file still has that just lost one, by ``Unlink`` or
+        in the way of ``Rename``. Never waits, never fails.
+        """
+        self.head += 1
+        if not self.followers:
+            return self.head
+        packed = pack(operation)
+        self.chain = chained(self.chain, packed)
+        is_kept = False
+        for follower in self.followers:
+            if follower.is_degraded:
+                assert follower.owed is not None
+                follower.owed.add(self.head, operation, packed, file, left)
+            else:
+                is_kept = True
+                if follower.names is not None:
+                    follower.names.follow(operation)
+        if is_kept:
+            written = operation.path if isinstance(operation, DATA) else b""
+            self._entries.append(Entry(self.head, packed, self.chain, file, left, written))
+            self._bytes += len(packed)
+        else:
+            self._base = self.chain
+        self._sending.unpark_all()
+        return self.head
+
+    async def room(self) -> None:
+        """Wait, before a change is made, until the log can take it. No await may come between.
+
+        Raises ``IndeterminateError`` where the stream is closed to writers.
+        """
+        if not self.followers:
+            return
+        while self._paused or self._bytes > QUEUE_BYTES or self._failure() is not None:
+            if (failure := self._failure()) is not None:
+                raise failure
+            if self._bytes > QUEUE_BYTES:
+                self.want_durable(self.head)
+            await self._wait_or_give_up()
+
+    async def wait(self, seq: int, level: Level) -> None:
+        """Return when all standbys have everything up to ``seq`` at ``level``.
+
+        Raises ``IndeterminateError`` if the answer does not come: then it may be there or not.
+        """
+        if level is Level.DURABLE:
+            self.want_durable(seq)
+        while not self.is_everywhere(seq, level):
+            if (failure := self._failure()) is not None:
+                raise failure
+            await self._wait_or_give_up()
+
+    def is_everywhere(self, seq: int, level: Level) -> bool:
+        """Tell whether all standbys that count have everything up to ``seq`` at ``level``."""
+        return all(each.has(seq, level) for each in self.followers if each.is_waited_for)
+
+    def want_durable(self, seq: int) -> None:
+        """Have the standbys flush everything up to ``seq``."""
+        if seq > self.sync_wanted:
+            self.sync_wanted = seq
+            self._sending.unpark_all()
+
+    async def ready(self) -> None:
+        """Return when all standbys are in step. Raises why one refuses us for good."""
+        while any(each.state is not State.SYNC for each in self.followers):
+            for follower in self.followers:
+                if follower.fence is not None:
+                    raise follower.fence
+            await self._waiting.park()
+
+    async def _wait_or_give_up(self) -> None:
+        """Wait for a change, or for the moment at which a lost standby is given up."""
+        with trio.move_on_at(self._patience_ends()):
+            await self._waiting.park()
+
+    def _patience_ends(self) -> float:
+        if self.policy.loss is not Loss.ERROR:
+            return math.inf
+        return min(map(self._gives_up_at, self._lost()), default=math.inf)
+
+    def _lost(self) -> list[Follower]:
+        return [each for each in self.followers if each.state is State.LOST and not each.owed]
+
+    def _gives_up_at(self, follower: Follower) -> float:
+        return follower.lost_at + self.policy.timeout
+
+    def _failure(self) -> NetsyncError | None:
+        """Return why the stream is closed to writers, if it is."""
+        if (fence := self._fence()) is not None:
+            return fence
+        if self.policy.loss is Loss.ERROR:
+            for follower in self._lost():
+                if trio.current_time() >= self._gives_up_at(follower):
+                    return IndeterminateError(
+                        f"no answer since {self.policy.timeout:g} seconds and more: "
+                        f"{follower.words or 'the connection was lost'}",
+                        op="mirror to", where=follower.name,
+                        hint="what was written may be there or not; writing goes on by itself "
+                        "when the standby is back",
+                    )  # fmt: skip
+        return None
+
+    def _fence(self) -> NetsyncError | None:
+        for follower in self.followers:
+            if follower.fence is not None:
+                return IndeterminateError(
+                    follower.fence.why, op="mirror to", where=follower.name,
+                    hint=follower.fence.hint,
+                )  # fmt: skip
+        return None
+
+    # --- links ---------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """A standby has changed: whoever waits for one looks again."""
+        self._waiting.unpark_all()
+
+    async def wait_change(self) -> None:
+        """Return when a standby has changed."""
+        await self._waiting.park()
+
+    async def wait_work(self) -> None:
+        """Return when there is something to send."""
+        await self._sending.park()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of operations that are not durable everywhere."""
+        return self._bytes
+
+    @property
+    def first(self) -> int:
+        """The number of the first operation that is kept, or will be."""
+        return self._entries[0].seq if self._entries else self.head + 1
+
+    def chain_at(self, seq: int) -> bytes | None:
+        """Return the chain after operation ``seq``, or None if it is not known any more."""
+        if seq == self.first - 1:
+            return self._base
+        if self.first <= seq <= self.head:
+            return self._entries[seq - self.first].chain
+        return None
+
+    def after(self, seq: int) -> list[Entry]:
+        """Return the operations behind ``seq``, as many as fit one message."""
+        assert seq >= self.first - 1
+        batch: list[Entry] = []
+        size = 0
+        start = seq + 1 - self.first
+        for entry in islice(self._entries, start, start + BATCH_OPERATIONS):
+            size += len(entry.packed)
+            if batch and size > TAIL_MAX:
+                break
+            batch.append(entry)
+        return batch
+
+    def trim(self) -> None:
+        """Drop what is durable on every standby that counts, and tell those who wait."""
+        kept = min((f.durable for f in self.followers if not f.is_degraded), default=self.head)
+        while self._entries and self._entries[0].seq <= kept:
+            entry = self._entries.popleft()
+            self._base = entry.chain
+            self._bytes -= len(entry.packed)
+        self.tell()
+
+    def pause(self) -> None:
+        """Let no writer begin anything until ``go_on``: the trees are being compared."""
+        self._paused += 1
+
+    def go_on(self) -> None:
+        """See ``pause``."""
+        self._paused -= 1
+        self.tell()
+
+    # --- losses --------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Degrade standbys that are lost for too long, if that is the policy. Runs until cancelled.
+
+        Raises ``StateError`` if it cannot be noted that one is stale.
+        """
+        while True:
+            degrades = self.policy.loss is Loss.DEGRADE
+            lost = self._lost() if degrades else []
+            due = min(map(self._gives_up_at, lost), default=math.inf)
+            with trio.move_on_at(due) as waiting:
+                await self._waiting.park()
+            if waiting.cancelled_caught:
+                for follower in self._lost():
+                    if trio.current_time() >= self._gives_up_at(follower):
+                        await self._degrade(follower)
+
+    async def _degrade(self, follower: Follower) -> None:
+        """Go on without ``follower``, but only once it is on record that it is stale."""
+        await self._note_stale(follower.name, follower.durable)
+        if follower.state is State.LOST:
+            self.owe(follower)
+
+    def owe(self, follower: Follower) -> None:
+        """Keep what changes for ``follower`` as debts, from what it is known to have."""
+        owed = Owed(follower.durable)
+        owed.chains[follower.durable] = self.chain_at(follower.durable) or NO_CHAIN
+        for entry in self._entries:
+            if entry.seq <= follower.sent:
+                owed.chains[entry.seq] = entry.chain
+            if entry.seq > follower.durable:
+                owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+        follower.owed = owed
+        follower.enter(State.DEGRADED, follower.words)
+        self.trim()
+
+    def owe_again(self, follower: Follower) -> None:
+        """What ``follower`` is owed has not arrived, and what came since is owed too."""
+        owed = follower.owed
+        assert owed is not None
+        if follower.state is State.RESYNC:
+            for entry in self._entries:
+                if entry.seq > owed.until:
+                    owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+        follower.enter(State.DEGRADED, follower.words)
+        self.trim()
+
+    def status(self) -> LogStatus:
+        """Return what is known now."""
+        standbys = tuple(each.status(self.head) for each in self.followers)
+        return LogStatus(self.head, standbys, self._bytes, self.policy.level, self.policy.loss)

@@ -1,0 +1,61 @@
+"""Opening a standby's copy: what a crash has left is finished before anybody is told anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netsync.model import Keep
+from netsync.oplog.applying import Applying
+from netsync.oplog.replica import Replica
+from netsync.plan.xattrs import scope_for
+from netsync.state.mirror_record import STANDBY, Record, RecordFile
+from netsync.state.operation_journal import OperationJournal
+from netsync.tree.apply import Applier
+from netsync.tree.capability import sees_trusted
+
+
+def open_replica(state: Path, new: Record, root: int, *, special: bool) -> Replica:
+    """Hold the copy at ``new.place``, whose directory is open as ``root``, and recover it.
+
+    ``new`` is what is known of a place that was none before. Blocks; raises ``StateError`` and
+    ``RootError``. ``root`` stays the caller's.
+    """
+    records = RecordFile(state, new.place)
+    try:
+        if records.record is None:
+            records.save(new)
+        return _opened(records, root, special=special)
+    except BaseException:
+        records.close()
+        raise
+
+
+def promote_closed(state: Path, record: Record, root: int, *, special: bool) -> Record:
+    """Finish and promote a copy that no server holds. Blocks; raises like ``open_replica``."""
+    replica = open_replica(state, record, root, special=special)
+    try:
+        return replica.promote_at_rest()
+    finally:
+        replica.close()
+
+
+def _opened(records: RecordFile, root: int, *, special: bool) -> Replica:
+    record = records.record
+    assert record is not None
+    journal = OperationJournal(records.directory)
+    keep = Keep(xattrs=True, acls=True)
+    scope = scope_for(keep, privileged=sees_trusted(), special=special)
+    applier = Applier(root, scope, special=special)
+    try:
+        end = journal.open_after(record.seq, record.chain)
+        applying = Applying(root, records, journal, applier)
+        if record.complete and record.role == STANDBY:
+            applying.recover()
+        else:  # what is there is no prefix of the log: all will be compared
+            end = end._replace(seq=record.seq, chain=record.chain)
+            applying.position = journal.position
+    except BaseException:
+        applier.close()
+        journal.close()
+        raise
+    return Replica(records, journal, applying, end)

@@ -1,0 +1,363 @@
+"""A standby's copy of one log: takes operations, makes them durable, lets the tree follow.
+
+*Journal first.* What arrives is checked, counted and queued; the disk task writes all that is
+queued at once and flushes it if anybody asked: those who wait share a flush, and what comes
+meanwhile shares the next one. One flush makes data, order and the memory of the promise durable.
+*Apply behind.* The apply task carries what is durable into the tree. What must hold: nothing is
+called durable before its flush has returned, nothing is applied before it is durable, a failed
+flush or an operation that does not fit ends everything, and a number that was told never falls.
+
+The replica lives as long as the server; primaries come and go. It knows nothing of channels.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final, NamedTuple
+
+import msgspec
+import trio
+
+from netsync.errors import NetsyncError, NetworkError, ProtocolError, unwrapped
+from netsync.oplog.applying import Applying
+from netsync.state.live import CopyLive
+from netsync.state.mirror_record import PRIMARY, Record, RecordFile
+from netsync.state.operation_journal import (
+    HEAD_BYTES,
+    End,
+    JournalRecord,
+    Kind,
+    OperationJournal,
+    Position,
+)
+from netsync.wire.mirroring import Acked, Operations, ResyncEnd
+from netsync.wire.operations import NO_CHAIN, chained, unpack
+
+PENDING_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that wait for the journal; with more, nothing is received."""
+UNAPPLIED_BYTES: Final = 1024 * 1024 * 1024
+"""Bytes in the journal that the tree does not show yet; with more, nothing is received."""
+GATHER_SECONDS: Final = 0.02
+"""How long what is durable gathers before it is applied: a thread hop for each would cost more."""
+IDLE_SECONDS: Final = 5.0
+"""How long after the last operation a checkpoint is made, so that the journal can go."""
+
+
+class Mark(NamedTuple):
+    """A place in the log."""
+
+    seq: int
+    chain: bytes
+
+
+class Replica:
+    """One place's log and tree. ``received``, ``written``, ``durable`` are how far each is.
+
+    ``failure`` is what ended it. Methods without ``async`` return at once.
+    """
+
+    def __init__(
+        self, records: RecordFile, journal: OperationJournal, applying: Applying, end: End
+    ) -> None:
+        self.failure: NetsyncError | None = None
+        self.has_writer = False
+        self._refusal: NetsyncError | None = None
+        self._scope = trio.CancelScope()
+        self.received = self.written = self.durable = Mark(end.seq, end.chain)
+        self._records = records
+        self._journal = journal
+        self._applying = applying
+        self._usable = journal.position
+        self._pending: list[JournalRecord] = []
+        self._pending_bytes = 0
+        self._flush_asked = False
+        self._resync: Mark | None = None
+        self._begun: Position | None = None
+        self._abandon = False
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._flushed = trio.lowlevel.ParkingLot()
+        self._writing = trio.Lock()
+        self._doing = trio.Lock()
+
+    @property
+    def record(self) -> Record:
+        """What is known of the place, durably."""
+        return self._applying.record
+
+    @property
+    def applied(self) -> int:
+        """The last operation that the tree shows."""
+        return self._applying.seq
+
+    @property
+    def unapplied_bytes(self) -> int:
+        """Bytes of journal that the tree does not show yet."""
+        return self._journal.size_from(self._applying.position)
+
+    def live(self) -> CopyLive:
+        """Return what there is to know of it now."""
+        refused, words = self._applying.refusals
+        return CopyLive(
+            time.time(), self.received.seq, self.durable.seq, self.applied, self.unapplied_bytes,
+            self.has_writer, refused, words,
+        )  # fmt: skip
+
+    # --- what a session does -------------------------------------------------------------------
+
+    def take(self, batch: Operations, tail: memoryview) -> None:
+        """Take operations that arrived. Raises ``ProtocolError`` if they do not continue the log.
+
+        Those that are here already are passed over.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        count, chain = self._resync or self.received
+        if batch.first > count + 1:
+            raise _wrong(f"operations {count + 1} to {batch.first - 1} are missing")
+        number = batch.first - 1
+        for number, unpacked in enumerate(unpack(tail), batch.first):
+            if number > count:
+                chain = chained(chain, unpacked.packed)
+        if number != batch.first + batch.count - 1:
+            raise _wrong(f"{number - batch.first + 1} operations where {batch.count} were told")
+        if number > count:
+            if chain != batch.chain:
+                raise _wrong(f"the logs have diverged: other chains at operation {number}")
+            self._queue(batch, tail, chain)
+        if batch.sync and self._resync is None:
+            self.want_durable(number)
+
+    def _queue(self, batch: Operations, tail: memoryview, chain: bytes) -> None:
+        last = batch.first + batch.count - 1
+        kind = Kind.OPERATIONS if self._resync is None else Kind.RESYNC_OPERATIONS
+        self._append(JournalRecord(kind, batch.first, batch.count, chain, tail))
+        if self._resync is None:
+            self.received = Mark(last, chain)
+        else:
+            self._resync = Mark(last, chain)
+
+    def _append(self, record: JournalRecord) -> None:
+        self._pending.append(record)
+        self._pending_bytes += HEAD_BYTES + len(record.body)
+        self._arrived.unpark_all()
+
+    def want_durable(self, seq: int) -> None:
+        """Make everything up to ``seq`` durable. Raises ``ProtocolError`` for what is not here."""
+        if seq > self.received.seq:
+            raise _wrong(f"operation {seq} is to be durable and was not sent")
+        if seq > self.durable.seq:
+            self._flush_asked = True
+            self._arrived.unpark_all()
+
+    def begin_resync(self) -> None:
+        """What follows makes up for what was not kept."""
+        if self._resync is not None:
+            raise _wrong("a resync within a resync")
+        self._resync = Mark(0, NO_CHAIN)
+        self._append(JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN))
+
+    def end_resync(self, end: ResyncEnd) -> None:
+        """It is complete: the log goes on behind ``end.seq``."""
+        if self._resync is None or end.count != self._resync.seq:
+            raise _wrong("the end of a resync that did not come like this")
+        if end.seq < self.received.seq:
+            raise _wrong(f"a resync leads back to operation {end.seq}")
+        self._resync = None
+        self._append(JournalRecord(Kind.RESYNC_END, end.seq, 0, end.chain))
+        self.received = Mark(end.seq, end.chain)
+        self._flush_asked = True
+
+    async def room(self) -> None:
+        """Wait until more may be received. Raises what ended the replica."""
+        while self._pending_bytes > PENDING_BYTES or self.unapplied_bytes > UNAPPLIED_BYTES:
+            await self.wait_change()
+
+    def acked(self) -> Acked:
+        """Return what may be told to the primary now. Raises what ended the replica."""
+        if (error := self.failure or self._refusal) is not None:
+            raise error
+        return Acked(
+            self.received.seq, self.written.seq, self.durable.seq, self.applied, self.durable.chain
+        )
+
+    async def wait_change(self) -> None:
+        """Return when anything has changed. Raises what ended the replica."""
+        if self.failure is None:
+            await self._waiting.park()
+        if self.failure is not None:
+            raise self.failure
+
+    def release(self) -> None:
+        """Nobody sends any more: drop what is incomplete, and make the rest durable."""
+        self.has_writer = False
+        if self._resync is not None:
+            self._resync = None
+            self._abandon = True
+        self._flush_asked = True
+        self._arrived.unpark_all()
+
+    async def settle(self) -> Mark:
+        """Return how far it is, when that is durable, and nothing is under way."""
+        self.release()
+        while self._abandon or self._pending or self.durable != self.received:
+            await self.wait_change()
+        return self.durable
+
+    # --- what changes the record ---------------------------------------------------------------
+
+    async def hold_still(self) -> None:
+        """Let the tree show all that is here: others will compare it, and change it."""
+        await self.settle()
+        async with self._doing:
+            await trio.to_thread.run_sync(self._catch_up)
+        self._tell()
+
+    async def adopt(self, mark: Mark, record: Record) -> None:
+        """The tree was made equal to the primary's at ``mark``: flush it, and begin there."""
+        async with self._writing, self._doing:
+            await trio.to_thread.run_sync(self._adopt, mark, record)
+            self.received = self.written = self.durable = mark
+            self._usable = self._journal.position
+        self._tell()
+
+    def _adopt(self, mark: Mark, record: Record) -> None:
+        self._applying.checkpoint()
+        self._journal.restart()
+        now = msgspec.structs.replace(
+            record, seq=mark.seq, chain=mark.chain, part=0, complete=True, words="", at=time.time()
+        )
+        self._records.save(now)
+        self._applying.begin_at(mark.seq, mark.chain)
+
+    def _catch_up(self) -> None:
+        while not self._applying.step(self._usable):
+            pass
+        self._applying.checkpoint()
+
+    async def save(self, record: Record) -> None:
+        """Let ``record`` be what is known, durably."""
+        async with self._doing:
+            now = msgspec.structs.replace(record, at=time.time())
+            await trio.to_thread.run_sync(self._records.save, now)
+
+    async def promote(self, refusal: NetsyncError) -> Record:
+        """Finish what is here, and make it the original, durably; ``refusal`` is for its writer.
+
+        The copy is closed after it.
+        """
+        self._refusal = refusal
+        await self.settle()
+        async with self._writing, self._doing:
+            await trio.to_thread.run_sync(self._promote)
+        self.failure = refusal
+        self._scope.cancel()
+        return self.record
+
+    def promote_at_rest(self) -> Record:
+        """The same for a copy whose tasks do not run; it was recovered when it was opened."""
+        self._promote()
+        return self.record
+
+    def _promote(self) -> None:
+        self._catch_up()
+        self._records.save(promoted(self.record))
+        self._journal.restart()
+
+    # --- the two tasks -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write, flush and apply until cancelled, or until something fails. Raises that."""
+        try:
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    self._scope = nursery.cancel_scope
+                    nursery.start_soon(self._keep_writing)
+                    nursery.start_soon(self._keep_applying)
+        except NetsyncError as error:
+            self.failure = error
+            raise
+        finally:
+            if self.failure is None:
+                self.failure = NetworkError("the server is stopping", hint="try again later")
+            self._tell()
+
+    def _tell(self) -> None:
+        self._waiting.unpark_all()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            while not (self._pending or self._abandon or self._flush_asked):
+                await self._arrived.park()
+            async with self._writing:
+                await self._write()
+            self._flushed.unpark_all()
+            self._tell()
+
+    async def _write(self) -> None:
+        abandon, flush, records = self._abandon, self._flush_asked, self._pending
+        target = self.received
+        self._flush_asked = False
+        self._pending, self._pending_bytes = [], 0
+        await trio.to_thread.run_sync(self._write_all, records, abandon, flush)
+        if abandon:
+            self._abandon = False
+        self.written = target
+        if flush:
+            self.durable = target
+            self._usable = self._begun or self._journal.position
+
+    def _write_all(self, records: list[JournalRecord], abandon: bool, flush: bool) -> None:
+        batch: list[JournalRecord] = []
+        for record in records:
+            if record.kind is Kind.RESYNC_BEGIN:
+                self._journal.append(batch, self.durable.seq)
+                batch, self._begun = [], self._journal.position
+            elif record.kind is Kind.RESYNC_END:
+                self._begun = None
+            batch.append(record)
+        self._journal.append(batch, self.durable.seq)
+        if abandon and self._begun is not None:
+            self._journal.cut(self._begun)
+            self._begun = None
+        if flush:
+            self._journal.sync()
+
+    async def _keep_applying(self) -> None:
+        while True:
+            is_idle = await self._is_idle()
+            async with self._doing:
+                if is_idle:
+                    await trio.to_thread.run_sync(self._applying.checkpoint)
+                else:
+                    await trio.to_thread.run_sync(self._applying.step, self._usable)
+            self._tell()
+            await trio.sleep(GATHER_SECONDS)
+
+    async def _is_idle(self) -> bool:
+        """Return when there is something to apply, or, with True, to make a checkpoint of."""
+        while self._applying.position >= self._usable:
+            is_noted = self._applying.seq == self.record.seq
+            with trio.move_on_after(math.inf if is_noted else IDLE_SECONDS) as waiting:
+                await self._flushed.park()
+            if waiting.cancelled_caught:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._applying.close()
+        self._journal.close()
+        self._records.close()
+
+
+def promoted(record: Record) -> Record:
+    """Return the record of a copy that is the original from now on."""
+    return msgspec.structs.replace(
+        record, role=PRIMARY, epoch=record.epoch + 1, complete=True, at=time.time()
+    )
+
+
+def _wrong(why: str) -> ProtocolError:
+    return ProtocolError(why, op="mirror")

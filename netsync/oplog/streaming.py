@@ -1,0 +1,130 @@
+"""The primary's end of one session: operations go out as they come, acknowledgements come in.
+
+What is there goes out in one message, so while one is on its way the next ones gather: many
+waiting writers share messages and flushes. Nobody needs to ask for durability forever: after a
+second, or with the log half full, it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import trio
+
+from netsync.errors import ProtocolError, unwrapped
+from netsync.net.channel import Channel
+from netsync.oplog.follower import Follower, State
+from netsync.oplog.log import QUEUE_BYTES, Entry, Log
+from netsync.wire.mirroring import Acked, Operations, Stream, Sync
+
+SYNC_SECONDS: Final = 1.0
+"""How long an operation stays unflushed on a standby if nobody asks."""
+
+BeforeSending = Callable[[Iterable[bytes]], Awaitable[None]]
+"""Is told the paths of files whose data is about to be sent, and notes them durably."""
+
+
+async def _note_nothing(paths: Iterable[bytes]) -> None:
+    del paths
+
+
+class Streaming:
+    """One session of ``follower`` over ``channel``, which has everything up to ``follower.sent``.
+
+    ``before_sending`` is told what files are written, ``in_step`` that the standby has caught up
+    with where the log was when the session began, or where a resync has led.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        log: Log,
+        follower: Follower,
+        before_sending: BeforeSending = _note_nothing,
+        in_step: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._channel = channel
+        self._log = log
+        self._follower = follower
+        self._before_sending = before_sending
+        self._sync_sent = follower.sent
+        self._in_step_at: float = log.head
+        self._in_step = in_step
+
+    async def run(self, resync: Callable[[], Awaitable[int]] | None = None) -> None:
+        """Stream until the session ends, after a ``resync`` if one is due. Raises our errors."""
+        await self._channel.send(Stream(self._log.policy.level))
+        with unwrapped():
+            async with trio.open_nursery() as nursery:
+                if resync is not None:
+                    self._in_step_at = math.inf
+                nursery.start_soon(self.hear)
+                if resync is not None:
+                    self._in_step_at = await resync()
+                    self._sync_sent = self._follower.sent
+                await self.send_all()
+
+    async def send_all(self) -> None:
+        """Send operations as they come. Runs until cancelled."""
+        while True:
+            if batch := self._log.after(self._follower.sent):
+                await self._send(batch)
+            elif self._log.sync_wanted > self._sync_sent:
+                await self._sync()
+            elif self._follower.sent > self._sync_sent:
+                with trio.move_on_after(SYNC_SECONDS) as waiting:
+                    await self._log.wait_work()
+                if waiting.cancelled_caught:
+                    await self._sync()
+            else:
+                await self._log.wait_work()
+
+    async def _send(self, batch: list[Entry]) -> None:
+        await self._before_sending({entry.written for entry in batch if entry.written})
+        last = batch[-1]
+        is_wanted = self._log.sync_wanted > self._sync_sent
+        is_due = is_wanted or self._log.queued_bytes > QUEUE_BYTES // 2
+        self._follower.sent = last.seq
+        if is_due:
+            self._sync_sent = last.seq
+        await self._channel.send(
+            Operations(batch[0].seq, len(batch), last.chain, sync=is_due),
+            [entry.packed for entry in batch],
+        )
+
+    async def _sync(self) -> None:
+        self._sync_sent = self._follower.sent
+        await self._channel.send(Sync(self._sync_sent))
+
+    async def hear(self) -> None:
+        """Take acknowledgements. Runs until the session ends; raises why."""
+        while True:
+            acked = (await self._channel.receive()).message
+            if not isinstance(acked, Acked):
+                raise ProtocolError("the standby answered something else", op="mirror to")
+            if self.believe(acked) and self._in_step is not None:
+                await self._in_step()
+
+    def believe(self, acked: Acked) -> bool:
+        """Take one acknowledgement; tell whether it brings the standby into step.
+
+        Raises ``ProtocolError`` if it cannot be true.
+        """
+        self._follower.check(acked)
+        mine = self._log.chain_at(acked.durable)
+        if mine != acked.chain and (mine or self._follower.owed is None):
+            raise ProtocolError(
+                f"the logs have diverged: other chains at operation {acked.durable}",
+                op="mirror to",
+                where=self._follower.name,
+                hint="is another primary writing there? netsync status on the standby says who",
+            )
+        self._follower.take(acked)
+        is_new = self._follower.state is not State.SYNC and acked.durable >= self._in_step_at
+        if is_new:
+            self._follower.owed = None
+            self._follower.enter(State.SYNC)
+        self._log.trim()
+        return is_new

@@ -1,0 +1,227 @@
+"""The mirrored places of a server: their copies are open as long as it runs, primaries or not.
+
+A copy is opened when the server starts or when a primary first comes, and finishes by itself what
+it has promised. Places do not overlap, and nobody else writes to one: whoever pushes is asked for
+here. A copy that failed is let go of, with one line in the log, and opened anew for the next
+primary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from netsync.errors import NetsyncError, RefusedError, StateError, UsageError, root_error
+from netsync.names import is_inside, shown
+from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
+from netsync.oplog.opening import open_replica
+from netsync.oplog.replica import Replica
+from netsync.server.faults import as_netsync_error
+from netsync.state import locks
+from netsync.state.live import CopyLive, write_live
+from netsync.state.mirror_record import FOLDER, STANDBY, Record, directory_of, known_places
+from netsync.tree.directories import OPEN_DIRECTORY, Directories
+from netsync.tree.roots import Anchor, open_target
+
+LIVE_SECONDS: Final = 1.0
+"""How often it is told how a copy is."""
+
+log = logging.getLogger("netsync")
+
+
+class Mirrors:
+    """The copies that are open, by place. Use it within ``running``."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._open: dict[bytes, Replica] = {}
+        self._opening = trio.Lock()
+        self._nursery: trio.Nursery | None = None
+        self._lock: locks.Lock | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep copies at work during the body; those that are known are opened at once."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._open_known)
+            try:
+                yield
+            finally:
+                self._nursery.cancel_scope.cancel()
+        if self._lock is not None:
+            self._lock.release()
+
+    async def _begin(self) -> None:
+        """Be the one server that holds the mirrors of this state directory, and hear requests."""
+        assert self._nursery is not None
+        directory = self._state / FOLDER
+        self._lock = await trio.to_thread.run_sync(locks.take, directory, locks.MIRRORS)
+        if self._lock is None:
+            raise StateError(
+                "another server holds the mirrors of this state directory",
+                op="use state in", where=str(self._state),
+                hint="stop it, or give this one a directory of its own: [server] state",
+            )  # fmt: skip
+        listener = await open_control(directory)
+        serve = functools.partial(answer, handler=self._handle)
+        self._nursery.start_soon(trio.serve_listeners, serve, [listener])
+
+    async def _handle(self, request: Request, say: Say) -> Answer:
+        """Do what a command of this host asks; what goes wrong is the answer."""
+        del say  # it is done in a moment
+        try:
+            if not isinstance(request, Promote):
+                raise UsageError("jobs are asked for at another socket")
+            record = await self.promote(request.place, force=request.force)
+        except NetsyncError as error:
+            return Answer(error.exit_code, str(error))
+        return Answer(0, promoted_words(record))
+
+    async def promote(self, place: bytes, *, force: bool) -> Record:
+        """Make the copy at ``place`` an original. Raises ``NetsyncError``."""
+        records = await trio.to_thread.run_sync(known_places, self._state)
+        record = next((each for each in records if each.place == place), None)
+        if record is None:
+            raise UsageError("nothing is mirrored there", op="promote", where=place)
+        refuse_promotion(record, force=force)
+        async with self._opening:
+            held = self._open.get(place)
+            if held is None or held.failure is not None:
+                held = await self._opened(record, special=record.special)
+            refusal = RefusedError(
+                f"this place was promoted just now, to epoch {record.epoch + 1}: it is a primary "
+                "of its own",
+                op="mirror to", where=place, hint="write to the new primary",
+            )  # fmt: skip
+            return await held.promote(refusal)
+
+    async def _open_known(self) -> None:
+        try:
+            records = await trio.to_thread.run_sync(known_places, self._state)
+        except NetsyncError as error:
+            log.error("%s: mirrors that it knows of are not known", error)  # noqa: TRY400
+            return
+        for record in records:
+            if record.role == STANDBY and record.complete:
+                try:
+                    await self.replica(record, special=record.special)
+                except NetsyncError as error:
+                    log.error("mirror %s: %s", shown(record.place), error)  # noqa: TRY400
+
+    async def replica(self, new: Record, *, special: bool) -> Replica:
+        """Return the copy at ``new.place``, recovered. Raises ``NetsyncError``."""
+        async with self._opening:
+            held = self._open.get(new.place)
+            if held is None or held.failure is not None:
+                held = await self._opened(new, special=special)
+        return held
+
+    async def _opened(self, new: Record, *, special: bool) -> Replica:
+        assert self._nursery is not None
+        if self._lock is None:
+            await self._begin()
+        root = await trio.to_thread.run_sync(open_root, new)
+        try:
+            opened = await trio.to_thread.run_sync(
+                lambda: open_replica(self._state, new, root, special=special)
+            )
+        except BaseException:
+            os.close(root)
+            raise
+        self._open[new.place] = opened
+        self._nursery.start_soon(self._keep, opened, new.place, root)
+        self._nursery.start_soon(self._tell_live, opened, new.place)
+        return opened
+
+    async def _tell_live(self, replica: Replica, place: bytes) -> None:
+        """Say how the copy is, for ``status``, as long as it is open."""
+        directory = directory_of(self._state, place)
+        told: CopyLive | None = None
+        while self._open.get(place) is replica:
+            live = replica.live()
+            if told is None or live != msgspec.structs.replace(told, at=live.at):
+                with contextlib.suppress(StateError):  # nothing depends on it
+                    await trio.to_thread.run_sync(write_live, directory, live)
+                told = live
+            await trio.sleep(LIVE_SECONDS)
+
+    async def _keep(self, replica: Replica, place: bytes, root: int) -> None:
+        """Run a copy until it fails or the server stops; then nothing of it is held."""
+        try:
+            await replica.run()
+        except Exception as error:
+            failure = as_netsync_error(error)
+            replica.failure = replica.failure or failure
+            log.error("mirror %s: %s", shown(place), failure)  # noqa: TRY400 - one line
+        finally:
+            if self._open.get(place) is replica:
+                del self._open[place]
+            replica.close()
+            os.close(root)
+
+
+def open_root(record: Record) -> int:
+    """Open a place, made if it is new; of its path only the module's own may be links."""
+    try:
+        base = os.open(record.base, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            anchor = Anchor(base, record.module)
+            os.close(open_target(anchor, record.path, single_file=False, dry_run=False).fd)
+            with Directories(base) as directories:
+                return os.dup(directories.fd(record.path))
+        finally:
+            os.close(base)
+    except OSError as error:
+        raise root_error(error, op="open mirror", where=record.place) from error
+
+
+def refuse_promotion(record: Record, *, force: bool) -> None:
+    """Raise ``RefusedError`` unless ``record`` is of a copy that may be promoted."""
+    if record.role != STANDBY:
+        raise RefusedError(f"it was promoted already, to epoch {record.epoch}", op="promote",
+                           where=record.place)  # fmt: skip
+    if not record.complete and not force:
+        raise RefusedError(
+            f"it is no whole copy: {record.words or 'the first comparison has not ended'}",
+            op="promote", where=record.place, hint="--force takes what is there",
+        )  # fmt: skip
+
+
+def promoted_words(record: Record) -> str:
+    """Return what has come of a promotion, in words."""
+    return (
+        f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with everything "
+        f"up to operation {record.seq} of {record.identity!r}"
+    )
+
+
+def plain_path(path: bytes) -> bytes:
+    """Return a peer's path of a place in the one form that is kept. Raises ``RefusedError``."""
+    plain = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
+    if plain and not is_inside(plain):
+        raise RefusedError("the path is none that leads down", op="open mirror", where=path)
+    return plain
+
+
+def refuse_overlap(known: list[Record], place: bytes) -> None:
+    """Raise ``RefusedError`` if a mirrored place holds ``place``, or lies in it."""
+    for record in known:
+        if record.place != place and (_holds(record.place, place) or _holds(place, record.place)):
+            raise RefusedError(
+                f"{shown(record.place)} is mirrored by {record.identity!r} already",
+                op="open mirror",
+                where=place,
+                hint="mirrors may not lie in one another",
+            )
+
+
+def _holds(outer: bytes, inner: bytes) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip(b"/") + b"/")

@@ -1,0 +1,140 @@
+"""One value in a file of its own, written so that a crash leaves the new one or the old one.
+
+Two slots are written in turn, each with a number and a checksum; the valid one with the higher
+number counts, so a torn write leaves the one before. Whoever writes holds a lock on the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from netsync.errors import StateError, reason
+
+FILE: Final = "record"
+_SLOT: Final = 16 * 1024
+"""Bytes of a slot: room for two paths of 4 KiB and the rest."""
+_HEAD: Final = struct.Struct("<8sQIQ")
+_MAGIC: Final = b"nsmirror"
+_TRIES: Final = 10
+_TRY_SECONDS: Final = 0.05
+_OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+Value = TypeVar("Value", bound=msgspec.Struct)
+
+
+def read_slots(directory: Path, kind: type[Value]) -> Value | None:
+    """Return what is written in ``directory``, without a lock. Raises ``StateError``."""
+    try:
+        fd = os.open(directory / FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(reason(error), op="read", where=str(directory / FILE)) from error
+    try:
+        return _newest(fd, directory, kind)[1]
+    finally:
+        os.close(fd)
+
+
+def _newest(fd: int, directory: Path, kind: type[Value]) -> tuple[int, Value | None]:
+    found: tuple[int, Value | None] = (0, None)
+    for slot in range(2):
+        data = os.pread(fd, _SLOT, slot * _SLOT)
+        if len(data) < _HEAD.size:
+            continue
+        magic, number, length, checksum = _HEAD.unpack_from(data)
+        body = data[_HEAD.size : _HEAD.size + length]
+        is_whole = magic == _MAGIC and xxh3_64_intdigest(body, seed=number) == checksum
+        if is_whole and number > found[0]:
+            found = number, msgspec.msgpack.decode(body, type=kind)
+    begun = os.pread(fd, _SLOT, 0).strip(b"\0")  # the first value of all goes to the other slot
+    if begun and found[1] is None:
+        raise StateError(
+            "neither copy of the record is whole",
+            op="read",
+            where=str(directory / FILE),
+            hint="remove this directory and mirror anew: all will be compared",
+        )
+    return found
+
+
+class SlotFile(Generic[Value]):
+    """The value in ``directory``, which is made; this process alone holds it. Everything blocks.
+
+    ``value`` is what was last read or saved. Opening raises ``StateError``.
+    """
+
+    def __init__(self, directory: Path, kind: type[Value]) -> None:
+        self._directory = directory
+        try:
+            _make(directory)
+            self._fd = os.open(directory / FILE, _OPEN, 0o600)
+        except OSError as error:
+            raise StateError(reason(error), op="use state in", where=str(directory)) from error
+        try:
+            _lock(self._fd)
+            self._number, self.value = _newest(self._fd, directory, kind)
+        except BlockingIOError:
+            self.close()
+            words, hint = "another process is at work there", "is a server running? then ask it"
+            raise StateError(words, op="use", where=str(directory), hint=hint) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def save(self, value: Value) -> None:
+        """Write ``value`` so that it survives a power cut. Raises ``StateError``."""
+        body = msgspec.msgpack.encode(value)
+        number = self._number + 1
+        head = _HEAD.pack(_MAGIC, number, len(body), xxh3_64_intdigest(body, seed=number))
+        slot = (head + body).ljust(_SLOT, b"\0")
+        try:
+            if len(slot) > _SLOT:
+                raise OSError("a path is too long")
+            os.pwrite(self._fd, slot, (number % 2) * _SLOT)
+            os.fdatasync(self._fd)
+            if self.value is None:
+                _flush(self._directory)
+        except OSError as error:
+            where = str(self._directory / FILE)
+            raise StateError(reason(error), op="write", where=where) from error
+        self._number, self.value = number, value
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        os.close(self._fd)
+
+
+def _lock(fd: int) -> None:
+    """Take the lock; who looks whether it is held holds it for an instant."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_TRY_SECONDS)
+    raise BlockingIOError
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and those above it, durably."""
+    if not directory.exists():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _flush(directory.parent)
+
+
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,214 @@
+"""The primary's log: who waits for whom, and what is done about the lost."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from netsync import operation as o
+from netsync.errors import IndeterminateError, ProtocolError, RefusedError
+from netsync.net.channel import memory_channels
+from netsync.operation import Level, Loss
+from netsync.oplog import log as log_module
+from netsync.oplog.follower import State
+from netsync.oplog.log import Log, LogPolicy
+from netsync.oplog.streaming import Streaming
+from netsync.wire import order
+from netsync.wire.mirroring import Acked
+from netsync.wire.operations import NO_CHAIN
+
+OPERATION = o.Unlink(b"f")
+
+
+def in_step(log: Log) -> Log:
+    for follower in log.followers:
+        follower.enter(State.SYNC)
+    return log
+
+
+def ack(log: Log, seq: int, level: Level = Level.DURABLE, standby: int = 0) -> None:
+    follower = log.followers[standby]
+    follower.sent = log.head
+    levels = [seq if level >= each else 0 for each in Level]
+    received, written, durable = (
+        max(new, old)
+        for new, old in zip(
+            levels, (follower.received, follower.written, follower.durable), strict=True
+        )
+    )
+    follower.check(acked := Acked(received, written, durable, 0, NO_CHAIN))
+    follower.take(acked)
+    log.trim()
+
+
+async def returns(log: Log, seq: int, level: Level = Level.DURABLE) -> bool:
+    """Tell whether waiting is over at once."""
+    with trio.move_on_after(0.001):
+        await log.wait(seq, level)
+        return True
+    return False
+
+
+async def test_without_standbys_it_only_counts() -> None:
+    log = Log()
+    assert [log.append(OPERATION), log.append(OPERATION)] == [1, 2]
+    await log.room()
+    await log.wait(2, Level.DURABLE)
+
+
+async def test_waiting_is_for_all_standbys_at_the_level(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a", "b"]))
+    seq = log.append(OPERATION)
+    ack(log, seq, Level.WRITTEN)
+    assert not await returns(log, seq, Level.WRITTEN), "only one has it"
+    ack(log, seq, Level.WRITTEN, 1)
+    assert await returns(log, seq, Level.WRITTEN)
+    assert not await returns(log, seq, Level.DURABLE)
+    assert log.sync_wanted == seq, "a flush is asked for"
+    ack(log, seq)
+    assert log.first == seq, "kept until all have it durably"
+    ack(log, seq, standby=1)
+    assert await returns(log, seq)
+    assert log.queued_bytes == 0
+
+
+async def test_a_full_log_lets_writers_wait(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "QUEUE_BYTES", 100)
+    log = in_step(Log(["a"]))
+    await log.room()
+    seq = log.append(o.Write(b"f", 0, bytes(200), 0))
+    with trio.move_on_after(1) as waiting:
+        await log.room()
+    assert waiting.cancelled_caught
+    assert log.sync_wanted == seq, "what is full is flushed"
+    ack(log, seq)
+    await log.room()
+
+
+async def test_nobody_writes_while_trees_are_compared(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"]))
+    log.pause()
+    with trio.move_on_after(1) as waiting:
+        await log.room()
+    assert waiting.cancelled_caught
+    log.go_on()
+    await log.room()
+
+
+async def test_block_waits_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    log = in_step(Log(["a"], LogPolicy(timeout=1)))
+    seq = log.append(OPERATION)
+    log.followers[0].enter(State.LOST, "cut")
+    with trio.move_on_after(100_000) as waiting:
+        await log.wait(seq, Level.DURABLE)
+    assert waiting.cancelled_caught
+
+
+async def test_error_gives_up_after_the_timeout_and_heals(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"], LogPolicy(loss=Loss.ERROR, timeout=5)))
+    seq = log.append(OPERATION)
+    began = trio.current_time()
+    log.followers[0].enter(State.LOST, "the cable is out")
+    with pytest.raises(IndeterminateError, match="the cable is out"):
+        await log.wait(seq, Level.DURABLE)
+    assert trio.current_time() - began == pytest.approx(5)
+    with pytest.raises(IndeterminateError):
+        await log.room()
+    log.followers[0].enter(State.SYNC)
+    ack(log, seq)
+    await log.room()
+    await log.wait(seq, Level.DURABLE)
+
+
+async def test_degrade_is_on_record_before_anybody_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    noted: list[tuple[str, int]] = []
+
+    async def note(name: str, seq: int) -> None:
+        assert not log.is_everywhere(3, Level.DURABLE)
+        await trio.sleep(1)
+        assert not log.is_everywhere(3, Level.DURABLE)
+        noted.append((name, seq))
+
+    log = in_step(Log(["a"], LogPolicy(loss=Loss.DEGRADE, timeout=5), note))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.keep)
+        for _ in range(3):
+            log.append(OPERATION)
+        ack(log, 1)
+        log.followers[0].enter(State.LOST)
+        log.tell()
+        await log.wait(3, Level.DURABLE)
+        assert noted == [("a", 1)]
+        log.append(OPERATION)
+        status = log.status().standbys[0]
+        assert (status.state, status.owed_operations, status.lag) == (State.DEGRADED, 3, 3)
+        assert log.queued_bytes == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_standby_that_is_back_in_time_is_not_degraded(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"], LogPolicy(loss=Loss.DEGRADE, timeout=5)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.keep)
+        log.append(OPERATION)
+        log.followers[0].enter(State.LOST)
+        log.tell()
+        await trio.sleep(4)
+        log.followers[0].enter(State.SYNC)
+        log.tell()
+        await trio.sleep(100)
+        assert log.followers[0].owed is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_refused_for_good_writes_no_more() -> None:
+    log = in_step(Log(["a"]))
+    seq = log.append(OPERATION)
+    log.followers[0].fence = RefusedError("it was promoted")
+    for wait in (log.room(), log.wait(seq, Level.DURABLE)):
+        with pytest.raises(IndeterminateError, match="it was promoted"):
+            await wait
+
+
+def streaming(log: Log) -> Streaming:
+    ours, _ = memory_channels(order.State.SERVER_ANSWERS, order.State.CLIENT_STREAMS)
+    return Streaming(ours, log, log.followers[0])
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        (Acked(9, 9, 9, 0, NO_CHAIN), "what was not sent"),
+        (Acked(2, 3, 2, 0, NO_CHAIN), "what was not sent"),
+        (Acked(3, 2, 3, 0, NO_CHAIN), "what was not sent"),
+        (Acked(3, 3, 2, 3, NO_CHAIN), "what was not sent"),
+        (Acked(1, 1, 0, 0, NO_CHAIN), "less than it said before"),
+        (Acked(2, 2, 2, 0, b"x" * 16), "diverged"),
+    ],
+)
+async def test_a_standby_that_lies_is_believed_nothing(lie: Acked, words: str) -> None:
+    """Beyond what was sent, levels in the wrong order, less than before, another chain."""
+    log = in_step(Log(["a"]))
+    for _ in range(3):
+        log.append(OPERATION)
+    stream = streaming(log)
+    log.followers[0].sent = 3
+    one = log.chain_at(1)
+    assert one is not None
+    stream.believe(Acked(1, 1, 1, 0, one))
+    with pytest.raises(ProtocolError, match=words):
+        stream.believe(lie)
+    assert not log.is_everywhere(2, Level.DURABLE)

@@ -1,0 +1,252 @@
+"""A standby's copy: levels, group commit, idempotence, lies of a primary, what a crash leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from netsync import operation as o
+from netsync.errors import NetsyncError, ProtocolError, RefusedError, RootError
+from netsync.oplog.opening import open_replica
+from netsync.oplog.replica import Mark, Replica
+from netsync.state.mirror_record import PRIMARY, Record, read_record
+from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.wire.mirroring import Operations, ResyncEnd
+from netsync.wire.operations import NO_CHAIN, chained, pack
+
+OWN = (os.getuid(), os.getgid())
+GENERATION = bytes(range(16))
+
+
+class Copy:
+    """A copy that can be opened again and again, and a primary's log that leads to it."""
+
+    def __init__(self, base: Path) -> None:
+        self.tree = base / "tree"
+        self.tree.mkdir(exist_ok=True)
+        self.state = base / "state"
+        self.record = Record(os.fsencode(self.tree), b"", "m", "primary1", 1)
+        self.log: list[bytes] = []
+        self.chains = [NO_CHAIN]
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Replica]:
+        """Hold it with its tasks at work; it ends as if it were killed."""
+        root = os.open(self.tree, OPEN_DIRECTORY)
+        replica = open_replica(self.state, self.record, root, special=True)
+        try:
+            if not replica.record.complete:
+                await replica.adopt(Mark(0, NO_CHAIN), replica.record)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run, replica)
+                yield replica
+                nursery.cancel_scope.cancel()
+        finally:
+            replica.close()
+            os.close(root)
+
+    async def _run(self, replica: Replica) -> None:
+        with contextlib.suppress(NetsyncError):  # it is kept in ``failure``
+            await replica.run()
+
+    def add(self, *operations: o.Operation) -> None:
+        for operation in operations:
+            self.log.append(pack(operation))
+            self.chains.append(chained(self.chains[-1], self.log[-1]))
+
+    def send(self, replica: Replica, first: int, last: int, *, sync: bool = False) -> None:
+        tail = memoryview(b"".join(self.log[first - 1 : last]))
+        replica.take(Operations(first, last - first + 1, self.chains[last], sync), tail)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    made = Copy(tmp_path)
+    made.add(o.Create(b"f", 0o644, *OWN))
+    for number in range(1, 10):
+        made.add(o.Write(b"f", number - 1, b"%d" % number, number))
+    return made
+
+
+async def until_durable(replica: Replica, seq: int) -> None:
+    with trio.fail_after(50):
+        while replica.acked().durable < seq:
+            await replica.wait_change()
+
+
+async def until_applied(replica: Replica, seq: int) -> None:
+    with trio.fail_after(50):
+        while replica.acked().applied < seq:
+            await replica.wait_change()
+
+
+async def test_operations_are_written_and_flushed_when_asked(copy: Copy) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 4)
+        with trio.fail_after(50):
+            while replica.acked().written < 4:
+                await replica.wait_change()
+        assert replica.acked().durable == 0, "nobody has asked"
+        assert replica.applied == 0, "nothing is applied before it is durable"
+        copy.send(replica, 5, 6, sync=True)
+        await until_durable(replica, 6)
+        assert replica.acked().chain == copy.chains[6]
+        await until_applied(replica, 6)
+        assert (copy.tree / "f").read_bytes() == b"12345"
+
+
+async def test_a_replay_changes_nothing(copy: Copy) -> None:
+    """What is there already is passed over, also where only part of a message is new."""
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 5, sync=True)
+        copy.send(replica, 1, 5, sync=True)
+        copy.send(replica, 3, 8, sync=True)
+        await until_applied(replica, 8)
+        assert (copy.tree / "f").read_bytes() == b"1234567"
+
+
+async def test_after_a_kill_it_has_what_it_promised(copy: Copy) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 7, sync=True)
+        await until_durable(replica, 7)
+    async with copy.opened() as replica:
+        assert replica.durable == Mark(7, copy.chains[7])
+        assert (copy.tree / "f").read_bytes() == b"123456", "recovered before anybody asks"
+        copy.send(replica, 8, 10, sync=True)
+        await until_applied(replica, 10)
+    async with copy.opened() as replica:
+        assert replica.durable.seq == 10
+
+
+def lies(copy: Copy) -> dict[str, tuple[Operations, bytes]]:
+    two = b"".join(copy.log[2:4])
+    chain = copy.chains[4]
+    wrong = pack(o.Unlink(b"../f"))
+    return {
+        "are missing": (Operations(4, 1, copy.chains[4]), copy.log[3]),
+        "diverged": (Operations(3, 2, NO_CHAIN), two),
+        "operations where 3": (Operations(3, 3, chain), two),
+        "operations where 1": (Operations(3, 1, chain), two),
+        "torn": (Operations(3, 2, chain), two[:-1]),
+        "torn or too long": (Operations(3, 2, chain), b"\xff\xff\xff\xff" + two),
+        "malformed": (Operations(3, 1, chain), b"\0\0\0\1\xc1"),
+        "leads out": (Operations(3, 1, chained(copy.chains[2], wrong)), wrong),
+    }
+
+
+@pytest.mark.parametrize("words", [
+    "are missing", "diverged", "operations where 3", "operations where 1", "torn",
+    "torn or too long", "malformed", "leads out",
+])  # fmt: skip
+async def test_a_primary_that_lies_is_refused_and_changes_nothing(copy: Copy, words: str) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 2, sync=True)
+        await until_applied(replica, 2)
+        message, tail = lies(copy)[words]
+        with pytest.raises(ProtocolError, match=words):
+            replica.take(message, memoryview(tail))
+        assert replica.received == Mark(2, copy.chains[2])
+        with pytest.raises(ProtocolError, match="was not sent"):
+            replica.want_durable(3)
+        assert os.listdir(copy.tree) == ["f"]
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"/f", b"..", b"a/../b", b"a//b", b".", b"a\0b", b".netsync/x", b"x" * 256]
+)
+async def test_no_name_leads_elsewhere(copy: Copy, path: bytes) -> None:
+    for operation in (o.Unlink(path), o.Rename(b"f", path), o.Link(b"f", path)):
+        packed = pack(operation)
+        async with copy.opened() as replica:
+            message = Operations(1, 1, chained(NO_CHAIN, packed))
+            with pytest.raises(ProtocolError, match="leads out of the mirror"):
+                replica.take(message, memoryview(packed))
+
+
+async def test_a_resync_counts_only_whole(copy: Copy) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 2, sync=True)
+        await until_applied(replica, 2)
+        write = pack(o.Write(b"f", 0, b"resynced", 5))
+        part = Operations(1, 1, chained(NO_CHAIN, write))
+        replica.begin_resync()
+        replica.take(part, memoryview(write))
+        mark = await replica.settle()
+        assert mark == Mark(2, copy.chains[2]), "the session was cut: it is dropped"
+        replica.begin_resync()
+        with pytest.raises(ProtocolError, match="within a resync"):
+            replica.begin_resync()
+        replica.take(part, memoryview(write))
+        with pytest.raises(ProtocolError, match="did not come like this"):
+            replica.end_resync(ResyncEnd(2, 9, copy.chains[9]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (copy.tree / "f").read_bytes() == b"1"
+        replica.end_resync(ResyncEnd(1, 9, copy.chains[9]))
+        await until_applied(replica, 9)
+        assert (copy.tree / "f").read_bytes() == b"resynced"
+        copy.send(replica, 10, 10, sync=True)
+        await until_durable(replica, 10)
+    async with copy.opened() as replica:
+        assert replica.durable.seq == 10
+        assert (copy.tree / "f").read_bytes() == b"resynced9"
+
+
+async def test_a_resync_cut_by_a_kill_is_dropped(copy: Copy) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 2, sync=True)
+        await until_durable(replica, 2)
+        replica.begin_resync()
+        write = pack(o.Write(b"f", 0, b"resynced", 5))
+        replica.take(Operations(1, 1, chained(NO_CHAIN, write)), memoryview(write))
+        with trio.fail_after(50):
+            while replica._pending:
+                await replica.wait_change()
+    async with copy.opened() as replica:
+        assert replica.durable == Mark(2, copy.chains[2])
+        assert (copy.tree / "f").read_bytes() == b"1"
+
+
+async def test_a_tree_changed_by_others_is_told_and_compared(copy: Copy) -> None:
+    """An operation that does not fit ends the copy, durably: it is no prefix any more."""
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 2, sync=True)
+        await until_applied(replica, 2)
+        (copy.tree / "g").write_text("in the way")
+        copy.log[2] = pack(o.Create(b"g", 0o600, *OWN))
+        chain = chained(copy.chains[2], copy.log[2])
+        replica.take(Operations(3, 1, chain, True), memoryview(copy.log[2]))
+        with pytest.raises(RootError, match="does not fit what is there"):
+            await until_applied(replica, 3)
+        record = read_record(replica._records.directory)
+        assert record is not None
+        assert not record.complete
+        assert "operation 3 (create g)" in record.words
+
+
+async def test_promoted_it_takes_nothing_more(copy: Copy) -> None:
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 3)
+        record = await replica.promote(RefusedError("promoted"))
+        assert (record.role, record.epoch, record.seq) == (PRIMARY, 2, 3)
+        assert (copy.tree / "f").read_bytes() == b"12"
+        with pytest.raises(RefusedError, match="promoted"):
+            copy.send(replica, 4, 4)
+
+
+async def test_many_small_operations_at_once_are_bounded(copy: Copy) -> None:
+    """What floods in waits in ``room`` until the journal has it."""
+    async with copy.opened() as replica:
+        copy.add(*(o.Write(b"f", 0, bytes(1 << 20), 0) for _ in range(20)))
+        for number in range(1, len(copy.log) + 1):
+            await replica.room()
+            copy.send(replica, number, number)
+        await replica.room()
+        assert replica._pending_bytes <= 16 << 20
+        await replica.settle()
+        assert replica.durable.seq == len(copy.log)

@@ -1,0 +1,140 @@
+"""A journal after a crash: what was durable is there, what is torn ends it, damage is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from netsync import operation as o
+from netsync.errors import StateError
+from netsync.state import operation_journal
+from netsync.state.operation_journal import End, JournalRecord, Kind, OperationJournal, Position
+from netsync.wire.operations import NO_CHAIN, chained, pack
+
+SEGMENT = "journal-000000000001"
+
+
+def record(first: int, count: int = 1, kind: Kind = Kind.OPERATIONS) -> JournalRecord:
+    packed = [pack(o.Unlink(b"f%d" % number)) for number in range(first, first + count)]
+    chain = NO_CHAIN
+    for each in packed:
+        chain = chained(chain, each)
+    return JournalRecord(kind, first, count, chain, b"".join(packed))
+
+
+def opened(directory: Path, seq: int = 0) -> tuple[OperationJournal, End]:
+    journal = OperationJournal(directory)
+    return journal, journal.open_after(seq, NO_CHAIN)
+
+
+def filled(directory: Path, *records: JournalRecord, durable: int = 0) -> Path:
+    journal, _ = opened(directory)
+    for each in records:
+        journal.append([each], durable)
+    journal.sync()
+    journal.close()
+    return directory / SEGMENT
+
+
+def found(journal: OperationJournal) -> list[tuple[Kind, int, int]]:
+    read = journal.read(journal.beginning, journal.position)
+    return [(each.kind, each.first, each.operations) for each, _ in read]
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    filled(tmp_path, record(1, 3), record(4))
+    journal, end = opened(tmp_path)
+    assert (end.seq, end.chain) == (4, record(4).chain)
+    assert found(journal) == [(Kind.OPERATIONS, 1, 3), (Kind.OPERATIONS, 4, 1)]
+    journal.append([record(5)], 4)
+    assert found(journal)[-1] == (Kind.OPERATIONS, 5, 1)
+    journal.close()
+
+
+@pytest.mark.parametrize("lost", [1, 20, 50])
+def test_a_torn_record_ends_it_and_goes(tmp_path: Path, lost: int) -> None:
+    file = filled(tmp_path, record(1), record(2))
+    whole = file.stat().st_size
+    os.truncate(file, whole - lost)
+    journal, end = opened(tmp_path)
+    assert end.seq == 1
+    assert file.stat().st_size == end.position.offset, "what is torn is cut off"
+    journal.append([record(2)], 1)
+    assert [first for _, first, _ in found(journal)] == [1, 2]
+    journal.close()
+
+
+def broken(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def test_damage_in_what_nobody_vouches_for_is_a_torn_end(tmp_path: Path) -> None:
+    """A power cut may lose the middle of what was not flushed and keep its end."""
+    broken(filled(tmp_path, record(1), record(2), durable=0), 60)
+    journal, end = opened(tmp_path)
+    assert end.seq == 0
+    journal.close()
+
+
+def test_damage_in_what_was_durable_is_refused(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    journal.append([record(1)], 0)
+    journal.append([record(2)], 1)
+    journal.close()
+    broken(tmp_path / SEGMENT, 60)
+    with pytest.raises(StateError, match="what was durable after 0 is broken"):
+        opened(tmp_path)
+
+
+def test_a_record_is_missing(tmp_path: Path) -> None:
+    filled(tmp_path, record(1), record(3))
+    with pytest.raises(StateError, match="operations from 2 on are missing"):
+        opened(tmp_path)
+
+
+def test_segments_follow_each_other_and_go_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 100)
+    journal, _ = opened(tmp_path)
+    for number in range(1, 6):
+        journal.append([record(number)], 0)
+    assert [first for _, first, _ in found(journal)] == [1, 2, 3, 4, 5]
+    assert journal.position.segment > 2
+    journal.drop_before(Position(2, 0))
+    assert journal.beginning == Position(2, 0)
+    journal.close()
+    journal, end = opened(tmp_path, 2)
+    assert end.seq == 5
+    journal.restart()
+    assert found(journal) == []
+    journal.close()
+
+
+def test_a_segment_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    journal, _ = opened(tmp_path)
+    for number in range(1, 4):
+        journal.append([record(number)], 0)
+    journal.close()
+    (tmp_path / "journal-000000000002").unlink()
+    with pytest.raises(StateError, match="a segment before it is missing"):
+        opened(tmp_path)
+
+
+def test_a_resync_without_its_end_is_cut_off(tmp_path: Path) -> None:
+    begin = JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN)
+    filled(tmp_path, record(1), begin, record(1, 2, Kind.RESYNC_OPERATIONS))
+    journal, end = opened(tmp_path)
+    assert end.seq == 1
+    assert found(journal) == [(Kind.OPERATIONS, 1, 1)]
+    ended = JournalRecord(Kind.RESYNC_END, 9, 0, b"c" * 16)
+    journal.append([begin, record(1, 2, Kind.RESYNC_OPERATIONS), ended], 1)
+    journal.close()
+    journal, end = opened(tmp_path)
+    assert (end.seq, end.chain) == (9, b"c" * 16)
+    journal.close()
