@@ -289,9 +289,9 @@ class Lander:
         incoming.close_basis()
         discard(self._places, incoming.wanted, incoming.output)
 
-    def release(self) -> None:
-        """Give back the room of the large file that was replaced last."""
-        self._publisher.release()
+    def release(self) -> bool:
+        """Give back the room of the large file that was replaced last; tell if there was one."""
+        return self._publisher.release()
 
     def flush(self) -> None:
         """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
@@ -327,8 +327,6 @@ class Lander:
                 self.blocked.hold(wanted, output)
             else:
                 self._publisher.publish(wanted, output, replace=wanted.present is not None)
-                if self._tight:
-                    self.release()
         except OSError as error:
             discard(self._places, wanted, output)
             self._fail(wanted, error)
@@ -356,7 +354,7 @@ class Lander:
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):
             self._keeps_partials = False  # they would take the room that the next run needs
-            if not self._batch or error.errno == errno.EROFS:
+            if not (self.release() or self._batch) or error.errno == errno.EROFS:
                 raise root_error(error, op="write", where=wanted.path) from error
             # What has arrived whole is worth keeping. Unless all is published at once, that frees
             # what it replaces: from now on each file is published before the next is begun.

@@ -53,8 +53,8 @@ class Publisher(Protocol):
     def publish(self, wanted: Wanted, output: Output, *, replace: bool) -> None:
         """Give a file its name. Raises ``OSError``, and then it is still the caller's."""
 
-    def release(self) -> None:
-        """Give back the room of what was replaced last, if that was put off."""
+    def release(self) -> bool:
+        """Give back the room of what was replaced last; tell if that had been put off."""
 
     def hold(self, wanted: Wanted, output: Output) -> Output | None:
         """Keep a file whose way is not clear yet; return it if it is still to be published."""
@@ -114,10 +114,11 @@ class AtOnce:
             with contextlib.suppress(OSError):
                 self._replaced = os.open(wanted.name, _HELD, dir_fd=directory)
 
-    def release(self) -> None:
+    def release(self) -> bool:
         replaced, self._replaced = self._replaced, -1
         if replaced >= 0:
             os.close(replaced)
+        return replaced >= 0
 
     def hold(self, wanted: Wanted, output: Output) -> Output | None:
         try:
@@ -178,8 +179,9 @@ class InOneGo:
             raise
         self._preparation.add(Place(path, name))
 
-    def release(self) -> None:
+    def release(self) -> bool:
         """Nothing is replaced before the run is published."""
+        return False
 
     def _replace(self, wanted: Wanted) -> None:
         """See that what is there can be replaced, and is kept if that is asked for."""
