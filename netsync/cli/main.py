@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "watch": ("netsync.cli.watch", "watch"),
     "verify": ("netsync.cli.verify", "verify"),
     "ls": ("netsync.cli.ls", "ls"),
+    "mirror": ("netsync.cli.mirror", "mirror"),
     "cert": ("netsync.cli.cert", "cert"),
     "config": ("netsync.cli.config", "config"),
     "run": ("netsync.cli.jobs", "run"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -26,6 +27,15 @@ from netsync.mirror.noting import SET_ID, Notes, mtime_of
 from netsync.operation import Level, Write
 
 _OPEN: Final = os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass(frozen=True)
+class Safety:
+    """When the mount answers: at which ``level``, and whether closing and naming wait as well."""
+
+    level: Level = Level.DURABLE
+    sync_on_close: bool = False
+    sync_names: bool = False
 
 
 class OpenFile:
@@ -51,14 +61,14 @@ class Files:
     """Opens, reads, writes and flushes files of ``backing``. All methods raise ``OSError``."""
 
     def __init__(
-        self, backing: Backing, notes: Notes, attributes: Attributes, level: Level
+        self, backing: Backing, notes: Notes, attributes: Attributes, safety: Safety
     ) -> None:
         self._backing = backing
         self._nodes = backing.nodes
         self._log = notes.log
         self._notes = notes
         self._attributes = attributes
-        self._level = level
+        self._safety = safety
         self._reads_cached = True
 
     def open(self, node: Node, flags: int, caller: Caller) -> OpenFile:
@@ -125,6 +135,12 @@ class Files:
         file.wrote = False
         await self._sync(file.node, file.fd)
 
+    async def flush(self, file: OpenFile) -> None:
+        """Do what is to be done when ``file`` is closed by one who has it."""
+        if self._safety.sync_on_close and file.wrote:
+            await self.sync(file)
+        file.check()
+
     async def sync_directory(self, node: Node) -> None:
         """Return when all that was done to names in ``node`` is safe, as ``sync``."""
         fd = os.dup(self._backing.directory(node))
@@ -141,7 +157,7 @@ class Files:
         lost: BaseExceptionGroup[OSError | IndeterminateError] | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._log.wait, seq, self._level)
+                nursery.start_soon(self._log.wait, seq, self._safety.level)
                 await trio.to_thread.run_sync(os.fsync, fd)
         except* (OSError, IndeterminateError) as group:
             lost = group

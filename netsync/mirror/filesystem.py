@@ -12,7 +12,6 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pyfuse3
@@ -23,26 +22,16 @@ from netsync.errors import IndeterminateError
 from netsync.mirror.answers import attributes_of, caller_of, nothing_there, room_of
 from netsync.mirror.attributes import Attributes, Wanted
 from netsync.mirror.backing import Backing, failed
-from netsync.mirror.files import Files, OpenFile
+from netsync.mirror.files import Files, OpenFile, Safety
 from netsync.mirror.listing import SELF_AND_PARENT, Listing
 from netsync.mirror.naming import Made, Naming
 from netsync.mirror.nodes import Node
 from netsync.mirror.noting import Notes
-from netsync.operation import Level
 from netsync.oplog.log import Log
 from netsync.plan import acl
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True)
-class Safety:
-    """When the mount answers: at which ``level``, and whether closing and naming wait as well."""
-
-    level: Level = Level.DURABLE
-    sync_on_close: bool = False
-    sync_names: bool = False
 
 
 def answered(
@@ -79,7 +68,7 @@ class Filesystem(pyfuse3.Operations):
         notes = Notes(backing, log, functools.partial(pyfuse3.invalidate_inode, attr_only=True))
         self._attributes = Attributes(backing, notes)
         self._naming = Naming(backing, notes)
-        self._files = Files(backing, notes, self._attributes, safety.level)
+        self._files = Files(backing, notes, self._attributes, safety)
         self._opened: dict[int, OpenFile] = {}
         self._listings: dict[int, Listing] = {}
         self._last = 0
@@ -259,9 +248,7 @@ class Filesystem(pyfuse3.Operations):
     @answered
     async def flush(self, fh: int) -> None:
         file = self._opened[fh]
-        if self._safety.sync_on_close and file.wrote:
-            await self._files.sync(file)
-        file.check()
+        await self._files.flush(file)
 
     @answered
     async def release(self, fh: int) -> None:

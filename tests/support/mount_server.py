@@ -14,7 +14,8 @@ import msgspec
 import trio
 
 from netsync.mirror.backing import Backing
-from netsync.mirror.filesystem import Filesystem, Safety
+from netsync.mirror.files import Safety
+from netsync.mirror.filesystem import Filesystem
 from netsync.mirror.serving import Mount
 from netsync.operation import Level, Operation
 from netsync.oplog.log import Log

@@ -1,0 +1,132 @@
+"""``netsync mirror``."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import trio
+
+from netsync.cli.options import connection_options
+from netsync.cli.values import Duration
+from netsync.errors import UsageError
+from netsync.identity.directory import default_directory
+from netsync.mirror.wanted import WantedMirror
+from netsync.modes.address import Remote, parse_address
+from netsync.modes.session import Connection
+from netsync.operation import Level, Loss
+from netsync.oplog.log import LogPolicy
+from netsync.state.database import default_directory as default_state
+
+if TYPE_CHECKING:
+    from netsync.mirror.running import MountedMirror
+
+_LEVELS: Final = [level.name.lower() for level in Level]
+_LOSSES: Final = [loss.value for loss in Loss]
+_PATH: Final = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_PATH)
+@click.argument("standbys", metavar="DEST...", nargs=-1, required=True)
+@click.option(
+    "--mount",
+    "mountpoint",
+    required=True,
+    metavar="MOUNTPOINT",
+    type=_PATH,
+    help="An empty directory: programs write there, and nowhere else.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(_LEVELS),
+    default="durable",
+    show_default=True,
+    help="What an fsync waits for on the standby.",
+)
+@click.option(
+    "--on-standby-loss",
+    "loss",
+    type=click.Choice(_LOSSES),
+    default="block",
+    show_default=True,
+    help="What is done while the standby cannot be reached.",
+)
+@click.option(
+    "--loss-timeout",
+    type=Duration(),
+    default=30.0,
+    metavar="S",
+    help="Seconds until 'error' or 'degrade' begins (30).",
+)
+@click.option("--sync-on-close", is_flag=True, help="Closing a written file waits like fsync.")
+@click.option("--sync-names", is_flag=True, help="Creating, renaming and removing wait like fsync.")
+@click.option("--epoch", type=click.IntRange(min=1), help="Write in this epoch, after a promotion.")
+@click.option("--adopt", is_flag=True, help="Replace a copy that this host does not know of.")
+@click.option(
+    "--state",
+    type=_PATH,
+    envvar="NETSYNC_STATE",
+    help="Directory that remembers what a standby is owed.",
+)
+@connection_options
+def mirror(directory: Path, standbys: tuple[str, ...], mountpoint: Path, **given: Any) -> None:
+    """Mirror DIR to DEST as programs write it through MOUNTPOINT, until SIGTERM.
+
+    What an fsync on the mount has answered is on the disks of both hosts. Nothing else may write
+    into DIR meanwhile.
+    """
+    try:
+        from netsync.mirror.running import run_mounted  # noqa: PLC0415 - needs the extra 'fuse'
+    except ModuleNotFoundError as error:
+        if error.name != "pyfuse3":
+            raise
+        raise UsageError(
+            "the mount needs pyfuse3, which is not installed",
+            op="mirror",
+            hint="apt-get install fuse3 libfuse3-dev pkg-config, then pip install 'netsync[fuse]'",
+        ) from error
+    wanted = _wanted(directory, standbys, mountpoint, given)
+    gc.freeze()
+    gc.enable()
+    trio.run(functools.partial(run_mounted, wanted, _say))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _wanted(
+    directory: Path, standbys: tuple[str, ...], mountpoint: Path, given: dict[str, Any]
+) -> MountedMirror:
+    """Return what the command line asks for. Raises ``NetsyncError``."""
+    from netsync.mirror.files import Safety  # noqa: PLC0415 - see above
+    from netsync.mirror.running import MountedMirror  # noqa: PLC0415
+
+    level = Level[given["level"].upper()]
+    connection = Connection(
+        given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
+    )
+    wanted = WantedMirror(
+        os.path.realpath(os.fsencode(directory)),
+        tuple(map(_remote, standbys)),
+        connection,
+        given["state"] or default_state(),
+        LogPolicy(level, Loss(given["loss"]), given["loss_timeout"]),
+        given["epoch"],
+        given["adopt"],
+    )
+    safety = Safety(level, given["sync_on_close"], given["sync_names"])
+    return MountedMirror(wanted, os.path.realpath(os.fsencode(mountpoint)), safety)
+
+
+def _remote(text: str) -> Remote:
+    address = parse_address(text)
+    if isinstance(address, Remote):
+        return address
+    raise UsageError("the standby is a place on a netsync server", op="mirror to", where=text,
+                     hint="write HOST::MODULE/PATH")  # fmt: skip

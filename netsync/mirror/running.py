@@ -1,0 +1,169 @@
+"""A mirror with a mount, from start to end: what ``netsync mirror`` does.
+
+In this order: the places are checked and a dead mount of an earlier run is removed; the standbys
+are compared and in step; the mount accepts writes, and that is said. A signal unmounts; what was
+written is waited for; the rest of the primary ends behind it. Any other end leaves the mount where
+it is, dead: programs get errors, and never the empty directory below it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from netsync.errors import IndeterminateError, InterruptedBySignal, UsageError, unwrapped
+from netsync.mirror.backing import Backing
+from netsync.mirror.files import Safety
+from netsync.mirror.filesystem import Filesystem
+from netsync.mirror.mounting import check_places, clear_dead
+from netsync.mirror.primary import Primary, opened
+from netsync.mirror.serving import Mount, Say
+from netsync.mirror.wanted import WantedMirror
+from netsync.monitor.notify import notify
+from netsync.names import shown
+from netsync.oplog.follower import FollowerStatus, State
+from netsync.oplog.log import Log
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ANSWER_SECONDS: Final = 10.0
+"""How long a mount that is there may take to answer, before it counts as one that lives."""
+_LOOK_SECONDS: Final = 1.0
+"""How often the state of the standbys is looked at, to tell when it changed."""
+
+
+@dataclass(frozen=True)
+class MountedMirror:
+    """What is mirrored, where it is mounted, and when the mount answers. Paths are resolved."""
+
+    wanted: WantedMirror
+    mountpoint: bytes
+    safety: Safety = field(default_factory=Safety)
+
+
+async def run_mounted(mirror: MountedMirror, say: Say) -> None:
+    """Mirror until a signal says to end, and end in order. Raises ``NetsyncError``.
+
+    ``IndeterminateError`` if at the end a standby has not said that it has everything;
+    ``InterruptedBySignal`` if the signal came before the mount was there.
+    """
+    with trio.open_signal_receiver(*SIGNALS) as signals, unwrapped():
+        async with trio.open_nursery() as nursery:
+            ending = Ending(nursery.cancel_scope)
+            nursery.start_soon(ending.heed, signals)
+            await _prepare(mirror)
+            async with opened(mirror.wanted) as primary:
+                await _serve(mirror, primary, ending, say)
+            nursery.cancel_scope.cancel()
+    if not ending.begun.is_set() and ending.said:
+        raise InterruptedBySignal(f"interrupted by {ending.said}", hint="run again to go on")
+
+
+class Ending:
+    """Signals, as an orderly end: the first unmounts, the second waits for nobody.
+
+    One that comes before there is a mount cancels ``scope``, and so does a third.
+    """
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self.is_mounted = False
+        self.begun = trio.Event()
+        self.again = trio.Event()
+        self.said = ""
+
+    async def heed(self, signals: AsyncIterator[int]) -> None:
+        """Take signals as they come."""
+        async for number in signals:
+            self.said = signal.Signals(number).name
+            notify("STOPPING=1")
+            if not self.is_mounted or self.again.is_set():
+                self._scope.cancel()
+            elif self.begun.is_set():
+                self.again.set()
+            else:
+                self.begun.set()
+
+
+async def _serve(mirror: MountedMirror, primary: Primary, ending: Ending, say: Say) -> None:
+    """Mount, serve until the end, and wait for the last acknowledgement."""
+    backing = Backing(primary.root)
+    filesystem = Filesystem(backing, primary.log, mirror.safety)
+    mount = Mount(mirror.mountpoint, filesystem, primary.root)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell, primary.log, say)
+            async with trio.open_nursery() as serving:
+                await serving.start(mount.serve)
+                ending.is_mounted = True
+                say(f"mounted on {shown(mirror.mountpoint)}")
+                notify("READY=1")
+                nursery.start_soon(_end, mount, ending, serving.cancel_scope, say)
+            await _wait_for_the_last(mirror, primary.log, ending.again)
+            nursery.cancel_scope.cancel()
+    finally:
+        backing.close()
+
+
+async def _end(mount: Mount, ending: Ending, serving: trio.CancelScope, say: Say) -> None:
+    """Unmount when asked to. Whoever still uses the mount after the second signal is cut off."""
+    await ending.begun.wait()
+    await mount.end(ending.again, say)
+    if ending.again.is_set():
+        serving.cancel()
+
+
+async def _wait_for_the_last(mirror: MountedMirror, log: Log, again: trio.Event) -> None:
+    """Return when everything is as safe as was asked for. Raises ``IndeterminateError``."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on, again, nursery.cancel_scope)
+        await log.wait(log.head, mirror.safety.level)
+        nursery.cancel_scope.cancel()
+    if not log.is_everywhere(log.head, mirror.safety.level):
+        raise IndeterminateError(
+            f"the end came before a standby said that it has the last operation ({log.head})",
+            op="mirror",
+            where=mirror.wanted.source,
+            hint="nothing is lost here; the next start sends what is missing",
+        )
+
+
+async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _tell(log: Log, say: Say) -> None:
+    """Say when a standby is lost, degraded, or in step again. Runs until cancelled."""
+    before = {each.name: State.SYNC for each in log.status().standbys}
+    while True:
+        for each in log.status().standbys:
+            if each.state is not before[each.name]:
+                before[each.name] = each.state
+                say(_words(each))
+        await trio.sleep(_LOOK_SECONDS)
+
+
+def _words(standby: FollowerStatus) -> str:
+    what = {
+        State.SYNC: "in step",
+        State.LOST: "lost: writes that must be safe wait for it",
+        State.DEGRADED: "stale: writes are acknowledged without it, and it is owed what changes",
+        State.RESYNC: "back, and is sent what it is owed",
+        State.STARTING: "not reached yet",
+    }[standby.state]
+    return f"{standby.name} is {what}" + (f" ({standby.words})" if standby.words else "")
+
+
+async def _prepare(mirror: MountedMirror) -> None:
+    """Check the places. Raises ``UsageError``."""
+    with trio.move_on_after(_ANSWER_SECONDS) as waiting:
+        await trio.to_thread.run_sync(clear_dead, mirror.mountpoint, abandon_on_cancel=True)
+    if waiting.cancelled_caught:
+        raise UsageError("what is mounted there does not answer", op="mount on",
+                         where=mirror.mountpoint,
+                         hint="another netsync mirror may be waiting for its standby")  # fmt: skip
+    await trio.to_thread.run_sync(check_places, mirror.wanted.source, mirror.mountpoint)
