@@ -23,12 +23,10 @@ from netsync.mirror.noting import (
     Where,
     mtime_of,
 )
-from netsync.model import wire_time
 from netsync.operation import (
     Owner,
     RemoveXattr,
     SetXattr,
-    Times,
     Truncate,
 )
 
@@ -107,8 +105,7 @@ class Attributes:
         atime = now.st_atime_ns if wanted.atime is None else wanted.atime
         mtime = now.st_mtime_ns if wanted.mtime is None else wanted.mtime
         os.utime(where, ns=(atime, mtime))
-        after = os.stat(where)
-        self._notes.note(node, Times, wire_time(after.st_atime_ns), mtime_of(after))
+        self._notes.note_times(node, os.stat(where))
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an extended attribute."""

@@ -39,17 +39,23 @@ class Safety:
 
 
 class OpenFile:
-    """One open of a file or directory: a descriptor, and how often its node had failed before."""
+    """One open of a file or directory: a descriptor, and how often its node had failed before.
 
-    __slots__ = ("failures", "fd", "moves", "node", "path", "wrote")
+    ``writes``: it was opened for writing; ``wrote``: something was, and was not asked to be safe;
+    ``is_new``: it was created, and nothing was.
+    """
 
-    def __init__(self, fd: int, node: Node) -> None:
+    __slots__ = ("failures", "fd", "is_new", "moves", "node", "path", "writes", "wrote")
+
+    def __init__(self, fd: int, node: Node, *, writes: bool = False) -> None:
         self.fd = fd
         self.node = node
         self.failures = node.failures
         self.path: bytes | None = None
         self.moves = -1
+        self.writes = writes
         self.wrote = False
+        self.is_new = False
 
     def check(self) -> None:
         """Raise EIO if something that was done to the file while it was open is lost, or may be."""
@@ -80,17 +86,28 @@ class Files:
         except BaseException:
             os.close(fd)
             raise
-        return self.adopt(fd, node)
+        return self.adopt(fd, node, writes=flags & os.O_ACCMODE != os.O_RDONLY)
 
-    def adopt(self, fd: int, node: Node) -> OpenFile:
+    def adopt(self, fd: int, node: Node, *, writes: bool = False) -> OpenFile:
         """Return an open file that ``fd``, a descriptor of ``node``, becomes."""
         node.opened += 1
-        return OpenFile(fd, node)
+        return OpenFile(fd, node, writes=writes)
+
+    def adopt_new(self, fd: int, node: Node) -> OpenFile:
+        """Return an open file that ``fd`` becomes, a descriptor of ``node`` that was created."""
+        file = self.adopt(fd, node, writes=True)
+        file.is_new = True
+        return file
 
     def close(self, file: OpenFile) -> list[int]:
         """Return the descriptors to be closed with ``file``; the last may free its blocks."""
         file.node.opened -= 1
         return [file.fd, *self._backing.release(file.node)]
+
+    def note_new(self, file: OpenFile) -> None:
+        """Note the times of a file that was created, and into which nobody has written."""
+        file.is_new = False
+        self._notes.note_times(file.node, os.fstat(file.fd))
 
     async def read(self, file: OpenFile, offset: int, size: int) -> memoryview | bytes:
         """Return up to ``size`` bytes; fewer only at the file's end."""
@@ -117,6 +134,7 @@ class Files:
         status = os.fstat(file.fd)
         node.changed += 1
         file.wrote = True
+        file.is_new = False
         if file.moves != self._nodes.moves:
             file.path, file.moves = self._nodes.path(node), self._nodes.moves
         if file.path is not None and done:
@@ -139,7 +157,8 @@ class Files:
         """Do what is to be done when ``file`` is closed by one who has it."""
         if self._safety.sync_on_close and file.wrote:
             await self.sync(file)
-        file.check()
+        if file.writes:
+            file.check()
 
     async def sync_directory(self, node: Node) -> None:
         """Return when all that was done to names in ``node`` is safe, as ``sync``."""

@@ -8,6 +8,7 @@ a flush that it does not ask for would count as done.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -231,7 +232,7 @@ class Filesystem(pyfuse3.Operations):
         await self._room()
         parent = self._nodes.find(parent_inode)
         fd, made = self._naming.create(parent, name, mode, caller_of(ctx))
-        file = self._files.adopt(fd, made.node)
+        file = self._files.adopt_new(fd, made.node)
         return self._handle(file), await self._named(made, parent)
 
     @answered
@@ -253,6 +254,10 @@ class Filesystem(pyfuse3.Operations):
     @answered
     async def release(self, fh: int) -> None:
         file = self._opened.pop(fh)
+        if file.is_new:
+            with contextlib.suppress(OSError):  # only the times of an empty file
+                await self._room()
+                self._files.note_new(file)
         await self._close(self._files.close(file))
 
     @answered

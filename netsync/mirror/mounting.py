@@ -94,7 +94,7 @@ def clear_dead(mountpoint: bytes) -> bool:
     found = False
     while mounted_on(mountpoint) == FILE_SYSTEM:
         try:
-            os.stat(mountpoint)
+            os.statvfs(mountpoint)  # the kernel answers others from memory, for a dead one too
         except OSError as error:
             if error.errno not in _DEAD:
                 raise root_error(error, op="use mount point", where=mountpoint) from error

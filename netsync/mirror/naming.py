@@ -93,6 +93,7 @@ class Naming:
         if stat.S_ISREG(mode) or not stat.S_IFMT(mode):
             fd, made = self.create(parent, name, mode, caller)
             os.close(fd)
+            self._notes.note_times(made.node, made.status)
             return made
         self._path_of_new(parent, name)
         new = self._new_in(parent, mode, caller)
@@ -101,6 +102,7 @@ class Naming:
             status = self._settle_name(name, new)
         made = self._introduce(parent, name, status)
         self._note(made, new, Mknod, status.st_mode, status.st_rdev)
+        self._notes.note_times(made.node, status)
         return made
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> Made:
@@ -114,6 +116,7 @@ class Naming:
             status = os.stat(name, dir_fd=new.directory, follow_symlinks=False)
         made = self._introduce(parent, name, status)
         self._notes.note(made.node, Symlink, target, status.st_uid, status.st_gid)
+        self._notes.note_times(made.node, status)
         return made
 
     def link(self, node: Node, parent: Node, name: bytes) -> Made:

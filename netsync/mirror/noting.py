@@ -17,7 +17,7 @@ from netsync.mirror.backing import Backing, failed
 from netsync.mirror.nodes import Node
 from netsync.model import wire_time
 from netsync.names import join
-from netsync.operation import Mode, Operation, SetXattr
+from netsync.operation import Mode, Operation, SetXattr, Times
 from netsync.oplog.log import Log
 from netsync.plan import acl
 
@@ -65,6 +65,10 @@ class Notes:
     def note_mode(self, node: Node, status: os.stat_result) -> None:
         """Append what the permission bits of ``node`` are now."""
         self.note(node, Mode, status.st_mode & PERMISSIONS)
+
+    def note_times(self, node: Node, status: os.stat_result) -> None:
+        """Append what the times of ``node`` are now."""
+        self.note(node, Times, wire_time(status.st_atime_ns), mtime_of(status))
 
     def note_inherited(self, node: Node, where: Where) -> None:
         """Append the ACLs that a new entry got from its directory.

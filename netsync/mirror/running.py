@@ -58,34 +58,37 @@ async def run_mounted(mirror: MountedMirror, say: Say) -> None:
             async with opened(mirror.wanted) as primary:
                 await _serve(mirror, primary, ending, say)
             nursery.cancel_scope.cancel()
-    if not ending.begun.is_set() and ending.said:
+    if ending.came_early:
         raise InterruptedBySignal(f"interrupted by {ending.said}", hint="run again to go on")
 
 
 class Ending:
-    """Signals, as an orderly end: the first unmounts, the second waits for nobody.
+    """Signals, as an orderly end: each sets the event that ``next`` gave last.
 
-    One that comes before there is a mount cancels ``scope``, and so does a third.
+    One that comes before there is a mount cancels ``scope``.
     """
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self._scope = scope
-        self.is_mounted = False
-        self.begun = trio.Event()
-        self.again = trio.Event()
+        self.event: trio.Event | None = None
         self.said = ""
+        self.came_early = False
 
     async def heed(self, signals: AsyncIterator[int]) -> None:
         """Take signals as they come."""
         async for number in signals:
             self.said = signal.Signals(number).name
             notify("STOPPING=1")
-            if not self.is_mounted or self.again.is_set():
+            if self.event is None:
+                self.came_early = True
                 self._scope.cancel()
-            elif self.begun.is_set():
-                self.again.set()
             else:
-                self.begun.set()
+                self.event.set()
+
+    def next(self) -> trio.Event:
+        """Return an event that the next signal sets."""
+        self.event = trio.Event()
+        return self.event
 
 
 async def _serve(mirror: MountedMirror, primary: Primary, ending: Ending, say: Say) -> None:
@@ -98,21 +101,26 @@ async def _serve(mirror: MountedMirror, primary: Primary, ending: Ending, say: S
             nursery.start_soon(_tell, primary.log, say)
             async with trio.open_nursery() as serving:
                 await serving.start(mount.serve)
-                ending.is_mounted = True
+                signalled = ending.next()
                 say(f"mounted on {shown(mirror.mountpoint)}")
                 notify("READY=1")
-                nursery.start_soon(_end, mount, ending, serving.cancel_scope, say)
-            await _wait_for_the_last(mirror, primary.log, ending.again)
+                nursery.start_soon(_end, mount, signalled, ending, serving.cancel_scope, say)
+            assert ending.event is not None
+            await _wait_for_the_last(mirror, primary.log, ending.event)
             nursery.cancel_scope.cancel()
     finally:
         backing.close()
 
 
-async def _end(mount: Mount, ending: Ending, serving: trio.CancelScope, say: Say) -> None:
+async def _end(
+    mount: Mount, signalled: trio.Event, ending: Ending, serving: trio.CancelScope, say: Say
+) -> None:
     """Unmount when asked to. Whoever still uses the mount after the second signal is cut off."""
-    await ending.begun.wait()
-    await mount.end(ending.again, say)
-    if ending.again.is_set():
+    await signalled.wait()
+    again = ending.next()
+    await mount.end(again, say)
+    if mount.is_detached:
+        ending.next()
         serving.cancel()
 
 

@@ -32,12 +32,16 @@ Say = Callable[[str], None]
 
 
 class Mount:
-    """A file system on ``mountpoint``. There is one in a process."""
+    """A file system on ``mountpoint``. There is one in a process.
+
+    ``is_detached``: nobody finds it any more, but some may still use it.
+    """
 
     def __init__(self, mountpoint: bytes, filesystem: Filesystem, root: int) -> None:
         self._mountpoint = mountpoint
         self._filesystem = filesystem
         self._root = root
+        self.is_detached = False
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount, and serve until unmounted. What ends it otherwise leaves the mount dead."""
@@ -69,6 +73,7 @@ class Mount:
             if again.is_set():
                 detach = functools.partial(unmount, self._mountpoint, detach=True)
                 await trio.to_thread.run_sync(detach)
+                self.is_detached = True
                 return
 
 

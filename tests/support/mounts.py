@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +18,8 @@ import msgspec
 
 from netsync.mirror.mounting import mounted_on
 from netsync.operation import AnyOperation
+from tests.support.mirrors import COPY, MODULE, Pair
+from tests.support.processes import Process, Result, running
 
 TOP = Path(__file__).parents[2]
 START_SECONDS = 40.0
@@ -103,3 +106,36 @@ def remove_mount(mountpoint: Path) -> None:
         else:
             subprocess.run(["fusermount3", "-u", "-z", mountpoint], check=True)
     assert mounted_on(path) == ""
+
+
+class MountedPair:
+    """``netsync mirror`` with a standby: what is written below ``mount`` reaches ``pair.copy``."""
+
+    def __init__(self, pair: Pair, *options: str) -> None:
+        self.pair = pair
+        self.mount = pair.base / "mount"
+        self.mount.mkdir(exist_ok=True)
+        self.options = options
+
+    @contextlib.contextmanager
+    def primary(self, *options: str) -> Iterator[Process]:
+        """Run the command until the block ends; it must have been mounted."""
+        url = f"netsync://127.0.0.1:{self.pair.port}/{MODULE}/{COPY}"
+        words: list[str | bytes | Path] = [self.pair.source, url, "--mount", self.mount]
+        state = self.pair.base / "primary-state"
+        with running("mirror", *words, *self.options, *options, "--state", state) as process:
+            try:
+                said = f"mounted on {self.mount}"
+                process.wait_for(lambda: said in process.stderr, "mounted")
+                yield process
+                assert "Traceback" not in process.stderr, process.stderr
+            finally:
+                if process.running:
+                    process.process.kill()
+                    process.process.wait()
+                remove_mount(self.mount)
+
+    def end(self, process: Process) -> Result:
+        """End it in order."""
+        process.signal(signal.SIGTERM)
+        return process.wait(START_SECONDS)

@@ -1,0 +1,232 @@
+"""``netsync mirror`` from outside: a mount, a standby behind TLS, signals and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirrors import Pair
+from tests.support.mounts import MountedPair
+from tests.support.places import differences
+from tests.support.processes import Server, netsync, wait_until
+
+SECONDS = 40.0
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+@pytest.fixture
+def mounted(pair: Pair) -> MountedPair:
+    return MountedPair(pair)
+
+
+@pytest.fixture
+def standby(pair: Pair) -> Iterator[Server]:
+    with pair.standby() as server:
+        yield server
+
+
+def equal(pair: Pair) -> bool:
+    return differences(pair.source, pair.copy, "--omit-dir-times") == ""
+
+
+def fsynced(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.usefixtures("standby")
+def test_what_is_flushed_is_on_the_standby(mounted: MountedPair) -> None:
+    pair = mounted.pair
+    (pair.source / "before").write_text("there before")
+    with mounted.primary() as primary:
+        assert (mounted.mount / "before").read_text() == "there before"
+        assert (pair.copy / "before").read_text() == "there before"
+        (mounted.mount / "d").mkdir()
+        fsynced(mounted.mount / "d" / "file", b"content")
+        os.rename(mounted.mount / "d" / "file", mounted.mount / "file")
+        os.link(mounted.mount / "file", mounted.mount / "second")
+        os.chmod(mounted.mount / "file", 0o4711)
+        os.setxattr(mounted.mount / "file", "user.kept", b"yes")
+        os.symlink("file", mounted.mount / "link")
+        result = mounted.end(primary)
+    assert result.code == 0, result.stderr
+    assert os.listdir(mounted.mount) == []
+    wait_until(lambda: equal(pair), "the copy is equal")
+    assert os.getxattr(pair.copy / "second", "user.kept") == b"yes"
+    assert (pair.copy / "second").stat().st_nlink == 2
+
+
+@pytest.mark.usefixtures("standby")
+def test_a_crash_leaves_a_mount_that_fails_and_the_next_start_cleans_up(
+    mounted: MountedPair,
+) -> None:
+    with mounted.primary() as primary:
+        fsynced(mounted.mount / "file", b"safe")
+        fd = os.open(mounted.mount / "file", os.O_RDWR)
+        primary.process.kill()
+        primary.process.wait()
+        for call in (lambda: os.listdir(mounted.mount), lambda: os.pwrite(fd, b"x", 0)):
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what counts
+                call()
+            assert caught.value.errno in DEAD
+        with pytest.raises(OSError):  # noqa: PT011
+            os.close(fd)
+        with mounted.primary() as again:
+            assert (mounted.mount / "file").read_bytes() == b"safe"
+            assert mounted.end(again).code == 0
+
+
+@pytest.mark.usefixtures("standby")
+def test_a_mount_in_use_is_not_torn_away(mounted: MountedPair) -> None:
+    with mounted.primary() as primary:
+        with open(mounted.mount / "file", "wb", buffering=0) as file:
+            user = subprocess.Popen(["sleep", "100"], cwd=mounted.mount)
+            try:
+                primary.signal(signal.SIGTERM)
+                primary.wait_for(lambda: "is in use by" in primary.stderr, "it says by whom")
+                assert f"sleep ({user.pid})" in primary.stderr
+                file.write(b"still accepted")
+                os.fsync(file.fileno())
+            finally:
+                user.kill()
+                user.wait()
+        assert primary.wait(SECONDS).code == 0
+    assert (mounted.pair.copy / "file").read_bytes() == b"still accepted"
+
+
+@pytest.mark.usefixtures("standby")
+def test_a_second_signal_waits_for_nobody(mounted: MountedPair) -> None:
+    with mounted.primary() as primary:
+        fd = os.open(mounted.mount / "file", os.O_CREAT | os.O_WRONLY)
+        primary.signal(signal.SIGTERM)
+        primary.wait_for(lambda: "a second signal" in primary.stderr, "it says how to go on")
+        primary.signal(signal.SIGTERM)
+        assert primary.wait(SECONDS).code == 0
+        for call in (lambda: os.write(fd, b"too late"), lambda: os.close(fd)):
+            with pytest.raises(OSError) as caught:  # noqa: PT011
+                call()
+            assert caught.value.errno in DEAD
+
+
+def test_while_the_standby_is_lost_flushes_wait(mounted: MountedPair) -> None:
+    pair = mounted.pair
+    with pair.standby() as first, mounted.primary() as primary:
+        fsynced(mounted.mount / "file", b"one")
+        first.process.kill()
+        first.process.wait()
+        (mounted.mount / "plain").write_bytes(b"needs no answer")
+        writer = subprocess.Popen(
+            ["dd", "if=/dev/zero", f"of={mounted.mount}/waiting", "bs=4k", "count=1",
+             "conv=fsync"], stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        primary.wait_for(lambda: "is lost" in primary.stderr, "it says so")
+        assert writer.poll() is None
+        with pair.standby():
+            assert writer.wait(SECONDS) == 0
+            assert (pair.copy / "waiting").stat().st_size == 4096 or not equal(pair)
+            assert mounted.end(primary).code == 0
+            wait_until(lambda: equal(pair), "the copy is equal")
+
+
+def test_with_error_a_flush_fails_and_stays_failed(mounted: MountedPair) -> None:
+    pair = mounted.pair
+    options = "--on-standby-loss", "error", "--loss-timeout", "500ms"
+    with pair.standby() as first, mounted.primary(*options) as primary:
+        held = os.open(mounted.mount / "file", os.O_CREAT | os.O_RDWR)
+        os.write(held, b"one")
+        os.fsync(held)
+        first.process.kill()
+        first.process.wait()
+        os.write(held, b"two")
+        for _ in range(2):
+            with pytest.raises(OSError) as caught:  # noqa: PT011
+                os.fsync(held)
+            assert caught.value.errno == errno.EIO
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            (mounted.mount / "new").touch()
+        assert caught.value.errno == errno.EROFS
+        assert (mounted.mount / "file").read_bytes() == b"onetwo"
+        with pair.standby():
+            primary.wait_for(lambda: "in step" in primary.stderr, "the standby is back")
+            fsynced(mounted.mount / "new", b"goes on")
+            with pytest.raises(OSError):  # noqa: PT011 - whoever had it open must hear of it
+                os.fsync(held)
+            with pytest.raises(OSError):  # noqa: PT011
+                os.close(held)
+            fsynced(mounted.mount / "file", b"three")
+            assert mounted.end(primary).code == 0
+            wait_until(lambda: equal(pair), "the copy is equal")
+
+
+def test_with_degrade_it_goes_on_alone_and_makes_up_for_it(mounted: MountedPair) -> None:
+    pair = mounted.pair
+    options = "--on-standby-loss", "degrade", "--loss-timeout", "500ms"
+    with pair.standby() as first, mounted.primary(*options) as primary:
+        fsynced(mounted.mount / "file", b"one")
+        first.process.kill()
+        first.process.wait()
+        fsynced(mounted.mount / "file", b"alone")
+        os.rename(mounted.mount / "file", mounted.mount / "renamed")
+        fsynced(mounted.mount / "other", b"o" * 100_000)
+        primary.wait_for(lambda: "is stale" in primary.stderr, "it says so")
+        with pair.standby():
+            primary.wait_for(lambda: "is in step" in primary.stderr, "it has made up")
+            fsynced(mounted.mount / "again", b"both")
+            assert mounted.end(primary).code == 0
+            wait_until(lambda: equal(pair), "the copy is equal")
+
+
+def test_ending_without_the_last_answer_says_so(mounted: MountedPair) -> None:
+    with mounted.pair.standby() as standby, mounted.primary() as primary:
+        standby.process.kill()
+        standby.process.wait()
+        (mounted.mount / "file").write_bytes(b"not there yet")
+        primary.signal(signal.SIGTERM)
+        wait_until(lambda: os.listdir(mounted.mount) == [], "unmounted")
+        primary.signal(signal.SIGTERM)
+        result = primary.wait(SECONDS)
+    assert result.code == 13
+    assert "the last operation" in result.stderr
+
+
+@pytest.mark.usefixtures("standby")
+@pytest.mark.parametrize("where", ["inside", "around", "same", "full", "missing"])
+def test_a_mount_that_would_hide_or_show_itself_is_refused(pair: Pair, where: str) -> None:
+    (pair.source / "inner").mkdir()
+    (pair.base / "full").mkdir()
+    (pair.base / "full" / "file").touch()
+    mountpoint = {
+        "inside": pair.source / "inner",
+        "around": pair.base,
+        "same": pair.source,
+        "full": pair.base / "full",
+        "missing": pair.base / "nowhere",
+    }[where]
+    url = f"netsync://127.0.0.1:{pair.port}/m/copy"
+    result = netsync("mirror", pair.source, url, "--mount", mountpoint)
+    assert result.code == 1
+    words = {"inside": "lies in", "around": "lies in it", "same": "lies in", "full": "not empty",
+             "missing": "no such file"}[where]  # fmt: skip
+    assert words in result.stderr
+    assert str(mountpoint) in result.stderr
+
+
+def test_a_local_standby_is_refused(tmp_path: Path) -> None:
+    result = netsync("mirror", tmp_path, tmp_path / "copy", "--mount", tmp_path / "mount")
+    assert result.code == 1
+    assert "HOST::MODULE/PATH" in result.stderr
