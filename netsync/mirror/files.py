@@ -173,16 +173,14 @@ class Files:
         if node.synced >= upto:
             return  # nothing has been done to it since
         seq = self._log.head
-        lost: BaseExceptionGroup[OSError | IndeterminateError] | None = None
+        if self._safety.level is Level.DURABLE:
+            self._log.want_durable(seq)  # the standby flushes while this host does
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._log.wait, seq, self._safety.level)
-                await trio.to_thread.run_sync(os.fsync, fd)
-        except* (OSError, IndeterminateError) as group:
-            lost = group
-        if lost is not None:
+            await trio.to_thread.run_sync(os.fsync, fd)
+            await self._log.wait(seq, self._safety.level)
+        except (OSError, IndeterminateError) as error:
             node.failures += 1
-            raise failed(errno.EIO) from lost
+            raise failed(errno.EIO) from error
         node.synced = max(node.synced, upto)
 
 
