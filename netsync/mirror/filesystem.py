@@ -28,6 +28,7 @@ from netsync.mirror.listing import SELF_AND_PARENT, Listing
 from netsync.mirror.naming import Made, Naming
 from netsync.mirror.nodes import Node
 from netsync.mirror.noting import Notes
+from netsync.mirror.searching import learn_names
 from netsync.oplog.log import Log
 from netsync.plan import acl
 
@@ -147,15 +148,17 @@ class Filesystem(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        await self._room()
         source, target = self._nodes.find(parent_inode_old), self._nodes.find(parent_inode_new)
+        await self._learn_names(target, name_new)
+        await self._room()
         self._naming.rename(source, name_old, target, name_new, flags)
         await self._safe_names(source, target)
 
     @answered
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await self._room()
         parent = self._nodes.find(parent_inode)
+        await self._learn_names(parent, name)
+        await self._room()
         self._naming.unlink(parent, name)
         await self._safe_names(parent)
 
@@ -220,9 +223,12 @@ class Filesystem(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        node = self._nodes.find(inode)
+        if not node.names and self._backing.status(node).st_nlink:
+            await learn_names(self._backing, node)
         if flags & os.O_TRUNC:
             await self._room()
-        file = self._files.open(self._nodes.find(inode), flags, caller_of(ctx))
+        file = self._files.open(node, flags, caller_of(ctx))
         return self._handle(file)
 
     @answered
@@ -308,6 +314,12 @@ class Filesystem(pyfuse3.Operations):
             await self._log.room()
         except IndeterminateError as error:
             raise failed(errno.EROFS) from error
+
+    async def _learn_names(self, parent: Node, name: bytes) -> None:
+        """Find another name of an open file that is about to lose the only one known."""
+        node = self._naming.namesake_unknown(parent, name)
+        if node is not None:
+            await learn_names(self._backing, node)
 
     async def _named(self, made: Made, parent: Node) -> EntryAttributes:
         """Answer with what was created in ``parent``, once that is safe if it is to be."""

@@ -168,6 +168,17 @@ class Naming:
         """Remove an empty directory."""
         self._remove(parent, name, Rmdir(self._notes.path_in(parent, name)))
 
+    def namesake_unknown(self, parent: Node, name: bytes) -> Node | None:
+        """Return the open file that would lose its only known name, and has others."""
+        try:
+            status = self._backing.status_of(parent, name)
+        except OSError:
+            return None  # whoever asked will be told
+        node = self._nodes.known(status.st_ino)
+        if node is None or not node.opened or stat.S_ISDIR(status.st_mode):
+            return None
+        return node if len(node.names) < 2 <= status.st_nlink else None
+
     def _remove(self, parent: Node, name: bytes, operation: Operation) -> None:
         status = self._backing.status_of(parent, name)
         remove = os.rmdir if isinstance(operation, Rmdir) else os.unlink

@@ -19,8 +19,9 @@ from netsync.errors import IndeterminateError, InterruptedBySignal, UsageError, 
 from netsync.mirror.backing import Backing
 from netsync.mirror.files import Safety
 from netsync.mirror.filesystem import Filesystem
+from netsync.mirror.links import Primary
 from netsync.mirror.mounting import check_places, clear_dead
-from netsync.mirror.primary import Primary, opened
+from netsync.mirror.primary import opened
 from netsync.mirror.serving import Mount, Say
 from netsync.mirror.wanted import WantedMirror
 from netsync.monitor.notify import notify
