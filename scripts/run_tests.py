@@ -23,7 +23,15 @@ from prepare.processes import (
 
 ROOT = venv.ROOT
 PLACE = ROOT / ".venv-test"
-PROGRAMS = {"rsync": "rsync", "setfacl": "acl", "setfattr": "attr", "debugfs": "e2fsprogs"}
+PROGRAMS = {
+    "rsync": "rsync",
+    "setfacl": "acl",
+    "setfattr": "attr",
+    "debugfs": "e2fsprogs",
+    "git": "git",
+    "fusermount3": "fuse3",
+    "pg_ctlcluster": "postgresql",
+}
 PURE = (
     "tests/unit/delta",
     "tests/contract",
@@ -50,7 +58,8 @@ def main() -> int:
     options, rest = arguments()
     missing = debian.packages_for(PROGRAMS)
     debian.ensure(missing, "without these some tests are skipped", required=False)
-    debian.ensure(debian.packages_for_compiling(), "to compile the kernel", required=True)
+    building = [*debian.packages_for_compiling(), *debian.packages_for_mounting()]
+    debian.ensure(building, "to compile the kernel and what mounts", required=True)
     python = prepare_environment()
     outcomes = [check(python, *words) for words in checks()]
     outcomes.append(tests(python, "compiled", rest))

@@ -35,6 +35,14 @@ def packages_for_compiling() -> list[str]:
     return packages
 
 
+def packages_for_mounting() -> list[str]:
+    """What pyfuse3 is built with, where the index has it as a source only."""
+    packages = packages_for({"pkg-config": "pkg-config"})
+    if not Path("/usr/include/fuse3/fuse.h").exists():
+        packages.append("libfuse3-dev")
+    return packages
+
+
 def ensure(packages: Iterable[str], purpose: str, *, required: bool) -> None:
     """Install them when root; else say what to type, and end here if they are required."""
     names = sorted(set(packages))

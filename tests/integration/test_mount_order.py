@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from netsync.mirror.mounting import mounted_on
 from netsync.operation import AnyOperation, Create, Mode, Rename, SetXattr, Unlink, Write
 from netsync.plan.xattrs import Scope
 from netsync.tree.apply import Applier
 from netsync.tree.directories import OPEN_DIRECTORY
+from tests.support import mount_server
 from tests.support.actors import Actor, described, times
-from tests.support.mounts import Served
+from tests.support.mounts import Served, remove_mount
+from tests.support.processes import wait_until
 
+SOMEBODY = 65534
+DEVICE = Path("/dev/fuse")
 SCOPE = Scope(("user", "trusted", "security", "acl"))
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners")
@@ -133,3 +142,57 @@ def test_netsyncs_own_names_and_attributes_are_not_to_be_had(tmp_path: Path) -> 
                 call()
         (inside / ".netsyncignore").write_text("*.log")
     assert {each.path for each in mounted.operations()} == {b".netsyncignore"}
+
+
+def as_somebody(work: Callable[[], object]) -> int:
+    """Begin ``work`` in a process of another user, and return its number."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(SOMEBODY)
+            os.setuid(SOMEBODY)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def ended_well(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def device_for_all() -> Iterator[None]:
+    """Open the device to everybody meanwhile, as udev does where it runs."""
+    before = DEVICE.stat().st_mode
+    DEVICE.chmod(0o666)
+    yield
+    DEVICE.chmod(stat.S_IMODE(before))
+
+
+@pytest.mark.usefixtures("device_for_all")
+def test_a_user_who_is_not_root_mounts_through_the_helper(tmp_path: Path) -> None:
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(each.stat().st_mode | 0o055)
+    mounted = Served(tmp_path)
+    for each in (tmp_path, mounted.directory, mounted.mountpoint):
+        os.chown(each, SOMEBODY, SOMEBODY)
+    places = os.fsencode(mounted.directory), os.fsencode(mounted.mountpoint), str(mounted.log)
+    server = as_somebody(lambda: trio.run(mount_server.serve, *places))
+    try:
+        wait_until(lambda: mounted_on(places[1]), "mounted")
+        writer = as_somebody(lambda: (mounted.mountpoint / "file").write_bytes(b"mine"))
+        assert ended_well(writer)
+        with pytest.raises(PermissionError):  # whoever mounted did not ask for others
+            os.listdir(mounted.mountpoint)
+        os.kill(server, signal.SIGTERM)
+        assert ended_well(server)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
+        remove_mount(mounted.mountpoint)
+    assert (mounted.directory / "file").stat().st_uid == SOMEBODY
+    assert [type(each) for each in mounted.operations()] == [Create, Write]
