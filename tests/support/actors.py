@@ -160,7 +160,7 @@ class Actor:
         self.both("rmdir", lambda root: os.rmdir(root / path), path)
 
     def chmod(self) -> None:
-        path, mode = self.path(), self.chance.choice((0o600, 0o755, 0o4711, 0o2770, 0o1777))
+        path, mode = self.path(), self.chance.choice((0o600, 0o755, 0o1640, 0o1777))
         self.both("chmod", lambda root: os.chmod(root / path, mode), path)
 
     def chown(self) -> None:
