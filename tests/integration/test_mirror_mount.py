@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netsync.operation import Write
 from tests.support.mirrors import Pair
-from tests.support.mounts import MountedPair
+from tests.support.mounts import MountedPair, Served
 from tests.support.places import differences
 from tests.support.processes import Server, netsync, wait_until
 
@@ -228,3 +232,94 @@ def test_a_local_standby_is_refused(tmp_path: Path) -> None:
     result = netsync("mirror", tmp_path, tmp_path / "copy", "--mount", tmp_path / "mount")
     assert result.code == 1
     assert "HOST::MODULE/PATH" in result.stderr
+
+
+OPEN = "fd = os.open(name, os.O_RDWR); "
+FLUSHES = {
+    "fsync": OPEN + "os.write(fd, b'x'); begin(); os.fsync(fd)",
+    "fdatasync": OPEN + "os.write(fd, b'x'); begin(); os.fdatasync(fd)",
+    "directory": "os.mkdir('new'); begin(); os.fsync(os.open('.', os.O_RDONLY))",
+    "O_SYNC": "begin(); os.write(os.open(name, os.O_RDWR | os.O_SYNC), b'x')",
+    "O_DSYNC": "begin(); os.write(os.open(name, os.O_RDWR | os.O_DSYNC), b'x')",
+    "RWF_DSYNC": OPEN + "begin(); os.pwritev(fd, [b'x'], 0, os.RWF_DSYNC)",
+    "msync": OPEN + "m = mmap.mmap(fd, 9); m[0] = 7; begin(); m.flush()",
+}
+BY_OPTION = {
+    "close": OPEN + "os.write(fd, b'x'); begin(); os.close(fd)",
+    "create": "begin(); os.open('created', os.O_CREAT | os.O_RDWR)",
+    "mkdir": "begin(); os.mkdir('made')",
+    "rename": "begin(); os.rename(name, 'renamed')",
+    "unlink": "begin(); os.unlink(name)",
+}
+PROLOGUE = """
+import mmap, os, sys
+os.chdir(sys.argv[1])
+name = sys.argv[2]
+begin = lambda: os.write(1, b".")
+"""
+
+
+@contextlib.contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    server.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("options", "programs"),
+    [((), FLUSHES), (("--sync-on-close", "--sync-names"), BY_OPTION)],
+    ids=["flushes", "by-option"],
+)
+def test_what_says_that_it_is_safe_waits_for_the_standby(
+    mounted: MountedPair, standby: Server, options: tuple[str, ...], programs: dict[str, str]
+) -> None:
+    """While the standby is stopped none of them returns; as soon as it goes on all do."""
+    with mounted.primary(*options) as primary:
+        for name in programs:
+            (mounted.mount / name).write_bytes(b"something")
+        with stopped(standby):
+            running = {
+                name: subprocess.Popen(
+                    [sys.executable, "-c", PROLOGUE + code, mounted.mount, name],
+                    stdout=subprocess.PIPE,
+                )
+                for name, code in programs.items()
+            }
+            for process in running.values():
+                assert process.stdout is not None
+                assert process.stdout.read(1) == b"."
+            time.sleep(0.5)
+            assert {name for name, each in running.items() if each.poll() is not None} == set()
+        for name, process in running.items():
+            with process:
+                assert process.wait(SECONDS) == 0, name
+        assert mounted.end(primary).code == 0
+
+
+def test_what_is_not_flushed_waits_for_nobody(mounted: MountedPair, standby: Server) -> None:
+    with mounted.primary() as primary:
+        with stopped(standby):
+            (mounted.mount / "file").write_bytes(b"something")
+            os.rename(mounted.mount / "file", mounted.mount / "other")
+            assert (mounted.mount / "other").read_bytes() == b"something"
+        assert mounted.end(primary).code == 0
+
+
+def test_a_full_disk_behind_the_mount_says_so(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", served.directory], check=True)
+    try:
+        with served:
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what counts
+                (served.mountpoint / "file").write_bytes(bytes(2 << 20))
+            assert caught.value.errno == errno.ENOSPC
+            kept = (served.directory / "file").stat().st_size
+            (served.mountpoint / "file").write_bytes(b"fits again")
+        assert (served.directory / "file").read_bytes() == b"fits again"
+        logged = [each for each in served.operations() if isinstance(each, Write)]
+        assert sum(len(each.data) for each in logged) == kept + len(b"fits again")
+    finally:
+        subprocess.run(["umount", served.directory], check=True)
