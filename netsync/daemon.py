@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -36,6 +35,7 @@ from netsync.server.serve import Server, Settings
 from netsync.state import locks
 from netsync.state.database import default_directory as default_state
 from netsync.state.jobs import JobStates
+from netsync.tree.capability import raise_descriptor_limit
 
 log = logging.getLogger("netsync")
 
@@ -112,7 +112,7 @@ class Daemon:
         await trio.to_thread.run_sync(forget_strangers, state, config.modules)
         if not config.jobs:
             await trio.to_thread.run_sync(forget_jobs, state)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         listeners = await open_listeners(config.listen if config.listens else ())
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
             async with self._with_metrics(), trio.open_nursery() as nursery:
@@ -221,10 +221,3 @@ def forget_jobs(state: Path) -> None:
                 lock.release()
     except StateError as error:
         log.error("%s", error)  # noqa: TRY400 - one line
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each session holds some hundred."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -264,7 +264,8 @@ class Filesystem(pyfuse3.Operations):
             with contextlib.suppress(OSError):  # only the times of an empty file
                 await self._room()
                 self._files.note_new(file)
-        await self._close(self._files.close(file))
+        has_name = bool(file.node.names)
+        await self._close(self._files.close(file), at_once=has_name)
 
     @answered
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -300,7 +301,7 @@ class Filesystem(pyfuse3.Operations):
     @answered
     async def releasedir(self, fh: int) -> None:
         listing = self._listings.pop(fh)
-        await self._close(self._files.close(listing.file))
+        await self._close(self._files.close(listing.file), at_once=True)
 
     @answered
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -347,7 +348,10 @@ class Filesystem(pyfuse3.Operations):
             node = next(iter(directory.names))[0]
         return node.number, self._backing.status(node)
 
-    async def _close(self, freed: list[int]) -> None:
-        """Close descriptors of what the kernel forgot; some free a removed file's blocks."""
+    async def _close(self, freed: list[int], *, at_once: bool = False) -> None:
+        """Close descriptors; in a thread if one may free the blocks of a file that was removed."""
         for fd in freed:
-            await trio.to_thread.run_sync(os.close, fd)
+            if at_once:
+                os.close(fd)
+            else:
+                await trio.to_thread.run_sync(os.close, fd)

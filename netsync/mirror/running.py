@@ -28,6 +28,7 @@ from netsync.monitor.notify import notify
 from netsync.names import shown
 from netsync.oplog.follower import FollowerStatus, State
 from netsync.oplog.log import Log
+from netsync.tree.capability import raise_descriptor_limit
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANSWER_SECONDS: Final = 10.0
@@ -51,6 +52,7 @@ async def run_mounted(mirror: MountedMirror, say: Say) -> None:
     ``IndeterminateError`` if at the end a standby has not said that it has everything;
     ``InterruptedBySignal`` if the signal came before the mount was there.
     """
+    raise_descriptor_limit()  # each open file of the mount is one here
     with trio.open_signal_receiver(*SIGNALS) as signals, unwrapped():
         async with trio.open_nursery() as nursery:
             ending = Ending(nursery.cancel_scope)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from typing import Final
 
 from netsync.plan.compare import Capability
@@ -43,3 +45,10 @@ def _status(wanted: str) -> str:
             if name == wanted:
                 return value.strip()
     return ""
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: sessions and mounts hold many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
