@@ -21,6 +21,7 @@ from typing import Final
 
 from netsync.mirror.nodes import NONE_HELD, Node, Nodes
 from netsync.names import NAME_MAX, is_reserved
+from netsync.tree.cached import is_cached
 from netsync.tree.directories import OPEN_DIRECTORY
 
 DIRECTORIES_MAX: Final = 256
@@ -149,6 +150,14 @@ class Backing:
         if status.st_dev != self.device:
             raise failed(errno.EXDEV)
         return status
+
+    def cold(self, parent: Node, name: bytes) -> int | None:
+        """Return a descriptor of ``parent`` if looking up ``name`` there may wait for a disk.
+
+        The caller closes it. Raises ``OSError``.
+        """
+        directory = self.directory(parent)
+        return None if is_cached(directory, name) else os.dup(directory)
 
     def look_up(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result]:
         """Return what is called ``name`` in ``parent``; the kernel knows it from now on."""

@@ -79,8 +79,11 @@ class Filesystem(pyfuse3.Operations):
 
     @answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        parent = self._nodes.find(parent_inode)
+        if (fd := self._backing.cold(parent, name)) is not None:
+            await trio.to_thread.run_sync(_warm, fd, name)
         try:
-            node, status = self._backing.look_up(self._nodes.find(parent_inode), name)
+            node, status = self._backing.look_up(parent, name)
         except FileNotFoundError:
             return nothing_there()
         return attributes_of(node.number, status)
@@ -355,3 +358,10 @@ class Filesystem(pyfuse3.Operations):
                 os.close(fd)
             else:
                 await trio.to_thread.run_sync(os.close, fd)
+
+
+def _warm(directory: int, name: bytes) -> None:
+    """Have the kernel look up ``name``, which may take a disk's time; close ``directory``."""
+    with contextlib.suppress(OSError):  # whoever asked will be told
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    os.close(directory)
