@@ -33,7 +33,6 @@ class Node:
 
     __slots__ = (
         "changed", "children", "failures", "held", "lookups", "names", "number", "opened", "synced",
-        "writers",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -42,7 +41,6 @@ class Node:
         self.lookups = 0
         self.children = 0
         self.opened = 0
-        self.writers = 0
         self.held = NONE_HELD
         self.changed = 1
         self.synced = 0

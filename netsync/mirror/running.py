@@ -26,6 +26,7 @@ from netsync.mirror.serving import Mount, Say
 from netsync.mirror.wanted import WantedMirror
 from netsync.monitor.notify import notify
 from netsync.names import shown
+from netsync.operation import Loss
 from netsync.oplog.follower import FollowerStatus, State
 from netsync.oplog.log import Log
 from netsync.tree.capability import raise_descriptor_limit
@@ -154,18 +155,26 @@ async def _tell(log: Log, say: Say) -> None:
         for each in log.status().standbys:
             if each.state is not before[each.name]:
                 before[each.name] = each.state
-                say(_words(each))
+                say(_words(each, log.policy.loss))
         await trio.sleep(_LOOK_SECONDS)
 
 
-def _words(standby: FollowerStatus) -> str:
-    what = {
-        State.SYNC: "in step",
-        State.LOST: "lost: writes that must be safe wait for it",
-        State.DEGRADED: "stale: writes are acknowledged without it, and it is owed what changes",
-        State.RESYNC: "back, and is sent what it is owed",
-        State.STARTING: "not reached yet",
-    }[standby.state]
+_WORDS: Final = {
+    State.STARTING: "not reached yet",
+    State.SYNC: "in step",
+    State.DEGRADED: "stale: writes are acknowledged without it, and it is owed what changes",
+    State.RESYNC: "back, and is sent what it lacks",
+}
+_LOST: Final = {
+    Loss.BLOCK: "lost: what must be safe waits for it",
+    Loss.ERROR: "lost: after the timeout nothing can be written until it is back",
+    Loss.DEGRADE: "lost: after the timeout it is left behind",
+}
+
+
+def _words(standby: FollowerStatus, loss: Loss) -> str:
+    state = standby.state
+    what = _LOST[loss] if state is State.LOST else _WORDS[state]
     return f"{standby.name} is {what}" + (f" ({standby.words})" if standby.words else "")
 
 

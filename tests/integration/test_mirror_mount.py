@@ -291,7 +291,7 @@ def test_what_says_that_it_is_safe_waits_for_the_standby(
             for process in running.values():
                 assert process.stdout is not None
                 assert process.stdout.read(1) == b"."
-            time.sleep(0.5)
+            time.sleep(0.5)  # long enough for what does not wait
             assert {name for name, each in running.items() if each.poll() is not None} == set()
         for name, process in running.items():
             with process:
