@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -35,12 +35,17 @@ PARTING_SECONDS: Final = 30.0
 """How long a primary that ends waits for its standbys to have everything."""
 
 
+Watch = Callable[[Log], Awaitable[None]]
+"""Looks at a log from before its standbys are reached, until it is cancelled."""
+
+
 @contextlib.asynccontextmanager
-async def opened(wanted: WantedMirror) -> AsyncGenerator[Primary]:
+async def opened(wanted: WantedMirror, watch: Watch | None = None) -> AsyncGenerator[Primary]:
     """Hold a primary that is in step with its standbys. Raises ``NetsyncError``.
 
-    It waits for standbys that cannot be reached, without end; a refusal is raised. When the body
-    ends well and not everything is on the standbys, that is raised too.
+    It waits for standbys that cannot be reached, without end, and lets ``watch`` see that; a
+    refusal is raised. When the body ends well and not everything is on the standbys, that is
+    raised too.
     """
     failure: BaseException | None = None
     with contextlib.ExitStack() as stack:
@@ -54,6 +59,8 @@ async def opened(wanted: WantedMirror) -> AsyncGenerator[Primary]:
             with unwrapped():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(log.keep)
+                    if watch is not None:
+                        nursery.start_soon(watch, log)
                     for follower, remote in zip(log.followers, wanted.standbys, strict=True):
                         nursery.start_soon(Link(wanted, remote, follower, primary).keep)
                     nursery.start_soon(_tell_live, log, wanted)

@@ -8,6 +8,7 @@ it is, dead: programs get errors, and never the empty directory below it.
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ async def run_mounted(mirror: MountedMirror, say: Say) -> None:
             ending = Ending(nursery.cancel_scope)
             nursery.start_soon(ending.heed, signals)
             await _prepare(mirror)
-            async with opened(mirror.wanted) as primary:
+            watch = functools.partial(_tell, say=say)
+            async with opened(mirror.wanted, watch) as primary:
                 await _serve(mirror, primary, ending, say)
             nursery.cancel_scope.cancel()
     if ending.came_early:
@@ -102,7 +104,6 @@ async def _serve(mirror: MountedMirror, primary: Primary, ending: Ending, say: S
     mount = Mount(mirror.mountpoint, filesystem, primary.root)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell, primary.log, say)
             async with trio.open_nursery() as serving:
                 await serving.start(mount.serve)
                 signalled = ending.next()
@@ -149,12 +150,13 @@ async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
 
 
 async def _tell(log: Log, say: Say) -> None:
-    """Say when a standby is lost, degraded, or in step again. Runs until cancelled."""
-    before = {each.name: State.SYNC for each in log.status().standbys}
+    """Say when a standby is not reached, lost, stale, or in step again. Runs until cancelled."""
+    told = {each.name: State.SYNC for each in log.status().standbys}
     while True:
         for each in log.status().standbys:
-            if each.state is not before[each.name]:
-                before[each.name] = each.state
+            begins = each.state is State.STARTING and not each.words
+            if not begins and each.state is not told[each.name]:
+                told[each.name] = each.state
                 say(_words(each, log.policy.loss))
         await trio.sleep(_LOOK_SECONDS)
 

@@ -18,8 +18,9 @@ from netsync.operation import Write
 from tests.support.mirrors import Pair
 from tests.support.mounts import MountedPair, Served
 from tests.support.places import differences
-from tests.support.processes import Server, netsync, wait_until
+from tests.support.processes import Server, netsync, running, wait_until
 
+pytestmark = pytest.mark.timeout(150)
 SECONDS = 40.0
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
@@ -228,6 +229,19 @@ def test_a_mount_that_would_hide_or_show_itself_is_refused(pair: Pair, where: st
     assert str(mountpoint) in result.stderr
 
 
+def test_a_standby_that_is_not_there_is_waited_for_and_told_of(mounted: MountedPair) -> None:
+    with mounted.pair.standby():
+        pass  # now its port is known, and nobody listens there
+    url = f"netsync://127.0.0.1:{mounted.pair.port}/m/copy"
+    with running("mirror", mounted.pair.source, url, "--mount", mounted.mount) as process:
+        process.wait_for(lambda: "not reached yet" in process.stderr, "it says so")
+        assert "refused" in process.stderr
+        process.signal(signal.SIGTERM)
+        result = process.wait(SECONDS)
+    assert result.code == 20
+    assert "interrupted by SIGTERM" in result.stderr
+
+
 def test_a_local_standby_is_refused(tmp_path: Path) -> None:
     result = netsync("mirror", tmp_path, tmp_path / "copy", "--mount", tmp_path / "mount")
     assert result.code == 1
@@ -281,19 +295,19 @@ def test_what_says_that_it_is_safe_waits_for_the_standby(
         for name in programs:
             (mounted.mount / name).write_bytes(b"something")
         with stopped(standby):
-            running = {
+            begun = {
                 name: subprocess.Popen(
                     [sys.executable, "-c", PROLOGUE + code, mounted.mount, name],
                     stdout=subprocess.PIPE,
                 )
                 for name, code in programs.items()
             }
-            for process in running.values():
+            for process in begun.values():
                 assert process.stdout is not None
                 assert process.stdout.read(1) == b"."
             time.sleep(0.5)  # long enough for what does not wait
-            assert {name for name, each in running.items() if each.poll() is not None} == set()
-        for name, process in running.items():
+            assert {name for name, each in begun.items() if each.poll() is not None} == set()
+        for name, process in begun.items():
             with process:
                 assert process.wait(SECONDS) == 0, name
         assert mounted.end(primary).code == 0

@@ -26,7 +26,10 @@ SOMEBODY = 65534
 DEVICE = Path("/dev/fuse")
 SCOPE = Scope(("user", "trusted", "security", "acl"))
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners"),
+    pytest.mark.timeout(150),
+]
 
 
 @pytest.fixture

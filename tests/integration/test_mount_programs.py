@@ -19,6 +19,7 @@ from tests.support.mounts import MountedPair
 from tests.support.places import differences
 from tests.support.processes import Server, netsync, wait_until
 
+pytestmark = pytest.mark.timeout(150)
 SECONDS = 50.0
 POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 """Where Debian keeps a server's programs."""
@@ -135,7 +136,6 @@ def test_git_works_and_its_copy_is_sound(mounted: MountedPair, tmp_path: Path) -
 
 
 @needs_root
-@pytest.mark.timeout(150)
 @pytest.mark.usefixtures("standby")
 @pytest.mark.skipif(not POSTGRES.exists(), reason="no PostgreSQL server is installed")
 def test_postgresql_runs_on_the_mount_and_from_the_copy_after_a_kill(mounted: MountedPair) -> None:
