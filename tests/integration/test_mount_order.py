@@ -199,3 +199,32 @@ def test_a_user_who_is_not_root_mounts_through_the_helper(tmp_path: Path) -> Non
         remove_mount(mounted.mountpoint)
     assert (mounted.directory / "file").stat().st_uid == SOMEBODY
     assert [type(each) for each in mounted.operations()] == [Create, Write]
+
+
+def test_the_kernels_pages_are_kept_over_opens_and_after_writes(mounted: Served) -> None:
+    """What is changed behind the mount's back is not seen: nobody had to read it again."""
+    path = mounted.mountpoint / "file"
+    path.write_bytes(b"a" * 8192)
+    assert path.read_bytes() == b"a" * 8192
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, b"b", 0)
+    path.stat()
+    os.close(fd)
+    with open(mounted.directory / "file", "r+b") as behind:
+        behind.seek(5000)
+        behind.write(b"c")
+    assert path.read_bytes() == b"b" + b"a" * 8191
+
+
+def test_what_is_on_the_disk_only_is_read(mounted: Served) -> None:
+    content = os.urandom(3_000_000)
+    (mounted.mountpoint / "file").write_bytes(content)
+    for place in (mounted.directory, mounted.mountpoint):
+        fd = os.open(place / "file", os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+    with open(mounted.mountpoint / "file", "rb") as file:
+        file.seek(1_000_001)
+        assert file.read(1_500_000) == content[1_000_001:2_500_001]
+        assert file.read() == content[2_500_001:]
