@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from netsync.mirror.nodes import NONE_HELD, Node, Nodes
+from netsync.mirror.nodes import NONE_HELD, ROOT, Node, Nodes
 from netsync.names import NAME_MAX, is_reserved
 from netsync.tree.cached import is_cached
 from netsync.tree.directories import OPEN_DIRECTORY
@@ -147,8 +147,8 @@ class Backing:
         if len(name) > NAME_MAX:
             raise failed(errno.ENAMETOOLONG)
         status = os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
-        if status.st_dev != self.device:
-            raise failed(errno.EXDEV)
+        if status.st_dev != self.device or status.st_ino == ROOT:
+            raise failed(errno.EXDEV)  # the kernel would take number 1 for the root
         return status
 
     def cold(self, parent: Node, name: bytes) -> int | None:
