@@ -14,10 +14,11 @@ from msgspec import Meta, Struct
 
 from netsync.model import U63, Entry, Name, Path, Text
 from netsync.wire.frames import BULK_MAX, TAIL_MAX, Limits
-from netsync.wire.messages import Features, Message, XattrSet
+from netsync.wire.messages import Message, XattrSet
 
 COMMIT_FILES_MAX: int = 256
 """Files of one commit: each holds a descriptor at the server, or two."""
+Namespaces = Annotated[tuple[Text, ...], Meta(max_length=64)]
 
 
 class Commit(Message, frozen=True):
@@ -30,7 +31,7 @@ class Commit(Message, frozen=True):
     type = 24
     module: Text
     overwrite: bool = False
-    namespaces: Features = []
+    namespaces: Namespaces = ()
 
 
 class CommitFile(Message, frozen=True):
@@ -46,8 +47,8 @@ class CommitFile(Message, frozen=True):
     entry: Entry
     single: bool = False
     xattrs: XattrSet = ()
-    users: Annotated[list[Name], Meta(max_length=16384)] = []
-    groups: Annotated[list[Name], Meta(max_length=16384)] = []
+    users: Annotated[tuple[Name, ...], Meta(max_length=256)] = ()
+    groups: Annotated[tuple[Name, ...], Meta(max_length=256)] = ()
 
 
 class CommitData(Message, frozen=True):
@@ -99,5 +100,5 @@ class CommitResults(Message, frozen=True):
 
     type = 28
     limits = Limits(BULK_MAX, 0)
-    results: Annotated[list[CommitResult], Meta(max_length=COMMIT_FILES_MAX)]
-    notices: Annotated[list[Text], Meta(max_length=64)] = []
+    results: Annotated[tuple[CommitResult, ...], Meta(max_length=COMMIT_FILES_MAX)]
+    notices: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
