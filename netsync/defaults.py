@@ -7,10 +7,9 @@ have been imported.
 from __future__ import annotations
 
 import os
-from typing import Final
 
-SYSTEM_STATE: Final = "/var/lib/netsync"
-SYSTEM_IDENTITY: Final = "/etc/netsync/identity"
+SYSTEM_STATE = "/var/lib/netsync"
+SYSTEM_IDENTITY = "/etc/netsync/identity"
 
 
 def state_directory() -> str:

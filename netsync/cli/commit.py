@@ -99,7 +99,7 @@ def _commit(paths: tuple[str, ...], given: dict[str, Any]) -> Report:
 
 def start_helper(state: str, key: Key) -> None:
     """Start a helper that outlives us, if it can be: the next commit does without, else."""
-    words = [sys.executable, "-m", HELPER, state, *key]
+    words = [sys.executable, "-m", HELPER, state, *key.words]
     with contextlib.suppress(OSError):
         os.makedirs(state, 0o700, exist_ok=True)
         subprocess.Popen(  # noqa: S603 - our own module; nobody waits for it

@@ -11,26 +11,18 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import NamedTuple
 
 from netsync.defaults import identity_directory, state_directory
 from netsync.net.resident import FILES_MAX, Asked, Key, Told, ask
 
-_FLAGS = {"--overwrite": "overwrite", "--json": "as_json", "-q": "quiet", "--quiet": "quiet"}
+_FLAGS = {"--overwrite": "o", "--json": "j", "-q": "q", "--quiet": "q"}
 _VALUES = {
     "--timeout": "timeout", "--connect-timeout": "connect_timeout", "--identity": "identity",
     "--state": "state",
 }  # fmt: skip
-_DEFAULTS = {"timeout": "30", "connect_timeout": "10"}
+_DEFAULTS = {"connect_timeout": "10", "timeout": "30"}
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _SCHEME = "netsync://"
-
-
-class Plain(NamedTuple):
-    """A plain command: where its helper is, and what it asks for."""
-
-    state: str
-    asked: Asked
 
 
 def server_of(target: str) -> str:
@@ -53,16 +45,19 @@ def state_of(state: str | None) -> str:
     return os.path.abspath(state or os.environ.get("NETSYNC_STATE") or state_directory())
 
 
-def plain(arguments: list[str]) -> Plain | None:
-    """Return what a command's ``arguments`` mean, or None where the full command must say."""
-    flags: dict[str, bool] = dict.fromkeys(_FLAGS.values(), False)
+def plain(arguments: list[str]) -> tuple[str, Asked] | None:
+    """Return the state directory and what a command's ``arguments`` ask for.
+
+    None where the full command must say what they mean.
+    """
+    flags = ""
     values = dict(_DEFAULTS)
     paths: list[str] = []
     rest = iter(arguments)
     for word in rest:
         name, separator, value = word.partition("=")
         if word in _FLAGS:
-            flags[_FLAGS[word]] = True
+            flags += _FLAGS[word]
         elif name in _VALUES:
             values[_VALUES[name]] = value if separator else next(rest, "")
         elif word.startswith("-"):
@@ -73,27 +68,26 @@ def plain(arguments: list[str]) -> Plain | None:
     if not 2 <= len(paths) <= FILES_MAX + 1 or not key.server:
         return None
     try:
-        timeout, connect_timeout = (float(values[name]) for name in _DEFAULTS)
+        connect, silence = (float(values[name]) for name in _DEFAULTS)
     except ValueError:  # with a unit
         return None
-    if not all(0 < each <= 86400 for each in (timeout, connect_timeout)):
+    if not all(0 < each <= 86400 for each in (connect, silence)):
         return None
     asked = Asked(
-        key, paths[-1], flags["overwrite"], flags["as_json"], flags["quiet"],
-        timeout, connect_timeout, tuple(paths[:-1]),
-    )  # fmt: skip
-    return Plain(state_of(values.get("state")), asked)
+        key, paths[-1], paths[:-1], overwrite="o" in flags, shows=flags, times=(connect, silence)
+    )
+    return state_of(values.get("state")), asked
 
 
-def told(found: Plain) -> Told | None:
+def told(state: str, asked: Asked) -> Told | None:
     """Have a helper do what was asked, with files that can all be opened; else return None."""
     fds: list[int] = []
     try:
-        for path in found.asked.files:
+        for path in asked.files:
             fds.append(os.open(path, _OPEN))
             if not stat.S_ISREG(os.fstat(fds[-1]).st_mode):
                 return None
-        return ask(found.state, found.asked, fds)
+        return ask(state, asked, fds)
     except (OSError, ValueError):  # said with all its words by the full command
         return None
     finally:
@@ -105,7 +99,7 @@ def main() -> None:
     """Run ``netsync``: a plain commit quickly if that can be, all else as ever."""
     if sys.argv[1:2] == ["commit"]:
         found = plain(sys.argv[2:])
-        answer = told(found) if found is not None else None
+        answer = told(*found) if found is not None else None
         if answer is not None:
             _end(answer)
     from netsync.cli.main import main as full  # noqa: PLC0415 - this is what is avoided

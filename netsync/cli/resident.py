@@ -143,7 +143,7 @@ class Resident:
                 return None
             data += piece
         asked = unpacked(data[LENGTH.size :])
-        if asked is None or asked.key != self._key or len(asked.files) != len(fds):
+        if asked is None or asked.key.words != self._key.words or len(asked.files) != len(fds):
             return None
         target = parse_address(asked.target)
         if not isinstance(target, Remote):
@@ -168,7 +168,7 @@ class Resident:
                 is_there = await _said(stream, ALIVE)
         assert waiting.result is not None
         asked, seconds = waiting.asked, time.monotonic() - waiting.since
-        answer = told(waiting.result, seconds, as_json=asked.as_json, quiet=asked.quiet)
+        answer = told(waiting.result, seconds, as_json="j" in asked.shows, quiet="q" in asked.shows)
         if is_there:
             await _said(stream, ANSWER + framed(answer.packed()))
 
@@ -210,7 +210,7 @@ class Resident:
             try:
                 async with _session(batch[0].asked) as channel:
                     while batch:
-                        channel.timeout = batch[0].asked.timeout
+                        channel.timeout = batch[0].asked.times[1]
                         await _commit(channel, batch)
                         batch, proven, unclear = [], True, None
                         if await self._something(idle):
@@ -226,7 +226,7 @@ class Resident:
 async def _session(asked: Asked) -> AsyncGenerator[StreamChannel]:
     remote = parse_address(asked.target)
     assert isinstance(remote, Remote)
-    connection = Connection(Path(asked.key.identity), asked.connect_timeout, asked.timeout)
+    connection = Connection(Path(asked.key.identity), *asked.times)
     async with session(remote, connection) as channel:
         yield channel
 

@@ -14,12 +14,10 @@ of its directory.
 
 from __future__ import annotations
 
+import _socket  # socket itself imports enum and selectors, which cost more than all the rest here
 import os
-import signal
-import socket
 import struct
 from binascii import crc32
-from typing import NamedTuple
 
 from netsync import __version__
 
@@ -35,46 +33,66 @@ ALIVE, ANSWER = b".", b"!"
 LENGTH = struct.Struct(">I")
 PEER = struct.Struct("3i")
 """``struct ucred``: process, user, group."""
+_SIGKILL = 9
 
 
-class Key(NamedTuple):
+class Key:
     """What a helper is for: an identity's directory, and a server as the user writes it."""
 
-    identity: str
-    server: str
+    __slots__ = ("identity", "server")
+
+    def __init__(self, identity: str, server: str) -> None:
+        self.identity = identity
+        self.server = server
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What two keys must share to be one."""
+        return self.identity, self.server
 
     @property
     def name(self) -> str:
         """The name of its socket. Two keys may have one: then the second goes without a helper."""
-        return f"commit-{crc32(repr(self).encode('utf-8', 'surrogateescape')):08x}"
+        text = "\0".join(self.words).encode("utf-8", "surrogateescape")
+        return f"commit-{crc32(text):08x}"
 
 
-class Asked(NamedTuple):
-    """A commit as it was asked for; ``files`` are as the user wrote them."""
+class Asked:
+    """A commit as it was asked for: ``files`` to ``target``, all as the user wrote them.
 
-    key: Key
-    target: str
-    overwrite: bool
-    as_json: bool
-    quiet: bool
-    timeout: float
-    connect_timeout: float
-    files: tuple[str, ...]
+    ``shows`` holds ``j`` for a JSON object and ``q`` for nothing but errors; ``times`` are those to
+    connect and to bear silence, in seconds.
+    """
+
+    __slots__ = ("files", "key", "overwrite", "shows", "target", "times")
+
+    def __init__(
+        self, key: Key, target: str, files: list[str], *, overwrite: bool, shows: str,
+        times: tuple[float, float],
+    ) -> None:  # fmt: skip
+        self.key = key
+        self.target = target
+        self.files = files
+        self.overwrite = overwrite
+        self.shows = shows
+        self.times = times
 
     def packed(self) -> bytes:
         """Return it as fields, with a NUL between them: no argument holds one."""
-        flags = "".join("01"[flag] for flag in (self.overwrite, self.as_json, self.quiet))
-        times = (repr(self.timeout), repr(self.connect_timeout))
-        fields = (__version__, *self.key, self.target, flags, *times, *self.files)
-        return "\0".join(fields).encode("utf-8", "surrogateescape")
+        flags = ("o" if self.overwrite else "") + self.shows
+        fields = (__version__, *self.key.words, self.target, flags, *map(repr, self.times))
+        return "\0".join((*fields, *self.files)).encode("utf-8", "surrogateescape")
 
 
-class Told(NamedTuple):
-    """What a command is to print and to end with."""
+class Told:
+    """What a command is to print on stdout and stderr, and to end with."""
 
-    code: int
-    out: str
-    err: str
+    __slots__ = ("code", "err", "out")
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
 
     def packed(self) -> bytes:
         """Return it as fields: what is shown holds no NUL."""
@@ -86,11 +104,10 @@ def unpacked(data: bytes) -> Asked | None:
     version, *fields = data.decode("utf-8", "surrogateescape").split("\0")
     if version != __version__ or len(fields) < 7:
         return None
-    identity, server, target, flags, timeout, connect_timeout, *files = fields
-    overwrite, as_json, quiet = (flag == "1" for flag in flags)
+    identity, server, target, flags, connect, silence, *files = fields
     return Asked(
-        Key(identity, server), target, overwrite, as_json, quiet, float(timeout),
-        float(connect_timeout), tuple(files),
+        Key(identity, server), target, files, overwrite="o" in flags, shows=flags,
+        times=(float(connect), float(silence)),
     )  # fmt: skip
 
 
@@ -99,16 +116,9 @@ def framed(data: bytes) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Return the process and the user at the other end."""
-    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
-    process, user, _ = PEER.unpack(found)
-    return process, user
-
-
 def ask(state: str, asked: Asked, fds: list[int]) -> Told | None:
     """Have a helper do it; return None if there is none, or it has not answered."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     sock.settimeout(SILENCE_SECONDS)
     process = 0
     try:
@@ -117,11 +127,13 @@ def ask(state: str, asked: Asked, fds: list[int]) -> Told | None:
             sock.connect(f"/proc/self/fd/{directory}/{asked.key.name}")
         finally:
             os.close(directory)
-        process, user = peer_of(sock)
+        found = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, PEER.size)
+        process, user, _ = PEER.unpack(found)
         if user != os.geteuid():
             return None
+        beside = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))
         request = framed(asked.packed())
-        sent = socket.send_fds(sock, [request], fds)
+        sent = sock.sendmsg([request], [beside])
         sock.sendall(request[sent:])
         return _answer(sock)
     except TimeoutError:
@@ -136,10 +148,10 @@ def ask(state: str, asked: Asked, fds: list[int]) -> Told | None:
 def _end(process: int) -> None:
     """End a helper that hangs: what it may still hold of our request is not to happen later."""
     if process > 0:
-        os.kill(process, signal.SIGKILL)
+        os.kill(process, _SIGKILL)
 
 
-def _answer(sock: socket.socket) -> Told | None:
+def _answer(sock: _socket.socket) -> Told | None:
     data = bytearray()
     wanted = 0
     while not wanted or len(data) < wanted:

@@ -119,9 +119,11 @@ class _Source:
         """Send all files and the end."""
         for number, file in enumerate(self._files):
             frames = self._frames(number, file)
-            while (frame := await trio.to_thread.run_sync(next, frames, None)) is not None:
-                for message, tail in frame:
+            ended = False
+            while not ended:
+                for message, tail in await trio.to_thread.run_sync(next, frames):
                     await channel.send(message, [tail] if tail else ())
+                    ended = isinstance(message, CommitData) and _is_last(message)
         self.asked = True
         await channel.send(CommitEnd())
 
@@ -184,6 +186,10 @@ class _Source:
                     "the server answered about another file", op="commit", where=file.shown
                 )
         return Answered(answer.results, self._sizes, self._given_up, self._problems, answer.notices)
+
+
+def _is_last(data: CommitData) -> bool:
+    return bool(data.digest) or data.void
 
 
 def _has_changed(fd: int, before: os.stat_result) -> bool:

@@ -10,7 +10,7 @@ less than a whole file, also after a power cut, since what is linked was flushed
 
 All files of a commit share the way: they are staged as they arrive, flushed one behind the other
 (a journal's commit takes the next ones along), named, and each directory is flushed once. What
-fails, fails for one file; the others go on. Blocks; one hop to a thread for each frame.
+fails, fails for one file; the others go on. A commit of a few small files is one hop to a thread.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,7 +37,7 @@ from netsync.errors import (
 )
 from netsync.model import Entry, Kind, Options
 from netsync.names import is_component, join
-from netsync.net.channel import Channel
+from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.attributes import Attribution
 from netsync.transfer.tally import Tally
@@ -61,6 +62,9 @@ from netsync.wire.committing import (
     Kept,
 )
 
+_GATHER_BYTES: Final = 512 * 1024
+_GATHER_FRAMES: Final = 64
+"""Frames that share a hop to a thread, and bytes of data in them; beyond it is done at once."""
 _LOOKS: Final = 3
 """How often a name is looked at again that was free, and then was not."""
 _NOTICES_MAX: Final = 64
@@ -81,17 +85,18 @@ async def take_files(
     """
     policy = policy_for(Options(), capability(), special=special)
     target = CommitTarget(anchor, request, policy)
+    gathered: list[Received] = []
+    size = 0
     try:
-        while True:
-            message, tail = await channel.receive()
-            if isinstance(message, CommitEnd):
-                break
-            # Done before the next frame is received: what is in flight here is one frame.
-            await trio.to_thread.run_sync(target.take, message, tail)
-        results = await trio.to_thread.run_sync(target.finish)
+        while not isinstance((received := await channel.receive()).message, CommitEnd):
+            gathered.append(received)
+            size += len(received.tail)
+            if size >= _GATHER_BYTES or len(gathered) >= _GATHER_FRAMES:
+                await trio.to_thread.run_sync(target.take, gathered)
+                gathered, size = [], 0
+        results = await trio.to_thread.run_sync(target.finish, gathered)
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(target.close)
+        target.close()
     await channel.send(results)
     return results
 
@@ -150,14 +155,15 @@ class CommitTarget:
             os.close(place.fd)
         self._places = {}
 
-    def take(self, message: m.Message, tail: memoryview) -> None:
-        """Take a ``CommitFile`` or ``CommitData``. Raises ``ProtocolError``."""
-        if isinstance(message, CommitFile):
-            self._begin(message)
-        elif isinstance(message, CommitData):
-            self._go_on(message, tail)
-        else:
-            raise ProtocolError("no part of a commit", op="receive")
+    def take(self, frames: Sequence[Received]) -> None:
+        """Take what has arrived, in its order. Raises ``ProtocolError``."""
+        for message, tail in frames:
+            if isinstance(message, CommitFile):
+                self._begin(message)
+            elif isinstance(message, CommitData):
+                self._go_on(message, tail)
+            else:
+                raise ProtocolError("no part of a commit", op="receive")
 
     def _begin(self, message: CommitFile) -> None:
         entry = message.entry
@@ -180,9 +186,8 @@ class CommitTarget:
         except ProtocolError:
             raise
         except NetsyncError as error:
-            file.result = CommitResult(
-                Kept.FAILED, file.name, error.exit_code, error.op, error.why, error.hint
-            )
+            words = f"{error.op} {error.where}: {error.why}"
+            _give_up(file, "commit", words, error.exit_code, error.hint)
         except OSError as error:
             _fail(file, "stage", error)
 
@@ -240,8 +245,9 @@ class CommitTarget:
         for refusal in refused:
             self._tally.notice(f"could not {refusal.op} a file: {reason(refusal.error)}")
 
-    def finish(self) -> CommitResults:
-        """Name what has arrived, make it durable, and say what became of each file."""
+    def finish(self, frames: Sequence[Received] = ()) -> CommitResults:
+        """Take the last frames, name what has arrived, make it durable, say what became of it."""
+        self.take(frames)
         if self._files and not self._files[-1].ended:
             raise ProtocolError("the end of a commit before that of a file", op="receive")
         for file in self._pending():
@@ -250,6 +256,8 @@ class CommitTarget:
         for file in self._pending():
             self._name(file)
         self._flush_directories()
+        for file in self._files:
+            _discard(file)
         results = tuple(file.result for file in self._files if file.result is not None)
         assert len(results) == len(self._files)
         return CommitResults(results, tuple(self._tally.notices)[:_NOTICES_MAX])
