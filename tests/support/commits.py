@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 from blake3 import blake3
 
+from netsync.cli.commit import HELPER
 from netsync.errors import unwrapped
 from netsync.model import Entry, Kind
 from netsync.modes.commit import Wish, opened, over, report_of
@@ -122,6 +123,17 @@ def helpers(state: Path) -> list[tuple[str, int]]:
     return found
 
 
+def _serving(state: Path) -> list[int]:
+    """Return the helpers of ``state`` that live, or are about to."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            if HELPER.encode() in words and bytes(state) in words:
+                found.append(int(place.name))
+    return found
+
+
 @contextlib.contextmanager
 def helping(state: Path) -> Iterator[Path]:
     """Let commits start helpers in ``state``; end them with the block."""
@@ -129,9 +141,10 @@ def helping(state: Path) -> Iterator[Path]:
     try:
         yield state
     finally:
-        for _, process in helpers(state):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        while processes := _serving(state):  # one that dies may make way for one that starts
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
 
 def key(identity: Path, server: str) -> Key:
