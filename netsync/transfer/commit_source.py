@@ -86,6 +86,8 @@ async def send_files(channel: Channel, request: Commit, files: Sequence[Committe
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(source.send, channel)
                 answer = (await channel.receive()).message
+                if not isinstance(answer, CommitResults) or not source.asked:
+                    raise ProtocolError("the server answered something else", op="commit")
     except NetsyncError as error:
         if not source.asked or not is_cut(error):
             raise
@@ -93,8 +95,6 @@ async def send_files(channel: Channel, request: Commit, files: Sequence[Committe
             f"no answer: {error.why}", op="commit to", where=error.place,
             hint="the files may be durable there or not: run it again",
         ) from error  # fmt: skip
-    if not isinstance(answer, CommitResults) or not source.asked:
-        raise ProtocolError("the server answered something else", op="commit")
     return source.answered(answer)
 
 
@@ -179,7 +179,9 @@ class _Source:
         if len(answer.results) != len(self._files):
             raise ProtocolError("the server answered about other files", op="commit")
         for number, (file, result) in enumerate(zip(self._files, answer.results, strict=True)):
-            names = {file.name, file.path.rpartition(b"/")[2]} if file.single else {file.name}
+            names = {file.name}
+            if file.single:
+                names |= {file.path.rpartition(b"/")[2]} - {b""}
             given_up = number in self._given_up
             if result.name not in names or (given_up and result.kept is not Kept.FAILED):
                 raise ProtocolError(

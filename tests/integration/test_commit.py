@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -42,7 +42,7 @@ def segment(tmp_path: Path) -> Path:
     return file
 
 
-def commit(*words: str | Path, **more: Path) -> Result:
+def commit(*words: str | Path, **more: Any) -> Result:
     """Run the full command without a helper."""
     return netsync("commit", "--no-resident", *words, **more)
 
