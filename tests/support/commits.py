@@ -16,7 +16,7 @@ from netsync.cli.commit import HELPER
 from netsync.errors import unwrapped
 from netsync.model import Entry, Kind
 from netsync.modes.commit import Wish, opened, over, report_of
-from netsync.net.channel import MemoryChannel, memory_channels
+from netsync.net.channel import MemoryChannel, Received, memory_channels
 from netsync.net.resident import PEER, Key
 from netsync.transfer.commit_source import Answered
 from netsync.transfer.commit_target import take_files
@@ -51,7 +51,7 @@ class _Touched(MemoryChannel):
         self.__dict__.update(own.__dict__)
         self._touch = touch
 
-    async def receive(self):  # type: ignore[no-untyped-def]  # as the base says
+    async def receive(self) -> Received:
         received = await super().receive()
         self._touch(received.message)
         return received
