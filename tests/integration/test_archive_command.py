@@ -67,7 +67,7 @@ class Database:
 
     def configure(self, **settings: str) -> None:
         """Add settings to its configuration."""
-        lines = "".join(f"{name} = '{value}'\\n" for name, value in settings.items())
+        lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(lines)
 
