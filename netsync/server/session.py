@@ -92,6 +92,7 @@ class Session:
         self._mirroring = Mirroring(channel, identity, state, mirrors)
         self._receiving = Receiving(state, identity)
         self._committing = Committing(channel, modules, identity)
+        self._committing = Committing(channel, modules, identity, state)
         self._idle = trio.CancelScope()
         self._draining = False
 

@@ -15,39 +15,31 @@ fails, fails for one file; the others go on. A commit of a few small files is on
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
-from blake3 import blake3
 
-from netsync.delta.digest import OpDigest
 from netsync.errors import (
-    PARTIAL_EXIT,
     NetsyncError,
     ProtocolError,
     RootError,
-    is_fatal,
     reason,
-    root_error,
 )
-from netsync.model import Entry, Kind, Options
+from netsync.model import Kind, Options
 from netsync.names import is_component, join
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.attributes import Attribution
+from netsync.transfer.commit_file import ArrivingFile, CommitPlace
 from netsync.transfer.tally import Tally
 from netsync.tree.capability import capability
-from netsync.tree.content import Hashed
 from netsync.tree.durable import flush
-from netsync.tree.holes import make_hole
 from netsync.tree.place import set_on_descriptor
-from netsync.tree.read import open_regular, write_fully
-from netsync.tree.roots import Anchor, TargetRoot, open_target
+from netsync.tree.read import open_regular
+from netsync.tree.roots import Anchor, open_target
 from netsync.tree.stage import Staged
 from netsync.wire import messages as m
 from netsync.wire.committing import (
@@ -57,7 +49,6 @@ from netsync.wire.committing import (
     CommitData,
     CommitEnd,
     CommitFile,
-    CommitResult,
     CommitResults,
     Kept,
 )
@@ -71,20 +62,31 @@ _NOTICES_MAX: Final = 64
 """Notices in one answer."""
 _OTHER_KIND: Final = {errno.ELOOP, errno.ESTALE, errno.ENXIO, errno.EISDIR}
 """What opening a link, or anything else that is no regular file, may come to."""
-_DIFFERS: Final = "another file is there already, with other content: it was left as it is"
-_DIFFERS_HINT: Final = "--overwrite replaces it"
 _NOT_REGULAR: Final = "something is there that is no regular file: it was left as it is"
 
 
+Guard = Callable[[bytes], None]
+"""Called, in a thread, with the path of a file before anything is made for it; raises to refuse."""
+
+
+def _refuse_nothing(path: bytes) -> None:
+    del path
+
+
 async def take_files(
-    channel: Channel, request: Commit, anchor: Anchor, *, special: bool
+    channel: Channel,
+    request: Commit,
+    anchor: Anchor,
+    *,
+    special: bool,
+    guard: Guard = _refuse_nothing,
 ) -> CommitResults:
     """Take the files that follow ``request`` below ``anchor``, and answer. Raises ``NetsyncError``.
 
     ``special`` allows what a module's setting allows: set-id bits, attributes that grant rights.
     """
     policy = policy_for(Options(), capability(), special=special)
-    target = CommitTarget(anchor, request, policy)
+    target = CommitTarget(anchor, request, policy, guard)
     gathered: list[Received] = []
     size = 0
     try:
@@ -101,56 +103,24 @@ async def take_files(
     return results
 
 
-@dataclass
-class _Place:
-    """A directory that files of this commit go to, and what they get there."""
-
-    root: TargetRoot
-    attribution: Attribution
-
-    @property
-    def fd(self) -> int:
-        """The directory's descriptor."""
-        return self.root.fd
-
-
-@dataclass
-class _Arriving:
-    """One file on its way: where to, what has arrived, and what became of it (None: not yet)."""
-
-    place: _Place | None
-    name: bytes
-    entry: Entry
-    shown: bytes
-    staged: Staged | None = None
-    digest: OpDigest = field(default_factory=lambda: OpDigest(blake3))
-    position: int = 0
-    ended: bool = False
-    replaces: bool = False
-    result: CommitResult | None = None
-
-    @property
-    def directory(self) -> int:
-        """The descriptor of the directory it goes to."""
-        assert self.place is not None
-        return self.place.fd
-
-
 class CommitTarget:
     """Takes the files of one commit. ``anchor`` stays the caller's."""
 
-    def __init__(self, anchor: Anchor, request: Commit, policy: Policy) -> None:
+    def __init__(
+        self, anchor: Anchor, request: Commit, policy: Policy, guard: Guard = _refuse_nothing
+    ) -> None:
         self._anchor = anchor
+        self._guard = guard
         self._request = request
         self._policy = policy
         self._tally = Tally()
-        self._places: dict[tuple[bytes, bool], _Place] = {}
-        self._files: list[_Arriving] = []
+        self._places: dict[tuple[bytes, bool], CommitPlace] = {}
+        self._files: list[ArrivingFile] = []
 
     def close(self) -> None:
         """Drop what is not named, and let go of all descriptors."""
         for file in self._files:
-            _discard(file)
+            file.discard()
         for place in self._places.values():
             os.close(place.fd)
         self._places = {}
@@ -173,9 +143,10 @@ class CommitTarget:
             raise ProtocolError("too many files in one commit", op="receive")
         if entry.kind is not Kind.FILE or not is_component(entry.name):
             raise ProtocolError("a commit of what is no file", op="receive")
-        file = _Arriving(None, entry.name, entry, join(message.path.rstrip(b"/"), entry.name))
+        file = ArrivingFile(None, entry.name, entry, join(message.path.rstrip(b"/"), entry.name))
         self._files.append(file)
         try:
+            self._guard(file.shown)
             file.place = place = self._place(message)
             if place.root.file_name:
                 file.name, file.shown = place.root.file_name, message.path
@@ -187,11 +158,11 @@ class CommitTarget:
             raise
         except NetsyncError as error:
             words = f"{error.op} {error.where}: {error.why}"
-            _give_up(file, "commit", words, error.exit_code, error.hint)
+            file.give_up("commit", words, error.exit_code, error.hint)
         except OSError as error:
-            _fail(file, "stage", error)
+            file.fail("stage", error)
 
-    def _place(self, message: CommitFile) -> _Place:
+    def _place(self, message: CommitFile) -> CommitPlace:
         """Return the directory a file goes to. Raises ``NetsyncError``."""
         key = (message.path, message.single)
         place = self._places.get(key)
@@ -200,7 +171,7 @@ class CommitTarget:
                 self._anchor, message.path, single_file=message.single, dry_run=False
             )
             attribution = Attribution(self._policy, root.fd, self._tally)
-            place = self._places[key] = _Place(root, attribution)
+            place = self._places[key] = CommitPlace(root, attribution)
             attribution.begin(m.Offer(False, None, list(self._request.namespaces)))
         return place
 
@@ -211,38 +182,28 @@ class CommitTarget:
         if message.hole + len(tail) > file.entry.size - file.position:
             raise ProtocolError("more data than the file is long", op="receive")
         file.ended = bool(message.digest) or message.void
-        start = file.position + message.hole
-        file.position = start + len(tail)
+        file.position += message.hole + len(tail)
         if file.result is not None or file.staged is None:
             return
         if message.void:
-            _give_up(file, "read", "the source could not read all of it")
+            file.give_up("read", "the source could not read all of it")
             return
         try:
-            self._write(file, message, tail, start)
+            file.write(message, tail)
+            if file.ended and not file.is_whole(message.digest):
+                file.give_up("verify", "the data did not arrive as it was sent")
+            elif file.ended:
+                self._give_metadata(file)
         except OSError as error:
-            _fail(file, "write", error)
+            file.fail("write", error)
 
-    def _write(self, file: _Arriving, message: CommitData, tail: memoryview, start: int) -> None:
-        """Write what came behind a hole; verify what is complete, and give it its metadata."""
+    def _give_metadata(self, file: ArrivingFile) -> None:
+        """Set the metadata of a complete file, and tell what is not kept of it."""
         assert file.staged is not None
         assert file.place is not None
-        if message.hole:
-            file.digest.skip(message.hole)
-            make_hole(file.staged.fd, start - message.hole, start)
-        if len(tail):
-            file.digest.update(tail)
-            write_fully(file.staged.fd, tail, start)
-        if not file.ended:
-            return
-        if file.position != file.entry.size or file.digest.digest() != message.digest:
-            _give_up(file, "verify", "the data did not arrive as it was sent")
-            return
-        os.ftruncate(file.staged.fd, file.entry.size)
-        place = file.place
-        place.attribution.cannot_keep(file.entry)  # tells what is not kept, of a file at most
-        refused = set_on_descriptor(file.staged.fd, place.attribution.of(file.entry))
-        for refusal in refused:
+        attribution = file.place.attribution
+        attribution.cannot_keep(file.entry)  # tells of owners; a file can always be kept
+        for refusal in set_on_descriptor(file.staged.fd, attribution.of(file.entry)):
             self._tally.notice(f"could not {refusal.op} a file: {reason(refusal.error)}")
 
     def finish(self, frames: Sequence[Received] = ()) -> CommitResults:
@@ -257,15 +218,15 @@ class CommitTarget:
             self._name(file)
         self._flush_directories()
         for file in self._files:
-            _discard(file)
+            file.discard()
         results = tuple(file.result for file in self._files if file.result is not None)
         assert len(results) == len(self._files)
         return CommitResults(results, tuple(self._tally.notices)[:_NOTICES_MAX])
 
-    def _pending(self) -> list[_Arriving]:
+    def _pending(self) -> list[ArrivingFile]:
         return [file for file in self._files if file.result is None]
 
-    def _look(self, file: _Arriving) -> None:
+    def _look(self, file: ArrivingFile) -> None:
         """Settle a file whose name is taken, unless it is to be replaced."""
         try:
             fd = open_regular(file.directory, file.name)
@@ -273,20 +234,19 @@ class CommitTarget:
             return
         except OSError as error:
             if error.errno in _OTHER_KIND:
-                _give_up(file, "commit", _NOT_REGULAR)
+                file.give_up("commit", _NOT_REGULAR)
             else:
-                _fail(file, "look at", error)
+                file.fail("look at", error)
             return
         try:
-            if _is_same(fd, file):
-                file.result = CommitResult(Kept.SAME, file.name)
+            if file.is_same(fd):
+                file.settle(Kept.SAME)
             elif self._request.overwrite:
                 file.replaces = True
             else:
-                words = ("commit", _DIFFERS, _DIFFERS_HINT)
-                file.result = CommitResult(Kept.DIFFERS, file.name, PARTIAL_EXIT, *words)
+                file.differs()
         except OSError as error:
-            _fail(file, "compare with", error)
+            file.fail("compare with", error)
         finally:
             os.close(fd)
 
@@ -297,9 +257,9 @@ class CommitTarget:
             flush([file.staged.fd for file in pending if file.staged is not None])
         except OSError as error:
             for file in pending:
-                _fail(file, "flush", error, code=RootError.exit_code)
+                file.fail("flush", error, code=RootError.exit_code)
 
-    def _name(self, file: _Arriving) -> None:
+    def _name(self, file: ArrivingFile) -> None:
         """Give a file its name, unless another was faster: then that decides."""
         assert file.staged is not None
         for _ in range(_LOOKS):
@@ -313,17 +273,16 @@ class CommitTarget:
                 if file.result is not None:
                     return
             except OSError as error:
-                _fail(file, "name", error)
+                file.fail("name", error)
                 return
             else:
-                kept = Kept.REPLACED if file.replaces else Kept.CREATED
-                file.result = CommitResult(kept, file.name)
+                file.settle(Kept.REPLACED if file.replaces else Kept.CREATED)
                 return
-        _give_up(file, "name", "somebody else creates and removes it")
+        file.give_up("name", "somebody else creates and removes it")
 
     def _flush_directories(self) -> None:
         """Make the names durable, those that were there before too."""
-        named: dict[tuple[int, int], list[_Arriving]] = {}
+        named: dict[tuple[int, int], list[ArrivingFile]] = {}
         for file in self._files:
             if file.result is not None and file.result.kept in DURABLE:
                 found = os.fstat(file.directory)
@@ -333,48 +292,4 @@ class CommitTarget:
                 os.fsync(files[0].directory)
             except OSError as error:
                 for file in files:
-                    _fail(file, "flush the directory of", error, code=RootError.exit_code)
-
-
-def _is_same(fd: int, file: _Arriving) -> bool:
-    """Tell whether an open file has the content that has arrived, on its disk.
-
-    It may be there in the page cache only, or its write may have failed before: so it is flushed,
-    and then read anew.
-    """
-    assert file.staged is not None
-    size = os.fstat(fd).st_size
-    if size != file.entry.size:
-        return False
-    os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    return _digest(fd, size) == _digest(file.staged.fd, size)
-
-
-def _digest(fd: int, size: int) -> bytes:
-    hashed = Hashed(fd)
-    for _ in hashed.read_to(size):
-        pass
-    return hashed.digest()
-
-
-def _discard(file: _Arriving) -> None:
-    """Drop what of a file has no name."""
-    staged, file.staged = file.staged, None
-    if staged is not None:
-        with contextlib.suppress(OSError):  # nothing that was told depends on it
-            staged.discard(file.directory)
-
-
-def _give_up(file: _Arriving, op: str, why: str, code: int = PARTIAL_EXIT, hint: str = "") -> None:
-    """Note that a file has failed, and make room."""
-    file.result = CommitResult(Kept.FAILED, file.name, code, op, why, hint)
-    _discard(file)
-
-
-def _fail(file: _Arriving, op: str, error: OSError, code: int = PARTIAL_EXIT) -> None:
-    """Note that a file has failed, with what the system said."""
-    told = root_error(error, op=op, where=file.shown)
-    if is_fatal(error):
-        code = told.exit_code
-    _give_up(file, op, told.why, code, told.hint)
+                    file.fail("flush the directory of", error, code=RootError.exit_code)

@@ -75,6 +75,7 @@ async def commit(
         async def serve() -> None:
             while True:
                 request = (await touched.receive()).message
+                assert isinstance(request, Commit)
                 await take_files(touched, request, Anchor(fd, "m"), special=True)
 
         with trio.fail_after(PATIENCE), unwrapped():
