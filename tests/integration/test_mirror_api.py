@@ -142,8 +142,8 @@ async def test_more_changes_than_are_flushed_one_by_one(pair: Pair) -> None:
 
 async def test_a_commit_whose_answer_does_not_come_is_indeterminate(pair: Pair) -> None:
     """While the standby is away; when it is back the same commit is answered."""
-    lossy = held(pair, on_standby_loss="error", loss_timeout=0.5, timeout=2)
     with pair.standby() as server:
+        lossy = held(pair, on_standby_loss="error", loss_timeout=0.5, timeout=2)
         async with lossy as m, await m.open("a", "w") as file:
             await file.write(b"first")
             first = await m.commit()
