@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from prepare.processes import say
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -29,18 +31,18 @@ def main() -> int:
 
     def tell(proof: Proof) -> None:
         if proof.rounds % 10 == 0 or proof.lost or proof.wrong:
-            print(
+            say(
                 f"{proof.rounds} rounds, {time.monotonic() - started:.0f} s, "
-                f"lost {proof.lost}, wrong {proof.wrong}", flush=True,
+                f"lost {proof.lost}, wrong {proof.wrong}",
             )  # fmt: skip
 
     with tempfile.TemporaryDirectory(prefix="netsync-check-") as base:
         proof = Proof(Path(base), options.seed, disks=disks)
         proof.run(options.rounds, tell)
     happened = ", ".join(f"{count} {name}" for name, count in sorted(proof.happened.items()))
-    print(f"rounds: {proof.rounds} ({happened.replace('_', ' ')})")
-    print(f"acknowledged: {proof.commits} commits, {proof.steps} writes")
-    print(f"lost: {proof.lost}; copies that are no prefix: {proof.wrong}")
+    say(f"rounds: {proof.rounds} ({happened.replace('_', ' ')})")
+    say(f"acknowledged: {proof.commits} commits, {proof.steps} writes")
+    say(f"lost: {proof.lost}; copies that are no prefix: {proof.wrong}")
     return 1 if proof.lost or proof.wrong else 0
 
 

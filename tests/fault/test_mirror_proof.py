@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def test_neighbouring_states_differ_and_tell_their_number() -> None:
     for _ in range(2000):
         states.append(model.state)
         model.step()
-    assert all(one != other for one, other in zip(states, states[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(states))
 
 
 def test_the_judge_sees_a_gap_a_loss_and_a_torn_write(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ other. Neighbouring states differ, so a state tells its number.
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-NAMES: Final = [f"{directory}{name}" for directory in ("", "d/", "e/") for name in "abcdefgh"]
+NAMES: Final = [f"{directory}{name}" for directory in ("", "d/", "e/") for name in "pqrstuvw"]
 DIRECTORIES: Final = ("d", "e")
 WRITE_MAX: Final = 6000
 SIZE_MAX: Final = 20_000
@@ -67,7 +68,9 @@ class Model:
         chance = random.Random(self._seed * 1_000_003 + self.steps)
         self.steps += 1
         free = [n for n in NAMES if n not in self._names and self._has_place(n)]
-        choices = [lambda: self._create(chance, free)] if free else []
+        choices: list[Callable[[], Work]] = []
+        if free:
+            choices.append(lambda: self._create(chance, free))
         if self._names:
             choices += [lambda: self._write(chance)] * 4
             choices += [lambda: self._truncate(chance), lambda: self._unlink(chance)]
@@ -75,7 +78,7 @@ class Model:
             if free:
                 choices.append(lambda: self._link(chance, free))
         choices += [
-            lambda name=name: self._directory(name)
+            functools.partial(self._directory, name)
             for name in DIRECTORIES
             if not any(each.startswith(f"{name}/") for each in self._names)
         ]

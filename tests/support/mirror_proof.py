@@ -9,6 +9,7 @@ what the first steps make, all that were acknowledged among them, and no other.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import shutil
@@ -65,7 +66,8 @@ class Era:
     def __init__(self, base: Path, seed: int, disks: tuple[Disk, Disk] | None) -> None:
         self.base = base
         self.seed = seed
-        self.near, self.far = disks or (None, None)
+        self.near = disks[0] if disks else None
+        self.far = disks[1] if disks else None
         self.pair = Pair(base, None if self.far is None else self.far.place)
         if self.near is not None:
             self.pair.source = self.near.place / "source"
@@ -93,8 +95,9 @@ class Era:
         """The last step that was acknowledged."""
         file = self.base / "acknowledged"
         data = file.read_bytes() if file.exists() else b""
+        whole = len(data) // NUMBER.size
         return max(
-            (NUMBER.unpack_from(data, at)[0] for at in range(0, len(data) - 7, 8)), default=0
+            (NUMBER.unpack_from(data, at * NUMBER.size)[0] for at in range(whole)), default=0
         )
 
     @property
@@ -159,8 +162,7 @@ class Era:
         while True:
             promised = self.acknowledged
             self.judged.advance_to(promised)
-            model = Model(self.seed)
-            model.__dict__.update(_copied(self.judged))
+            model = copy.deepcopy(self.judged)
             with contextlib.suppress(OSError):  # it is changing
                 if steps_shown(self.pair.copy, model, 3 * AHEAD_MAX) is not None:
                     return 0
@@ -168,12 +170,6 @@ class Era:
                 shown = steps_shown(self.pair.copy, Model(self.seed), promised)
                 return -1 if shown is None else promised - shown
             time.sleep(0.02)
-
-
-def _copied(model: Model) -> dict[str, object]:
-    import copy  # noqa: PLC0415 - names of one file must stay names of one file
-
-    return copy.deepcopy(model.__dict__)
 
 
 def kill_primary(era: Era) -> None:
@@ -265,7 +261,7 @@ class Proof:
         """Let something happen; tell whether the era goes on."""
         self.rounds += 1
         era.goes_on()
-        time.sleep(self._chance.uniform(0, 0.2))
+        time.sleep(self._chance.uniform(0, 0.6))
         fault = self._chance.choice(PROCESSES + (DISKS if self._disks else ()))
         fault(era)
         self.happened[fault.__name__] += 1
