@@ -23,7 +23,7 @@ from netsync.wire.frames import TAIL_MAX
 from tests.support.certificates import certificates
 from tests.support.mirrors import COPY, MODULE, Pair
 from tests.support.places import differences
-from tests.support.processes import ROOT, wait_until
+from tests.support.processes import ROOT, netsync, wait_until
 from tests.support.samples import random_bytes
 from tests.support.trees import open_descriptors, read_tree
 
@@ -195,6 +195,24 @@ def test_a_program_without_trio_holds_one_too(pair: Pair) -> None:
         with pytest.raises(RuntimeError, match="on purpose"), held(pair) as m:
             raise RuntimeError("on purpose")
         assert read_tree(pair.source)["e"] is not None
+
+
+def test_no_commit_changes_a_mirrored_copy(pair: Pair, tmp_path: Path) -> None:
+    """Into it, or in its place; beside it all is as ever."""
+    (tmp_path / "f").write_bytes(b"f")
+    with pair.standby('"mirror", "push"'), held(pair) as m:
+        m.mkdir("d")
+        m.commit()
+        in_step(pair)
+        for path in (f"{COPY}/", f"{COPY}/d/", f"{COPY}/d/new", f"x/../{COPY}/new"):
+            url = f"netsync://127.0.0.1:{pair.port}/{MODULE}/{path}"
+            result = netsync("commit", "--no-resident", tmp_path / "f", url)
+            assert result.code in (5, 11), result
+        result = netsync(
+            "commit", "--no-resident", tmp_path / "f", url.replace(f"x/../{COPY}", "y")
+        )
+        assert result.code == 0, result
+        assert read_tree(pair.copy) == {"d": {}}
 
 
 def test_what_cannot_be_meant_is_said(pair: Pair) -> None:
