@@ -91,7 +91,6 @@ class Session:
         self._watching = Watching(modules, identity)
         self._mirroring = Mirroring(channel, identity, state, mirrors)
         self._receiving = Receiving(state, identity)
-        self._committing = Committing(channel, modules, identity)
         self._committing = Committing(channel, modules, identity, state)
         self._idle = trio.CancelScope()
         self._draining = False
@@ -369,15 +368,17 @@ def _shown(request: m.Message) -> str:
     """Return what the client is at, as the beginning of a line of the log."""
     match request:
         case m.Open(direction=direction, places=places):
-            return f"{direction.value} {shown(places[0].module.encode())}: "
+            what, module = direction.value, places[0].module
         case m.Browse(module=module):
-            return f"ls {shown(module.encode())}: "
-        case Beat(place=place):
-            return f"watched {shown(place.module.encode())}: "
+            what = "ls"
         case Commit(module=module):
-            return f"commit {shown(module.encode())}: "
+            what = "commit"
+        case Beat(place=place):
+            what, module = "watched", place.module
         case Watch(places=places):
-            return f"watch {shown(places[0].module.encode())}: "
+            what, module = "watch", places[0].module
         case Mirror(place=place):
-            return f"mirror {shown(place.module.encode())}: "
-    return ""
+            what, module = "mirror", place.module
+        case _:
+            return ""
+    return f"{what} {shown(module.encode())}: "
