@@ -1,5 +1,5 @@
 """``python -m netsync``."""
 
-from netsync.cli.main import main
+from netsync.cli.quick import main
 
 main()

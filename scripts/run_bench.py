@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from benchmark import chart, document, machine, markdown, netsync, report, rsync
+from benchmark import chart, document, machine, markdown, mirror, netsync, report, rsync
 from benchmark.measure import alternate
 from benchmark.model import REFERENCE, WORKLOADS, YARDSTICK, Job, Result, Storage, Workload, amount
 from benchmark.options import Options, parse
@@ -32,6 +32,9 @@ ON_DISK = (REFERENCE, YARDSTICK)
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["mirror"]:
+        mirror.main(sys.argv[2:])
+        return
     begin = time.monotonic()
     options = parse()
     if options.earlier:

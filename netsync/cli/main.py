@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "pull": ("netsync.cli.copy", "pull"),
     "watch": ("netsync.cli.watch", "watch"),
     "verify": ("netsync.cli.verify", "verify"),
+    "commit": ("netsync.cli.commit", "commit"),
     "ls": ("netsync.cli.ls", "ls"),
     "mirror": ("netsync.cli.mirror", "mirror"),
     "cert": ("netsync.cli.cert", "cert"),

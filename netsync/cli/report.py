@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import click
 import msgspec
 
 from netsync.delta import kernel
-from netsync.errors import NetsyncError, OutputError, reason
+from netsync.errors import IndeterminateError, NetsyncError, OutputError, reason
 from netsync.model import Item, Problem, Report
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.names import as_text, one_line, shown
@@ -42,15 +42,21 @@ def print_items(items: Sequence[Item]) -> None:
 
 def print_problems(report: Report) -> None:
     """Tell each problem in one line on stderr."""
+    for line in problem_lines(report):
+        click.echo(line, err=True)
+
+
+def problem_lines(report: Report) -> Iterator[str]:
+    """Yield a line for each notice and each problem."""
     for notice in report.notices:
-        click.echo(f"netsync: {_told(notice)}", err=True)
+        yield f"netsync: {_told(notice)}"
     for problem in report.problems:
         where, why = shown(problem.path), _told(problem.error)
-        click.echo(f"netsync: {_told(problem.op)} {where}: {why}", err=True)
+        yield f"netsync: {_told(problem.op)} {where}: {why}"
     if report.problems_omitted:
-        click.echo(f"netsync: and {report.problems_omitted} more problems", err=True)
+        yield f"netsync: and {report.problems_omitted} more problems"
     if report.held:
-        click.echo(f"netsync: {_told(report.held)}", err=True)
+        yield f"netsync: {_told(report.held)}"
 
 
 def _told(words: str) -> str:
@@ -84,19 +90,33 @@ def print_statistics(report: Report, seconds: float) -> None:
 
 def print_json(command: str, report: Report, seconds: float, **more: Any) -> None:
     """Print the one JSON object of a finished run, with ``more`` in it."""
-    _print_object(command, outcome_of(report), report, seconds, more)
+    put(json_line(command, report, seconds, **more))
+
+
+def json_line(command: str, report: Report, seconds: float, **more: Any) -> str:
+    """Return the one JSON object of a finished run, with ``more`` in it."""
+    return _object(command, outcome_of(report), report, seconds, more)
 
 
 def print_failure_json(command: str, error: NetsyncError, seconds: float, *, dry_run: bool) -> None:
     """Print the one JSON object of a run that ended early."""
+    put(failure_json_line(command, error, seconds, dry_run=dry_run))
+
+
+def failure_json_line(
+    command: str, error: NetsyncError, seconds: float, *, dry_run: bool = False
+) -> str:
+    """Return the one JSON object of a run that ended early."""
     problem = Problem(error.place, error.op, error.why)
     report = Report(problems=(problem,), kernel=kernel.NAME, dry_run=dry_run)
-    _print_object(command, Outcome.FAILED, report, seconds, {})
+    unknown = isinstance(error, IndeterminateError)
+    outcome = Outcome.INDETERMINATE if unknown else Outcome.FAILED
+    return _object(command, outcome, report, seconds, {})
 
 
-def _print_object(
+def _object(
     command: str, outcome: Outcome, report: Report, seconds: float, more: dict[str, Any]
-) -> None:
+) -> str:
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "command": command,
@@ -118,4 +138,4 @@ def _print_object(
         document["notices"] = list(report.notices)
     if report.held:
         document["held"] = report.held
-    put(json.dumps({**document, **more}))
+    return json.dumps({**document, **more})

@@ -14,7 +14,6 @@ was just passing.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from netsync.defaults import identity_directory
 from netsync.errors import ConfigError, RefusedError
 from netsync.identity import files
 from netsync.identity.contexts import Credentials, probe_contexts
 from netsync.identity.name import name_in
 from netsync.identity.revocation import read_revoked
-
-SYSTEM_DIRECTORY: Final = Path("/etc/netsync/identity")
 
 READS: Final = 3
 """Times the files are read: two renewals within a few milliseconds do not happen."""
@@ -61,12 +59,7 @@ class _KeyMismatch(Exception):  # noqa: N818 - a signal inside this module, neve
 
 def default_directory() -> Path:
     """Return where the identity is unless the user says otherwise."""
-    if os.geteuid() == 0:
-        return SYSTEM_DIRECTORY
-    configured = os.environ.get("XDG_CONFIG_HOME", "")
-    # The XDG specification says to ignore relative paths.
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".config"
-    return base / "netsync" / "identity"
+    return Path(identity_directory())
 
 
 def load_identity(directory: Path) -> Identity:

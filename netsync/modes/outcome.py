@@ -18,6 +18,7 @@ class Outcome(enum.StrEnum):
     VANISHED = "vanished"
     HELD = "held"
     FAILED = "failed"
+    INDETERMINATE = "indeterminate"
 
 
 EXIT_CODES = {

@@ -43,6 +43,7 @@ from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.server.modules import User
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
+from netsync.wire.committing import Commit, CommitEnd, CommitResults
 from netsync.wire.order import State
 
 log = logging.getLogger("netsync")
@@ -78,6 +79,7 @@ class Job(Struct, frozen=True):
     known: list[Origin] | None = None
     trouble: str = ""
     changes: Changes = NO_CHANGES
+    committed: Commit | None = None
 
 
 Remember = Callable[[list[Origin]], Awaitable[None]]
@@ -251,6 +253,31 @@ async def browse(client: StreamChannel, user: User, job: Job, anchors: Sequence[
                 await client.send(answer)
                 if isinstance(answer, m.Browsed) and answer.final:
                     return
+    finally:
+        await worker.end()
+
+
+async def commit(
+    client: StreamChannel, user: User, job: Job, anchors: Sequence[Anchor]
+) -> CommitResults:
+    """Have files of a commit taken by the module's user; return what became of them."""
+    worker = await Worker.start(user, job, anchors)
+
+    async def pass_on() -> None:
+        message: m.Message | None = None
+        while not isinstance(message, CommitEnd):
+            message, tail = await client.receive()
+            await worker.channel.send(message, [tail] if len(tail) else ())
+
+    try:
+        with unwrapped():
+            async with kept_alive(worker.channel), trio.open_nursery() as nursery:
+                nursery.start_soon(pass_on)
+                answer = (await worker.channel.receive()).message
+                if not isinstance(answer, CommitResults):
+                    raise ProtocolError("the worker answered something else", op="commit")
+        await client.send(answer)
+        return answer
     finally:
         await worker.end()
 

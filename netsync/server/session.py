@@ -25,6 +25,7 @@ from netsync.net.channel import FEATURES, SOFTWARE, Received, StreamChannel, equ
 from netsync.plan.guards import Changes
 from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
+from netsync.server.committing import Committing
 from netsync.server.confined import Job
 from netsync.server.mirroring import Mirroring
 from netsync.server.mirrors import Mirrors
@@ -40,6 +41,7 @@ from netsync.state.verified import VerifiedFiles
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
+from netsync.wire.committing import Commit
 from netsync.wire.mirroring import Adopt, Mirror, Stream
 from netsync.wire.selection import Gathering
 from netsync.wire.watching import Beat, Watch
@@ -77,7 +79,7 @@ class Session:
         superseding: Superseding,
         mirrors: Mirrors,
     ) -> None:
-        self.done: list[str] = []
+        self._done: list[str] = []
         self._changed = 0
         self.doing = ""
         self.run_token = b""
@@ -89,6 +91,7 @@ class Session:
         self._watching = Watching(modules, identity)
         self._mirroring = Mirroring(channel, identity, state, mirrors)
         self._receiving = Receiving(state, identity)
+        self._committing = Committing(channel, modules, identity, state)
         self._idle = trio.CancelScope()
         self._draining = False
 
@@ -96,6 +99,11 @@ class Session:
     def mirrored_place(self) -> bytes:
         """The place that the client mirrors to, on this host; empty if it does not."""
         return self._mirroring.place
+
+    @property
+    def done(self) -> list[str]:
+        """What was done so far, as lines for the log."""
+        return [*self._done, *self._committing.done]
 
     @property
     def is_watching(self) -> bool:
@@ -127,7 +135,7 @@ class Session:
             yield
         finally:
             if self._changed:
-                self.done.append(f"watched: {self._changed} entries looked at as they changed")
+                self._done.append(f"watched: {self._changed} entries looked at as they changed")
 
     async def _answer(self, request: m.Message) -> bool:
         """Do what is asked; tell whether more may be asked."""
@@ -142,6 +150,8 @@ class Session:
                 module = find_module(self._modules, place.module)
                 module.require(self._identity, Right.PUSH)
                 await self._channel.send(await self._receiving.hear(module, request))
+            case Commit():
+                await self._committing.commit(request)
             case Watch():
                 answer = await self._while_idle(lambda: self._watching.answer(request))
                 await self._channel.send(answer)
@@ -334,7 +344,7 @@ class Session:
 
     def _note(self, what: str, report: Report) -> None:
         files, size = report.files, report.bytes
-        self.done.append(
+        self._done.append(
             f"{what}: {files.considered} entries, {files.created} created, "
             f"{files.updated} updated, {files.deleted} deleted, {files.failed} failed, "
             f"{size.literal} bytes of data, {size.matched} matched"
@@ -358,13 +368,17 @@ def _shown(request: m.Message) -> str:
     """Return what the client is at, as the beginning of a line of the log."""
     match request:
         case m.Open(direction=direction, places=places):
-            return f"{direction.value} {shown(places[0].module.encode())}: "
+            what, module = direction.value, places[0].module
         case m.Browse(module=module):
-            return f"ls {shown(module.encode())}: "
+            what = "ls"
+        case Commit(module=module):
+            what = "commit"
         case Beat(place=place):
-            return f"watched {shown(place.module.encode())}: "
+            what, module = "watched", place.module
         case Watch(places=places):
-            return f"watch {shown(places[0].module.encode())}: "
+            what, module = "watch", places[0].module
         case Mirror(place=place):
-            return f"mirror {shown(place.module.encode())}: "
-    return ""
+            what, module = "mirror", place.module
+        case _:
+            return ""
+    return f"{what} {shown(module.encode())}: "

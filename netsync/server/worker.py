@@ -30,6 +30,7 @@ from netsync.server.confined import WORKER_TIMEOUT, Job
 from netsync.server.faults import OurFaultError, as_netsync_error
 from netsync.server.modules import User
 from netsync.server.work import receive, send
+from netsync.transfer.commit_target import take_files
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
 from netsync.wire import messages as m
@@ -109,6 +110,9 @@ async def _perform(channel: StreamChannel, job: Job, memory: Told) -> None:
     anchors = [Anchor(fd, name) for fd, name in job.anchors]
     if job.browsed is not None:
         await send_entries(channel, anchors[0], job.browsed.path)
+    elif job.committed is not None:
+        channel.order.state = State.CLIENT_COMMITS  # the request itself came with the job
+        await take_files(channel, job.committed, anchors[0], special=job.special)
     elif job.opened is not None and job.opened.direction is m.Direction.PUSH:
         known = None if job.known is None else memory
         guarding = Guarding(job.limit, known, changes=job.changes)

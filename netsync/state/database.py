@@ -10,17 +10,16 @@ and belongs into a worker thread.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from netsync.defaults import state_directory
 from netsync.errors import StateError, reason
 
 if TYPE_CHECKING:
     import sqlite3
 
-SYSTEM_DIRECTORY: Final = Path("/var/lib/netsync")
 FILE: Final = "state.sqlite3"
 LOCK_SECONDS: Final = 2.0
 """How long a session may wait for another's write, which takes milliseconds."""
@@ -75,12 +74,7 @@ VERSION: Final = len(_STEPS)
 
 def default_directory() -> Path:
     """Return where the state is unless the user says otherwise."""
-    if os.geteuid() == 0:
-        return SYSTEM_DIRECTORY
-    configured = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification says to ignore relative paths.
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
-    return base / "netsync"
+    return Path(state_directory())
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import msgspec
 import zstandard
 
 from netsync.errors import ProtocolError
-from netsync.wire import fine, messages, mirroring, reuse, watching
+from netsync.wire import committing, fine, messages, mirroring, reuse, watching
 from netsync.wire.frames import COMPRESSED, Frame, Limits, encode_header
 from netsync.wire.messages import Message
 
@@ -24,7 +24,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MESSAGES: Final[dict[int, type[Message]]] = {
     cls.type: cls
-    for module in (messages, reuse, fine, watching, mirroring)
+    for module in (messages, reuse, fine, watching, mirroring, committing)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, Message) and cls is not Message
 }

@@ -12,6 +12,13 @@ import enum
 from typing import Final
 
 from netsync.errors import ProtocolError
+from netsync.wire.committing import (
+    Commit,
+    CommitData,
+    CommitEnd,
+    CommitFile,
+    CommitResults,
+)
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import (
     Applied,
@@ -65,6 +72,7 @@ class State(enum.Enum):
     CLIENT_GREETS = "client greets"
     CLIENT_ASKS = "client asks"
     CLIENT_STREAMS = "client streams"
+    CLIENT_COMMITS = "client commits"
     CLIENT_GONE = "client gone"
     SERVER_GREETS = "server greets"
     SERVER_ANSWERS = "server answers"
@@ -92,16 +100,21 @@ TRANSITIONS: Final[dict[State, dict[type[Message], State]]] = {
     S.CLIENT_ASKS: {
         **dict.fromkeys((Browse, Open, Selection, Watch, Beat, Mirror, Adopt), S.CLIENT_ASKS),
         Stream: S.CLIENT_STREAMS,
+        Commit: S.CLIENT_COMMITS,
         Bye: S.CLIENT_GONE,
     },
     S.CLIENT_STREAMS: {
         **dict.fromkeys((Operations, Sync, ResyncBegin, ResyncEnd), S.CLIENT_STREAMS),
         Bye: S.CLIENT_GONE,
     },
+    S.CLIENT_COMMITS: {
+        **dict.fromkeys((CommitFile, CommitData), S.CLIENT_COMMITS),
+        CommitEnd: S.CLIENT_ASKS,
+    },
     S.CLIENT_GONE: {},
     S.SERVER_GREETS: {Welcome: S.SERVER_ANSWERS},
     S.SERVER_ANSWERS: dict.fromkeys(
-        (Browsed, Opened, Changed, Heard, Mirrored, Acked), S.SERVER_ANSWERS
+        (Browsed, Opened, Changed, Heard, Mirrored, Acked, CommitResults), S.SERVER_ANSWERS
     ),
     S.SOURCE_OFFERS: {Offer: S.SOURCE_LISTS},
     S.SOURCE_LISTS: {

@@ -77,7 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage", type=_some_of(Storage), metavar="S,S", help="memory, disk (default both)")
     add("--programs", type=_some_of(PROGRAMS), metavar="P,P", help=", ".join(PROGRAMS))
     add("--runs", type=_count, help="timed runs of each (default 5, 3 with --quick)")
-    add("--cache", type=Path, default=_cache(), metavar="DIR", help="source data are kept here")
+    add(
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        metavar="DIR",
+        help="source data are kept here",
+    )
     add("--tree", type=_directory, metavar="DIR", help="copy this tree, not Linux's source")
     add("--size", type=_size, help="size of the large file (default 2G, 64M with --quick)")
     add("--rsync-flags", default="", metavar="FLAGS", help="further options for rsync")
@@ -128,6 +134,6 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
-def _cache() -> Path:
+def default_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "netsync-bench"

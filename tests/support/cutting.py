@@ -138,3 +138,53 @@ def cutting(
             thread.join()
             for carrier in proxy._threads:
                 carrier.join()
+
+
+@contextlib.contextmanager
+def answers_lost(port: int, after: int, until: Callable[[], bool]) -> Iterator[int]:
+    """Carry one connection to ``port``, all that the client says and the first answers.
+
+    Once the client has said ``after`` bytes no answer arrives any more, and when ``until`` holds
+    the connection is reset. Yields the port to connect to.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        ended = threading.Event()
+
+        def carry() -> None:
+            client, _ = listener.accept()
+            server = socket.create_connection(("127.0.0.1", port))
+            said = threading.Event()
+            back = threading.Thread(target=answer, args=(server, client, said))
+            back.start()
+            carried = 0
+            client.settimeout(0.05)
+            while not ended.is_set() and not (carried > after and until()):
+                with contextlib.suppress(TimeoutError):
+                    data = client.recv(_READ)
+                    if not data:
+                        break
+                    carried += len(data)
+                    if carried > after:
+                        said.set()
+                    server.sendall(data)
+            said.set()
+            server.shutdown(socket.SHUT_RDWR)
+            back.join()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            client.close()
+            server.close()
+
+        def answer(server: socket.socket, client: socket.socket, said: threading.Event) -> None:
+            with contextlib.suppress(OSError):
+                while data := server.recv(_READ):
+                    if not said.is_set():
+                        client.sendall(data)
+
+        thread = threading.Thread(target=carry)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()

@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import trio
 
 from netsync.errors import NetsyncError
 from netsync.model import Options
+from netsync.modes.commit import Wish, commit_locally, opened
 from netsync.transfer import publishing, runs
 from netsync.tree import durable, holes, output, publication, roll_forward, stage, standing
 from tests.support.processes import FORKS
@@ -73,6 +74,21 @@ def before_each_step(act: Callable[[str], None]) -> None:
     os.open = opened
 
 
+def _kill_before(step: int | None) -> None:
+    """Have this process killed before the step with this number."""
+    if step is None:
+        return
+    counter, lock = itertools.count(), threading.Lock()
+
+    def act(name: str) -> None:
+        del name
+        with lock:
+            if next(counter) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    before_each_step(act)
+
+
 def _child(
     source: Path, target: Path, options: Options, step: int | None, user: int | None
 ) -> None:
@@ -80,16 +96,7 @@ def _child(
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
-    if step is not None:
-        counter, lock = itertools.count(), threading.Lock()
-
-        def act(name: str) -> None:
-            del name
-            with lock:
-                if next(counter) == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        before_each_step(act)
+    _kill_before(step)
     try:
         trio.run(transfer, source, target, options)
     except NetsyncError as error:
@@ -123,3 +130,28 @@ def in_memory(otherwise: Path) -> Path:
     except OSError:
         return otherwise
     return memory
+
+
+def _commit(files: Sequence[Path], target: Path, step: int | None, overwrite: bool) -> None:
+    _kill_before(step)
+    try:
+        with opened([bytes(file) for file in files]) as (given, missing):
+            wish = Wish(given, "", bytes(target) + b"/", overwrite, missing)
+            report = trio.run(commit_locally, wish)
+    except NetsyncError as error:
+        os.write(2, f"{error}\n".encode())
+        os._exit(error.exit_code)
+    os._exit(23 if report.problems else 0)
+
+
+def commit_killed_before(
+    files: Sequence[Path], target: Path, step: int | None, *, overwrite: bool
+) -> int:
+    """Commit ``files`` to the directory ``target``, like ``killed_before``."""
+    process = FORKS.Process(target=_commit, args=(files, target, step, overwrite))
+    process.start()
+    process.join(30)
+    assert process.exitcode is not None, "still running"
+    code = process.exitcode
+    process.close()
+    return code

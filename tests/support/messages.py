@@ -13,7 +13,7 @@ from pathlib import Path
 
 from netsync import model
 from netsync.operation import Level, Rename, Write
-from netsync.wire import fine, mirroring, reuse, watching
+from netsync.wire import committing, fine, mirroring, reuse, watching
 from netsync.wire import messages as m
 from netsync.wire.codec import MESSAGES, encode
 from netsync.wire.messages import Message
@@ -107,6 +107,26 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
     "resync begin": (mirroring.ResyncBegin(), b""),
     "resync end": (mirroring.ResyncEnd(9, 2**62, DIGEST), b""),
     "acked": (mirroring.Acked(9, 8, 7, 6, DIGEST), b""),
+    "commit": (committing.Commit("wal", True, ("user", "acl")), b""),
+    "commit file": (
+        committing.CommitFile(
+            b"a\xff/", MARKED, True, XATTRS, (model.Name(1, b"anna"),), (model.Name(1, b"users"),)
+        ),
+        b"",
+    ),
+    "commit data": (committing.CommitData(2**62, LONG_DIGEST), b"abc"),
+    "commit data, void": (committing.CommitData(void=True), b""),
+    "commit end": (committing.CommitEnd(), b""),
+    "commit results": (
+        committing.CommitResults(
+            (
+                committing.CommitResult(committing.Kept.CREATED, b"a\xff"),
+                committing.CommitResult(committing.Kept.DIFFERS, b"b", 23, "commit", "why", "hint"),
+            ),
+            ("owners were not kept",),
+        ),
+        b"",
+    ),
     "offer, single file": (m.Offer(True), b""),
     "offer, root": (m.Offer(False, model.Entry(b"", model.Kind.DIRECTORY, 0o755, 0, 0, 0, 7)), b""),
     "offer, origins": (

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "netsync"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    "names": 0, "errors": 0, "choice": 0, "model": 0, "operation": 0, "__init__": 0,
+    "names": 0, "defaults": 0, "errors": 0, "choice": 0, "model": 0, "operation": 0, "__init__": 0,
     "wire": 1, "delta": 1, "plan": 1,
     "net": 2, "tree": 2, "identity": 2, "state": 2,
     "transfer": 3, "oplog": 3,

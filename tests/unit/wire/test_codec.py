@@ -12,7 +12,7 @@ import zstandard
 
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
-from netsync.wire import fine, mirroring, reuse, watching
+from netsync.wire import committing, fine, mirroring, reuse, watching
 from netsync.wire import messages as m
 from netsync.wire.codec import LIMITS, MESSAGES, compress, decode, encode, plain_tail
 from netsync.wire.frames import COMPRESSED, TAIL_MAX, Frame, FrameDecoder
@@ -38,7 +38,7 @@ def test_there_is_a_sample_of_every_message() -> None:
 def test_message_types_are_unique_and_fit_a_byte() -> None:
     classes = {
         value
-        for module in (m, reuse, fine, watching, mirroring)
+        for module in (m, reuse, fine, watching, mirroring, committing)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Message)
     }

@@ -8,6 +8,7 @@ from netsync.errors import ProtocolError
 from netsync.wire import messages as m
 from netsync.wire import mirroring, reuse, watching
 from netsync.wire.codec import MESSAGES
+from netsync.wire.committing import Commit, CommitData, CommitEnd, CommitFile, CommitResults
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Message
 from netsync.wire.order import TRANSITIONS, Order, State
@@ -68,6 +69,14 @@ def test_a_primary_may_compare_and_stream_and_then_only_leave() -> None:
     assert client.state is State.CLIENT_GONE
 
 
+def test_commits_follow_each_other_and_need_their_end() -> None:
+    client = Order(State.CLIENT_ASKS)
+    says(client, Commit, CommitFile, CommitData, CommitData, CommitFile, CommitData, CommitEnd)
+    says(client, Commit, CommitEnd, m.Browse, Commit, CommitFile)
+    with pytest.raises(ProtocolError):
+        says(client, m.Browse)
+
+
 def test_finish_without_a_transfer_changes_nothing() -> None:
     order = Order(State.CLIENT_ASKS)
     order.finish()
@@ -100,7 +109,9 @@ LEGAL: dict[State, set[type[Message]]] = {
         mirroring.Mirror,
         mirroring.Adopt,
         mirroring.Stream,
+        Commit,
     },
+    State.CLIENT_COMMITS: {CommitFile, CommitData, CommitEnd},
     State.CLIENT_STREAMS: {
         mirroring.Operations,
         mirroring.Sync,
@@ -117,6 +128,7 @@ LEGAL: dict[State, set[type[Message]]] = {
         watching.Heard,
         mirroring.Mirrored,
         mirroring.Acked,
+        CommitResults,
     },
     State.SOURCE_OFFERS: {m.Offer},
     State.SOURCE_LISTS: {
