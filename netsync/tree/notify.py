@@ -64,15 +64,16 @@ EVERYTHING: Final = Changed(b"", tree=True)
 
 
 class _Node:
-    """A watched directory and its place."""
+    """A watched directory and its place. ``is_holed`` if it moved with some in it not watched."""
 
-    __slots__ = ("below", "name", "parent", "wd")
+    __slots__ = ("below", "is_holed", "name", "parent", "wd")
 
     def __init__(self, wd: int, parent: _Node | None, name: bytes) -> None:
         self.wd = wd
         self.parent = parent
         self.name = name
         self.below: dict[bytes, _Node] = {}
+        self.is_holed = False
 
 
 class Notifier:
@@ -185,19 +186,20 @@ class Notifier:
         """A directory in ``above`` came, went or changed."""
         if mask & (flags.MOVED_FROM | flags.DELETE):
             node = above.below.pop(name, None)
+            holed = self._uncover(path)
             if node is not None:
                 node.parent = None
+                node.is_holed = holed
                 if mask & flags.MOVED_FROM:
                     self._moving[cookie] = node
                 else:
                     self._drop(node)
-            self._uncover(path)
             found.append(Changed(path))
         elif mask & (flags.MOVED_TO | flags.CREATE):
             moved = self._moving.pop(cookie, None) or self._moving_before.pop(cookie, None)
             if moved is not None and mask & flags.MOVED_TO:
                 self._hook(moved, above, name)
-            else:
+            if moved is None or moved.is_holed:  # what has no watch there is told again as such
                 self._new[above, name] = None
             found.append(Changed(path, tree=True))
         else:
@@ -316,12 +318,15 @@ class Notifier:
             if error.errno != errno.EINVAL:  # gone already, with its directory
                 raise
 
-    def _uncover(self, path: bytes) -> None:
-        """Forget what could not be watched at ``path`` and below: it is not there any more."""
-        if self.uncovered:
-            below = path + b"/"
-            gone = {each for each in self.uncovered if each == path or each.startswith(below)}
-            self.uncovered -= gone
+    def _uncover(self, path: bytes) -> bool:
+        """Forget what could not be watched at ``path`` and below: it is not there any more.
+
+        Tells whether there was any.
+        """
+        below = path + b"/"
+        gone = {each for each in self.uncovered if each == path or each.startswith(below)}
+        self.uncovered -= gone
+        return bool(gone)
 
 
 def _subdirectories(fd: int) -> list[bytes]:

@@ -198,6 +198,33 @@ def test_too_few_watches_are_stated(
     assert notifier.uncovered == set()
 
 
+def test_what_has_no_watch_has_none_where_its_directory_moves_to(
+    root: Path, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a moved tree would pass for one that is watched, and what changes in it for nothing."""
+    known = {os.stat(each).st_ino for each, _, _ in os.walk(root)}
+    allowed = INotify.add_watch
+
+    def refuse(self: INotify, path: bytes, mask: int) -> int:
+        if os.stat(path).st_ino not in known:
+            raise OSError(errno.ENOSPC, "no more watches")
+        return int(allowed(self, path, mask))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(INotify, "add_watch", refuse)
+        make_tree(root / "a/b/new", {"d": {}})
+        told(notifier)
+        assert notifier.uncovered == {b"a/b/new"}
+        (root / "a").rename(root / "c/z")
+        assert told(notifier) >= {b"a", b"c/z/"}
+        assert notifier.uncovered == {b"c/z/b/new"}
+    (root / "c/z").rename(root / "a")
+    told(notifier)
+    assert notifier.uncovered == set()
+    (root / "a/b/new/d/f").write_bytes(b"1")
+    assert told(notifier) == {b"a/b/new/d/f"}
+
+
 def test_a_root_that_goes_away_is_told(root: Path, notifier: Notifier) -> None:
     assert not notifier.lost
     root.rename(root.parent / "elsewhere")
