@@ -134,6 +134,8 @@ class Observing:
                 self._owing.change(directory, tree=True, writing=False)
             elif not self._is_excluded(each):
                 self._owing.change(each.path, tree=each.tree, writing=each.writing)
+                if each.before is not None:
+                    self._owing.move(each.before, each.path, tree=each.tree)
 
     def _is_excluded(self, changed: Changed) -> bool:
         excludes = self._filter.excludes

@@ -17,6 +17,9 @@ from netsync.plan.dirty import Dirty, DirtyPaths
 
 HEARD_SECONDS: Final = 0.25
 """How long a change may have waited in the kernel before it was heard, on a busy machine."""
+_SEARCHED_MAX: Final = 4096
+"""Dirty paths among which those below a moved directory are searched for; beyond, the directory is
+owed since before all of them."""
 _WHOLE: Final = b""
 """The path under which a look at the whole is in the journal."""
 
@@ -74,6 +77,18 @@ class Owing:
         if self.drained is not None and not writing:
             self.dirty.date_back(path, max(self.drained, now - HEARD_SECONDS))
         self.bell.ring()
+
+    def move(self, before: bytes, path: bytes, *, tree: bool) -> None:
+        """Note that what ``before`` was the name of is at ``path`` now.
+
+        It was heard to have changed there; what is owed of it is owed since it was under its old
+        name, or else a claim would be made for content that went nowhere yet.
+        """
+        many = tree and len(self.dirty) > _SEARCHED_MAX
+        owed = self.until if many else self.dirty.since(before, below=tree)
+        for since in (owed, self.look_since, self._looking):
+            if since is not None:
+                self.dirty.date_back(path, since)
 
     def owe_look(self, why: str, since: float | None = None, *, rests: bool = False) -> None:
         """Owe a look at the whole: something changed, and nobody knows what.

@@ -10,7 +10,8 @@ after that was committed; what changes meanwhile is owed anew (``plan/dirty.py``
 it on disk before it is sent. What cannot be known path by path (a watch that begins, an overflow,
 too many paths) is a look at the whole.
 
-*Nothing is claimed.* Up to when all is durable there is said by ``owing`` alone.
+*Nothing is claimed.* Up to when all is durable there is said by ``owing`` alone. What is owed goes
+with what moves, which is heard before what a transfer took is clean: it may have found a name gone.
 
 *Tombstones are looks.* An event says where to look, never what is there. What is gone is what the
 listing did not find when it looked, so what was made anew is not deleted for an event of before.
@@ -151,10 +152,7 @@ class WatchRunner:
         return asked.done
 
     async def _barrier(self) -> Done:
-        """Answer once nothing is owed of what happened before the call.
-
-        The drain is what makes it one: it hears all that was done before it began.
-        """
+        """Answer once nothing is owed of what a drain now hears: all that was done before it."""
         point = self._site.now()
         await self._observing.drain()
         moment = self._site.steady()
@@ -268,6 +266,7 @@ class WatchRunner:
                     dirty.put_back(seen.gone)
                     batch = dirty.taken
                 report = await standby.receive([directory.source()], self._run_for(batch))
+                await self._observing.drain()  # of what moved on it is known yet what it owes
                 is_done = True
             finally:
                 if not is_done:
@@ -344,6 +343,7 @@ class WatchRunner:
                 attempt = Attempt(self._job, self._record, site, self._ping, why)
                 try:
                     done = await attempt.run()
+                    await self._observing.drain()  # as below
                 finally:
                     self._learn_look(done, self._site.steady() - begun.at)
             await self._books.save_journal()

@@ -15,7 +15,7 @@ It asks no clock; times are seconds, given by the caller.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 PATHS_MAX: Final = 65_536
@@ -42,23 +42,28 @@ class Dirty(NamedTuple):
 
 
 class DirtyPaths:
-    """The dirty paths of one source. ``taken`` are those of the transfer under way."""
+    """The dirty paths of one source."""
 
     def __init__(self, kept: Iterable[Dirty] = ()) -> None:
         self._waiting: dict[bytes, Dirty] = {}
-        self.taken: list[Dirty] = []
+        self._taken: dict[bytes, Dirty] = {}
         self._unsaved: set[bytes] = set()
         for each in kept:
             self._put(each)
 
     def __len__(self) -> int:
         """Return how many there are, those taken included."""
-        return len(self._waiting) + len(self.taken)
+        return len(self._waiting) + len(self._taken)
 
     def __iter__(self) -> Iterator[Dirty]:
         """Yield them all, those taken first."""
-        yield from self.taken
+        yield from self._taken.values()
         yield from self._waiting.values()
+
+    @property
+    def taken(self) -> list[Dirty]:
+        """What is being sent."""
+        return list(self._taken.values())
 
     @property
     def oldest(self) -> float | None:
@@ -83,42 +88,49 @@ class DirtyPaths:
         if len(self._waiting) > PATHS_MAX:
             self._coarsen()
 
+    def since(self, path: bytes, *, below: bool = False) -> float | None:
+        """Return since when ``path`` is dirty, taken or not, or what is ``below`` it with it."""
+        sets = (self._waiting, self._taken)
+        found = [known for each in sets for known in (each.get(path), _tree_above(path, each))]
+        if below:
+            found += (each for each in self if each.path.startswith(path + b"/"))
+        return min((each.since for each in found if each is not None), default=None)
+
     def date_back(self, path: bytes, since: float) -> None:
         """Let what waits of ``path`` be as old as ``since``: it was heard a little late."""
-        known = self._tree_above(path) or self._waiting.get(path)
+        known = _tree_above(path, self._waiting) or self._waiting.get(path)
         if known is not None and since < known.since:
             self._waiting[known.path] = known._replace(since=since)
             self._unsaved.add(known.path)
 
     def take(self, now: float, most: int) -> list[Dirty]:
         """Return what is due, oldest first; it stays dirty until ``done``."""
-        if self.taken:
+        if self._taken:
             raise ValueError("what was taken before is not done")
         self._fold()
         due = sorted((each for each in self._waiting.values() if each.due <= now), key=_since)
-        self.taken = due[:most]
-        for each in self.taken:
-            del self._waiting[each.path]
+        self._taken = {each.path: each for each in due[:most]}
+        for path in self._taken:
+            del self._waiting[path]
         return self.taken
 
     def take_all(self) -> list[Dirty]:
         """Return all that waits, due or not, for a look at the whole."""
-        if self.taken:
+        if self._taken:
             raise ValueError("what was taken before is not done")
-        self.taken = list(self._waiting.values())
-        self._waiting = {}
+        self._taken, self._waiting = self._waiting, {}
         return self.taken
 
     def put_back(self, paths: Container[bytes]) -> None:
         """Let what was taken wait again, but for ``paths``."""
-        left = [each for each in self.taken if each.path not in paths]
-        self.taken = [each for each in self.taken if each.path in paths]
-        for each in left:
+        taken = self.taken
+        self._taken = {each.path: each for each in taken if each.path in paths}
+        for each in (each for each in taken if each.path not in paths):
             self._put(each)
 
     def concerns(self, paths: Iterable[bytes]) -> bool:
         """Tell whether trouble with any of ``paths`` concerns what was taken."""
-        return any(_touches(each, path) for path in paths for each in self.taken)
+        return any(_touches(each, path) for path in paths for each in self._taken.values())
 
     def hurry(self, now: float) -> None:
         """Let all that waits be due at once: somebody waits for it."""
@@ -133,7 +145,7 @@ class DirtyPaths:
         Those, and what is below or above them, rest until ``again``. ``undone`` are taken paths
         that were not dealt with for the others' sake: they are due still.
         """
-        taken, self.taken = self.taken, []
+        taken, self._taken = self.taken, {}
         paths, left = list(failed), frozenset(undone)
         self._unsaved.update(each.path for each in taken)
         for each in taken:
@@ -144,14 +156,14 @@ class DirtyPaths:
 
     def give_back(self, again: float) -> None:
         """The transfer came to nothing: all that it took waits until ``again``."""
-        taken, self.taken = self.taken, []
+        taken, self._taken = self.taken, {}
         for each in taken:
             self._put(each._replace(due=max(again, each.due)))
 
     def _put(self, new: Dirty) -> None:
         """Keep a dirty path, joined with what is known of it and what covers it."""
         path = new.path
-        above = self._tree_above(path)
+        above = _tree_above(path, self._waiting)
         known = above or self._waiting.get(new.path)
         if above is not None:
             new = above._replace(since=new.since, due=min(above.due, new.due))
@@ -174,25 +186,16 @@ class DirtyPaths:
     def unsaved(self) -> tuple[list[Dirty], list[bytes]]:
         """Return what is new since the last call: what is dirty, and what is not any more."""
         unsaved, self._unsaved = self._unsaved, set()
-        taken = {each.path: each for each in self.taken if each.path in unsaved}
         kept: list[Dirty] = []
         struck: list[bytes] = []
         for path in unsaved:
-            found = [each for each in (taken.get(path), self._waiting.get(path)) if each]
+            found = [each for each in (self._taken.get(path), self._waiting.get(path)) if each]
             if found:
                 tree = any(each.tree for each in found)
                 kept.append(found[0]._replace(tree=tree))  # that of the transfer is the older
             else:
                 struck.append(path)
         return kept, struck
-
-    def _tree_above(self, path: bytes) -> Dirty | None:
-        while path:
-            path = path.rpartition(b"/")[0]
-            found = self._waiting.get(path)
-            if found is not None and found.tree:
-                return found
-        return None
 
     def _fold(self) -> None:
         """Put what is below a tree that is dirty as a whole into that."""
@@ -214,6 +217,16 @@ class DirtyPaths:
         if len(self._waiting) > PATHS_MAX // 2:
             self._unsaved |= self._waiting.keys() | {b""}
             self._waiting = {b"": Dirty(b"", tree=True, since=since, due=due)}
+
+
+def _tree_above(path: bytes, among: Mapping[bytes, Dirty]) -> Dirty | None:
+    """Return the tree among those that ``path`` is in."""
+    while path:
+        path = path.rpartition(b"/")[0]
+        found = among.get(path)
+        if found is not None and found.tree:
+            return found
+    return None
 
 
 def _since(dirty: Dirty) -> float:

@@ -52,12 +52,14 @@ _READS: Final = 64
 class Changed(NamedTuple):
     """One path that changed; with ``tree`` all below it may have.
 
-    ``writing`` says that a file was written to and not closed yet.
+    ``writing`` says that a file was written to and not closed yet, ``before`` what it was called
+    until it was moved here.
     """
 
     path: bytes
     tree: bool = False
     writing: bool = False
+    before: bytes | None = None
 
 
 EVERYTHING: Final = Changed(b"", tree=True)
@@ -96,6 +98,8 @@ class Notifier:
         self._nodes: dict[int, _Node] = {}
         self._moving: dict[int, _Node] = {}
         self._moving_before: dict[int, _Node] = {}
+        self._left: dict[int, bytes] = {}
+        self._left_before: dict[int, bytes] = {}
         self._new: dict[tuple[_Node, bytes], None] = {}
         self._top = _Node(-1, None, b"")
         self._overflowed = False
@@ -128,6 +132,7 @@ class Notifier:
     def read(self) -> list[Changed]:
         """Return what changed since the last call, in order; empty if nothing did."""
         self._moving_before, self._moving = self._moving, {}
+        self._left_before, self._left = self._left, {}
         found: list[Changed] = []
         for event in self._events():
             self._take(event.wd, event.mask, event.cookie, os.fsencode(event.name), found)
@@ -175,10 +180,17 @@ class Notifier:
         if directory is None:
             return  # on its way, or out of the tree
         path = join(directory, name) if name else directory
+        if mask & flags.MOVED_FROM:
+            self._left[cookie] = path
         if mask & flags.ISDIR and name:
             self._directory(node, name, path, mask, cookie, found)
         else:
-            found.append(Changed(path, writing=bool(mask & flags.MODIFY)))
+            before = self._came_from(cookie) if mask & flags.MOVED_TO else None
+            found.append(Changed(path, writing=bool(mask & flags.MODIFY), before=before))
+
+    def _came_from(self, cookie: int) -> bytes | None:
+        """Return what something was called before it was moved; None if it came from elsewhere."""
+        return self._left.pop(cookie, None) or self._left_before.pop(cookie, None)
 
     def _directory(
         self, above: _Node, name: bytes, path: bytes, mask: int, cookie: int, found: list[Changed]
@@ -201,7 +213,7 @@ class Notifier:
                 self._hook(moved, above, name)
             if moved is None or moved.is_holed:  # what has no watch there is told again as such
                 self._new[above, name] = None
-            found.append(Changed(path, tree=True))
+            found.append(Changed(path, tree=True, before=self._came_from(cookie)))
         else:
             found.append(Changed(path))
 

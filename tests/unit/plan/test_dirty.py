@@ -57,6 +57,19 @@ def test_what_failed_rests_however_often_it_changes_unless_somebody_waits() -> N
     assert paths(found.take(8.0, ALL)) == [b"a"]
 
 
+def test_it_is_known_since_when_a_path_is_dirty_taken_or_not() -> None:
+    found = DirtyPaths()
+    found.add(b"d", 1.0, tree=True)
+    found.add(b"a", 2.0)
+    found.take(2.0, 1)
+    found.add(b"d/e", 3.0)
+    found.add(b"f/g", 4.0)
+    assert found.since(b"a") == 2.0
+    assert (found.since(b"d/e"), found.since(b"d/x/y")) == (1.0, 1.0)
+    assert (found.since(b"f"), found.since(b"f", below=True)) == (None, 4.0)
+    assert found.since(b"z", below=True) is None
+
+
 def test_what_was_not_dealt_with_is_due_still() -> None:
     found = DirtyPaths()
     for path in (b"gone", b"bad", b"good"):

@@ -96,9 +96,22 @@ def test_a_move_may_be_told_in_two_parts(
     (root / "a").rename(root / "c/z")
     assert notifier.read() == [Changed(b"a")]
     assert notifier.is_waiting
-    assert notifier.read() == [Changed(b"c/z", tree=True)]
+    assert notifier.read() == [Changed(b"c/z", tree=True, before=b"a")]
     assert not notifier.is_waiting
     assert notifier.watches == 4
+
+
+def test_what_moved_is_told_with_the_name_it_had(
+    root: Path, notifier: Notifier, tmp_path: Path
+) -> None:
+    (root / "top").rename(root / "c/t")
+    (root / "c").rename(root / "d")
+    (root / "d/t").rename(tmp_path / "out")
+    (tmp_path / "out").rename(root / "in")
+    moved = {each.path: each.before for each in notifier.read()}
+    assert moved == {
+        b"top": None, b"c/t": b"top", b"c": None, b"d": b"c", b"d/t": None, b"in": None,
+    }  # fmt: skip
 
 
 def test_a_directory_that_moves_out_is_not_watched_any_more(
