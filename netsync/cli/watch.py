@@ -40,6 +40,8 @@ from netsync.state.jobs import Event
 
 _LAST_SECONDS: Final = 10.0
 """How long after a signal what is outstanding is still sent."""
+_PARTING_SECONDS: Final = 2.0
+"""How long a watch that is given up may take to part, so that DEST's server expects no more."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IN_STEP: Final = "in step"
 _QUIET: Final = frozenset({"started", "finished"})
@@ -148,6 +150,9 @@ class _Foreground:
                 continue
             error = error_for_exit_code(trouble.code)
             if error.exit_code == trouble.code:  # else it is about some paths: they are tried again
+                self._runner.leave()
+                with trio.move_on_after(_PARTING_SECONDS):
+                    await self._runner.ended.wait()
                 raise error(trouble.words)
 
     async def _save(self, standing: Standing, events: Sequence[Event]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, defect, unwrapped
+from netsync.errors import TEXT_MAX, NetsyncError, defect, unwrapped
 from netsync.model import Problem, Report
 from netsync.modes.copy import Run
 from netsync.modes.hooks import run_hook
@@ -23,7 +23,7 @@ from netsync.modes.job import Done, Job, Site
 from netsync.modes.outcome import EXIT_CODES, Outcome, outcome_of
 from netsync.modes.record import Record
 from netsync.modes.session import Connection
-from netsync.names import shown
+from netsync.names import one_line, shown
 from netsync.plan.differing import ROT
 from netsync.plan.standing import Totals
 from netsync.state import locks
@@ -182,7 +182,7 @@ class Attempt:
         for problem in report.problems[:_PROBLEMS_TOLD]:
             await self.record.note("problem", _in_words(problem))
         if outcome is Outcome.HELD:
-            return Done(code, report.held, report)
+            return Done(code, one_line(report.held, TEXT_MAX), report)
         if outcome is Outcome.PARTIAL:
             count = len(report.problems) + report.problems_omitted
             worst = sorted(report.problems, key=lambda problem: problem.vanished)[:1]
@@ -251,7 +251,7 @@ class Attempt:
 
 
 def _in_words(problem: Problem) -> str:
-    return f"{problem.op} {shown(problem.path)}: {problem.error}"
+    return f"{problem.op} {shown(problem.path)}: {one_line(problem.error, TEXT_MAX)}"
 
 
 def _in_figures(report: Report | None) -> str:

@@ -10,9 +10,9 @@ import enum
 import random
 from typing import Final, NamedTuple
 
-from netsync.errors import NetsyncError
-from netsync.modes.job import Done
+from netsync.errors import TEXT_MAX, NetsyncError
 from netsync.modes.retrying import FIRST_PAUSE, pause_before
+from netsync.names import one_line
 
 REPEAT_SECONDS: Final = 60.0
 """How often what only people can mend is tried again: a disk that was freed is found by then."""
@@ -47,13 +47,12 @@ class Troubles:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def meet(self, about: About, trouble: Trouble) -> bool:
-        """Note a trouble; return whether it is another than before."""
-        before = self._found.get(about)
+    def meet(self, about: About, trouble: Trouble) -> None:
+        """Note a trouble. Its words may be a peer's."""
+        trouble = trouble._replace(words=one_line(trouble.words, TEXT_MAX))
         self._found[about] = trouble
         self._in_vain[about] = self._in_vain.get(about, 0) + 1
         self.count += 1
-        return before != trouble
 
     def clear(self, about: About) -> None:
         """Note that it is over."""
@@ -77,13 +76,6 @@ class Troubles:
     def words(self) -> str:
         """What to say of them; empty if there is none."""
         return "" if self.worst is None else self.worst.words
-
-    def as_done(self) -> Done:
-        """Return the answer to somebody who waits in vain."""
-        worst = self.worst
-        if worst is None:
-            return Done(0)
-        return Done(worst.code, worst.words, retryable=worst.retryable)
 
 
 def trouble_from(error: NetsyncError) -> Trouble:

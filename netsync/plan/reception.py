@@ -71,6 +71,7 @@ def booked(reception: Reception, report: Report, options: Options, now: float) -
 
     One of the whole tree counts its entries, and begins the account of deletes anew unless it was
     held. Deletes of changes add up; once they are held, all is until a look at the whole passes.
+    What no guard was asked about (nothing is deleted) begins nothing anew.
     """
     files = report.files
     if options.changes:
@@ -82,7 +83,7 @@ def booked(reception: Reception, report: Report, options: Options, now: float) -
             window=now if over and not reception.held else reception.window,
             held=reception.held or bool(report.held),
         )
-    if options.paths is not None or options.dry_run:
+    if options.paths is not None or options.dry_run or options.verify or not options.delete:
         return reception
     held = bool(report.held)
     if held:

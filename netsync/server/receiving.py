@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from netsync.errors import RefusedError, StateError
+from netsync.errors import TEXT_MAX, RefusedError, StateError
 from netsync.model import Options, Report
-from netsync.names import shown
+from netsync.names import one_line, shown
 from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.plan.reception import Reception, booked, changes_of
 from netsync.server.modules import Module, Right
@@ -74,10 +74,10 @@ class Receiving:
 
     async def hear(self, module: Module, beat: Beat) -> Heard:
         """Note a beat; return the answer to it."""
+        if b".." in beat.place.path.split(b"/"):
+            raise RefusedError("it leads out of the module", op="watch", where=beat.place.path)
         place = place_of(module, beat.place.path)
         known = await self._recall(place)
-        if not known.name:
-            await self._admit(beat.place)
         now = self._now()
         until = known.until
         if beat.behind is not None:
@@ -97,21 +97,22 @@ class Receiving:
             objective=module.rpo,
             files=beat.files,
             size=beat.size,
-            trouble=beat.trouble,
+            trouble=one_line(beat.trouble, TEXT_MAX),
         )
         await self._keep(place, after)
         return Heard(after.entries)
 
-    async def _admit(self, place: Place) -> None:
+    async def _admit(self, place: bytes) -> None:
         """Refuse a client that would have us remember places without end."""
+        count = len(self._known)
         try:
-            count = await trio.to_thread.run_sync(self._receptions.count, self._client)
+            noted = await trio.to_thread.run_sync(self._receptions.count, self._client)
+            count = max(count, noted)
         except StateError as error:
             self._complain(error)
-            return
         if count >= PLACES_MAX:
             raise RefusedError(
-                f"{self._client!r} sends to {count} places already", op="watch", where=place.path,
+                f"{self._client!r} sends to {count} places already", op="watch", where=place,
                 hint="take the right to push away and grant it again to forget them",
             )  # fmt: skip
 
@@ -160,6 +161,8 @@ class Receiving:
                 found = await trio.to_thread.run_sync(self._receptions.of, place, self._client)
             except StateError as error:
                 self._complain(error)
+            if found is None:
+                await self._admit(place)
             self._known[place] = found or Reception(name="")
         return self._known[place]
 

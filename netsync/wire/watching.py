@@ -15,7 +15,8 @@ from netsync.wire.messages import Message, Place
 WATCH_SECONDS_MAX: int = 3600
 """Longest time that an answer may be held back."""
 
-
+BEAT_SECONDS_MAX: int = 60
+"""Longest time from one beat to the next: for so long silence means nothing."""
 Span = Annotated[float, Meta(ge=0, le=1e9)]
 """Seconds. Never a moment: no host's clock means anything to another."""
 
@@ -55,7 +56,7 @@ class Beat(Message, frozen=True):
 
     type = 18
     place: Place
-    every: Span
+    every: Annotated[float, Meta(ge=0, le=BEAT_SECONDS_MAX)]
     behind: Span | None = None
     rested: Span = 0.0
     rpo: Span | None = None

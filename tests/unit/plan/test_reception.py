@@ -81,6 +81,14 @@ def test_what_is_held_stays_held_until_a_look_at_the_whole_passes() -> None:
     assert reception.changes_of(reception.booked(known, passed, whole, NOW), NOW) == Changes(60, 0)
 
 
+def test_what_asked_no_guard_begins_no_account_anew() -> None:
+    """Else a push without deletes, or a verification, would clear the way for more of them."""
+    known = reception.booked(heard(entries=100), *deleted(30, held="too many"), NOW)
+    passed = Report(files=Files(considered=100))
+    for options in (Options(), Options(delete=True, verify=True), Options(verify=True)):
+        assert reception.booked(known, passed, options, NOW) == known
+
+
 def test_a_run_that_is_about_some_paths_says_nothing_of_the_whole() -> None:
     known = heard(entries=100)
     few = Options(paths=(b"a",), delete=True)

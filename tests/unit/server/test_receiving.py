@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from netsync.errors import RefusedError
+from netsync.model import Options
 from netsync.server import receiving
 from netsync.server.modules import Module, Right
 from netsync.server.receiving import Receiving, forget_strangers
@@ -84,6 +85,30 @@ async def test_nobody_is_remembered_at_places_without_end(
     await standby.hear(b"b")
     with pytest.raises(RefusedError, match="2 places already"):
         await standby.hear(b"c")
+
+
+async def test_nor_where_nothing_can_be_noted(
+    standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "PLACES_MAX", 2)
+    standby.state.write_text("a file")
+    await standby.hear(b"a")
+    options = Options(changes=True, delete=True)
+    await standby.receiving.changes(standby.module, b"b", options)
+    with pytest.raises(RefusedError, match="2 places already"):
+        await standby.receiving.changes(standby.module, b"c", options)
+
+
+async def test_a_beat_is_about_a_place_in_the_module(standby: Standby) -> None:
+    with pytest.raises(RefusedError, match="leads out"):
+        await standby.hear(b"a/../../other")
+    assert Receptions(standby.state).all() == []
+
+
+async def test_words_of_a_client_are_safe_to_show(standby: Standby) -> None:
+    await standby.hear(trouble="no space\nOK: all is well\x1b[2J")
+    (known,) = Receptions(standby.state).all()
+    assert known.trouble.isprintable()
 
 
 async def test_who_may_not_send_any_more_is_forgotten(standby: Standby) -> None:
