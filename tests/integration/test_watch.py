@@ -300,6 +300,15 @@ def test_a_watch_in_the_foreground(pair: WatchedPair) -> None:
         assert pair.received() == {}, "it said that it leaves"
 
 
+def test_a_watch_that_gives_up_leaves_no_alarm_behind(pair: WatchedPair) -> None:
+    """Its standby was reached: a name mistyped once must not be missed there for ever."""
+    with pair.standby() as standby:
+        result = netsync("watch", f"{pair.source}/a/", standby.url("m/"))
+        assert result.code == 11, result
+        assert "not a directory" in result.stderr
+        assert pair.received() == {}
+
+
 def test_a_directory_by_name_goes_below_the_destination(pair: WatchedPair, tmp_path: Path) -> None:
     """Also on one host, without a server."""
     target = tmp_path / "local"
