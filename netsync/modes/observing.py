@@ -25,6 +25,8 @@ from netsync.tree.watched import WatchedDirectory
 
 LOOK_SECONDS: Final = 5.0
 """How often it is seen whether the path still leads to the directory that is watched."""
+_GIVEN_UP_SECONDS: Final = 0.1
+"""How often it is seen whether a directory in whose place another one is has been given up."""
 UNCOVERED_SECONDS: Final = 30.0
 """How often directories that got no watch are looked into."""
 COVER_SECONDS: Final = 300.0
@@ -90,6 +92,18 @@ class Observing:
         if self.directory is directory and not directory.lost:
             self._owing.drained = began
             self._heed_uncovered(directory)
+
+    async def confirm(self) -> None:
+        """Hear all that has happened by now in the directory that the path leads to.
+
+        If that is another one, this one is given up first: what was written there is owed then.
+        """
+        directory = self.directory
+        while directory is not None and not await directory.is_where_it_was():
+            if self.directory is not directory:
+                return
+            await trio.sleep(_GIVEN_UP_SECONDS)
+        await self.drain()
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncGenerator[WatchedDirectory | None]:

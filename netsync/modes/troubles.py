@@ -11,6 +11,7 @@ import random
 from typing import Final, NamedTuple
 
 from netsync.errors import TEXT_MAX, NetsyncError
+from netsync.modes.job import Done
 from netsync.modes.retrying import FIRST_PAUSE, pause_before
 from netsync.names import one_line
 
@@ -76,6 +77,13 @@ class Troubles:
     def words(self) -> str:
         """What to say of them; empty if there is none."""
         return "" if self.worst is None else self.worst.words
+
+    def as_done(self) -> Done:
+        """Return the answer to somebody who waits in vain."""
+        worst = self.worst
+        if worst is None:
+            return Done(0)
+        return Done(worst.code, worst.words, retryable=worst.retryable)
 
 
 def trouble_from(error: NetsyncError) -> Trouble:

@@ -154,7 +154,7 @@ class WatchRunner:
     async def _barrier(self) -> Done:
         """Answer once nothing is owed of what a drain now hears: all that was done before it."""
         point = self._site.now()
-        await self._observing.drain()
+        await self._observing.confirm()
         moment = self._site.steady()
         self._observing.look_into_uncovered()
         self._owing.dirty.hurry(moment)
@@ -213,6 +213,8 @@ class WatchRunner:
                     await self._send_changes(standby)
                     continue
                 wait = min([wait, *(each - now for each in (due, look_at) if each is not None)])
+            elif self._asked and self._troubles:
+                self._answer(self._troubles.as_done())
             with trio.move_on_after(max(0.0, wait)):
                 await self._owing.bell.wait()
                 await trio.sleep(GATHER_SECONDS)

@@ -40,6 +40,7 @@ class WatchedDirectory:
     def __init__(self, path: bytes, hear: Hear, leaves_out: Callable[[bytes], bool]) -> None:
         self.root = -1
         self._path = path
+        self._identity = (0, 0)
         self._hear = hear
         self._leaves_out = leaves_out
         self._notifier: Notifier | None = None
@@ -134,6 +135,7 @@ class WatchedDirectory:
 
     def _open(self) -> None:
         self.root = self._opened()
+        self._identity = _identity(self.root)
         try:
             self._notifier = Notifier(self.root, self._leaves_out)
             self._notifier.cover()
@@ -162,10 +164,14 @@ class WatchedDirectory:
         except NetsyncError:
             return False
         try:
-            found, own = os.fstat(fd), os.fstat(self.root)
-            return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+            return _identity(fd) == self._identity
         finally:
             os.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _limit(name: str) -> str:

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from netsync.model import Options, Report
-from netsync.modes import watch
+from netsync.modes import observing, watch
 from netsync.modes.copy import Run
 from netsync.modes.job import Ask, Done, Job, Mode, Site
 from netsync.modes.record import Record
@@ -45,8 +45,9 @@ class Standby(LocalStandby):
 class Watched:
     """A watch of ``source`` that goes on, and its standby."""
 
-    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.source = make_tree(base / "source", {"a": b"1"})
+    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch, *, delete: bool) -> None:
+        self.source = base / "source"
+        self.source.symlink_to(make_tree(base / "tree", {"a": b"1"}))
         self.target = base / "target"
         self.standby = Standby(self.target)
         self.answers: list[Done] = []
@@ -62,7 +63,7 @@ class Watched:
         site = Site(base / "identity", base / "state", lambda: EPOCH + trio.current_time(), UTC)
         job = Job(
             name="w", mode=Mode.WATCH, sources=(f"{self.source}/",), target=f"{self.target}/",
-            schedule=None, options=Options(delete=True),
+            schedule=None, options=Options(delete=delete),
         )  # fmt: skip
         record = Record(Standing(name="w"), saved, site.now)
         self.runner = WatchRunner(job, record, site, lambda _: None)
@@ -74,7 +75,40 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(tmp_path, monkeypatch)
+    return Watched(tmp_path, monkeypatch, delete=True)
+
+
+async def test_a_barrier_is_about_the_directory_that_the_path_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one is in its place, as after a mount, and nobody has noticed yet."""
+    monkeypatch.setattr(observing, "LOOK_SECONDS", 0.5)
+    watched = Watched(tmp_path, monkeypatch, delete=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        with trio.fail_after(30):
+            await watched.barrier()
+            watched.source.unlink()
+            watched.source.symlink_to(make_tree(tmp_path / "other", {"b": b"1"}))
+            await watched.barrier()
+            assert (watched.target / "b").exists()
+        nursery.cancel_scope.cancel()
+    assert [each.code for each in watched.answers] == [0, 0]
+
+
+async def test_a_source_that_is_not_there_is_the_answer_to_who_asks_for_a_run(
+    watched: Watched,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        with trio.fail_after(30):
+            await watched.barrier()
+            (watched.source.parent / "tree").rename(watched.source.parent / "elsewhere")
+            while watched.runner.trouble is None:  # the kernel tells it
+                await trio.sleep(0.01)
+            done = await watched.runner.ask(Ask.RUN)
+        nursery.cancel_scope.cancel()
+    assert done.code == 11
 
 
 @pytest.mark.parametrize(("old", "new"), [("f", "g"), ("d/f", "d/g"), ("d", "e")])
