@@ -103,6 +103,8 @@ class Observing:
             if self.directory is not directory:
                 return
             await trio.sleep(_GIVEN_UP_SECONDS)
+        if directory is not None:
+            await self._heed_mounts(directory)
         await self.drain()
 
     @contextlib.asynccontextmanager
@@ -166,6 +168,14 @@ class Observing:
         elif self._owing.blind is None:  # a new directory was one too many
             self._owing.blind = self._steady() - HEARD_SECONDS
 
+    async def _heed_mounts(self, directory: WatchedDirectory) -> None:
+        """Owe a look if a file system was mounted inside: nobody told of what it holds.
+
+        None is owed for one that was unmounted: what it held changed nowhere.
+        """
+        if await directory.heed_mounts():
+            self._owing.owe_look("a file system was mounted in it", self._owing.drained, rests=True)
+
     async def _look_again(self, directory: WatchedDirectory) -> None:
         """See again and again what the kernel does not tell."""
         looked = covered = self._steady()
@@ -173,6 +183,7 @@ class Observing:
             await trio.sleep(LOOK_SECONDS)
             if not await directory.is_where_it_was():
                 raise RootError("another directory is in its place", op="watch", where=self._path)
+            await self._heed_mounts(directory)
             now = self._steady()
             before = directory.uncovered
             if before and now - looked >= UNCOVERED_SECONDS:

@@ -1,9 +1,15 @@
-"""Which mount a descriptor is on: names move only within one, whatever the device numbers say."""
+"""Which mount a descriptor is on, and what is mounted below it.
+
+Names move only within one mount, whatever the device numbers say.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 
+_ESCAPED: re.Pattern[bytes] = re.compile(rb"\\([0-7]{3})")
 _FIELD: bytes = b"mnt_id:"
 
 
@@ -23,3 +29,22 @@ def mount_of(fd: int) -> tuple[int, int]:
     finally:
         os.close(info)
     return device, next((int(line[len(_FIELD) :]) for line in lines if line.startswith(_FIELD)), 0)
+
+
+def mounts_below(directory: int) -> Mapping[int, bytes]:
+    """Return the mounts in a directory: each one's number, and its path relative to that.
+
+    Empty where /proc does not tell.
+    """
+    try:
+        above = os.readlink(b"/proc/self/fd/%d" % directory).rstrip(b"/") + b"/"
+        with open("/proc/self/mountinfo", "rb") as file:
+            fields = [line.split(b" ", 5) for line in file]
+    except OSError:
+        return {}
+    found = {int(each[0]): _ESCAPED.sub(_unescaped, each[4]) for each in fields}
+    return {number: path[len(above) :] for number, path in found.items() if path.startswith(above)}
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8) & 0xFF])

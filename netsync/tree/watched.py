@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ import trio
 
 from netsync.errors import NetsyncError, RootError, reason, root_error
 from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.tree.mounts import mounts_below
 from netsync.tree.notify import Changed, Notifier
 from netsync.tree.roots import SourceRoot, local_anchor, local_path, open_source
 
@@ -41,6 +42,7 @@ class WatchedDirectory:
         self.root = -1
         self._path = path
         self._identity = (0, 0)
+        self._mounts: Mapping[int, bytes] = {}
         self._hear = hear
         self._leaves_out = leaves_out
         self._notifier: Notifier | None = None
@@ -124,6 +126,27 @@ class WatchedDirectory:
             await trio.to_thread.run_sync(self._watching.cover)
             self._uncovered = frozenset(self._watching.uncovered)
 
+    async def heed_mounts(self) -> bool:
+        """Watch what has been mounted inside meanwhile; tell whether anything has been.
+
+        What is below a file system that was unmounted is watched again too.
+        """
+        async with self._reading:
+            if self._notifier is None:
+                return False
+            before, self._mounts = self._mounts, mounts_below(self.root)
+            if before == self._mounts:
+                return False
+            await trio.to_thread.run_sync(self._notifier.cover)
+            self._uncovered = frozenset(self._notifier.uncovered)
+            new = self._mounts.keys() - before.keys()
+            return any(not self._is_left_out(self._mounts[each]) for each in new)
+
+    def _is_left_out(self, path: bytes) -> bool:
+        """Tell whether ``path``, or a directory above it, takes no part."""
+        parts = path.split(b"/")
+        return any(self._leaves_out(b"/".join(parts[: n + 1])) for n in range(len(parts)))
+
     async def is_where_it_was(self) -> bool:
         """Tell whether its path still leads to it."""
         return await trio.to_thread.run_sync(self._leads_here)
@@ -136,6 +159,7 @@ class WatchedDirectory:
     def _open(self) -> None:
         self.root = self._opened()
         self._identity = _identity(self.root)
+        self._mounts = mounts_below(self.root)
         try:
             self._notifier = Notifier(self.root, self._leaves_out)
             self._notifier.cover()

@@ -21,7 +21,7 @@ from netsync.modes.watch import WatchRunner
 from netsync.plan.standing import Standing
 from netsync.tree.roots import SourceRoot
 from netsync.tree.watched import WatchedDirectory
-from tests.support.trees import make_tree
+from tests.support.trees import make_tree, needs_mount, small_disk
 
 EPOCH = 1_760_000_000.0
 
@@ -94,6 +94,22 @@ async def test_a_barrier_is_about_the_directory_that_the_path_leads_to(
             assert (watched.target / "b").exists()
         nursery.cancel_scope.cancel()
     assert [each.code for each in watched.answers] == [0, 0]
+
+
+@needs_mount
+async def test_a_barrier_holds_for_what_was_mounted_inside_just_now(watched: Watched) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        with trio.fail_after(30):
+            await watched.barrier()
+            with small_disk(watched.source / "disk", 1 << 20) as disk:
+                (disk / "f").write_bytes(b"1")
+                await watched.barrier()
+            assert (watched.target / "disk" / "f").exists()
+            await watched.barrier()
+            assert (watched.target / "disk" / "f").exists(), "nothing deleted it"
+        nursery.cancel_scope.cancel()
+    assert [each.code for each in watched.answers] == [0, 0, 0]
 
 
 async def test_a_source_that_is_not_there_is_the_answer_to_who_asks_for_a_run(

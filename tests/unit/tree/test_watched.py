@@ -12,7 +12,7 @@ from netsync.errors import RootError
 from netsync.tree.glance import Glance, glance
 from netsync.tree.notify import Changed
 from netsync.tree.watched import WatchedDirectory
-from tests.support.trees import make_tree
+from tests.support.trees import make_tree, needs_mount, small_disk
 
 
 class Watched:
@@ -50,6 +50,25 @@ async def test_a_drain_hears_all_that_was_done_before_it(tree: Path) -> None:
         (tree / "d").rename(tree / "e")
         await watched.directory.drain()
         assert {b"d", b"e"} <= watched.paths
+
+
+@needs_mount
+async def test_what_is_mounted_inside_is_watched_from_when_that_is_seen(tree: Path) -> None:
+    (tree / "left" / "d").mkdir()
+    async with Watched(tree) as watched:
+        assert not await watched.directory.heed_mounts()
+        with small_disk(tree / "d", 1 << 20):
+            assert await watched.directory.heed_mounts()
+            assert not await watched.directory.heed_mounts()
+            (tree / "d" / "g").write_bytes(b"1")
+            await watched.directory.drain()
+            assert b"d/g" in watched.paths
+        with small_disk(tree / "left" / "d", 1 << 20):
+            assert not await watched.directory.heed_mounts(), "it takes no part"
+        assert not await watched.directory.heed_mounts()
+        (tree / "d" / "h").write_bytes(b"1")
+        await watched.directory.drain()
+        assert b"d/h" in watched.paths
 
 
 async def test_a_drain_after_the_end_is_nothing(tree: Path) -> None:
