@@ -97,7 +97,7 @@ class Server:
         self._settings = settings
         for running in self._running:
             if changed and running.session.is_watching:
-                running.session.drain()
+                running.session.drain("the server has got other modules or rights just now")
             if running.peer.serial in settings.identity.revoked:
                 log.warning("ending the session of %s: revoked", running.peer.name)
                 running.scope.cancel()

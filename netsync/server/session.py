@@ -93,7 +93,7 @@ class Session:
         self._receiving = Receiving(state, identity)
         self._committing = Committing(channel, modules, identity, state)
         self._idle = trio.CancelScope()
-        self._draining = False
+        self._draining = ""
 
     @property
     def mirrored_place(self) -> bytes:
@@ -110,9 +110,9 @@ class Session:
         """Tell whether the client has us watch for changes, or tells us of its own."""
         return self._watching.is_watching or self._receiving.is_told
 
-    def drain(self) -> None:
-        """End the session as soon as it is between two requests."""
-        self._draining = True
+    def drain(self, why: str = "the server is shutting down") -> None:
+        """End the session as soon as it is between two requests, and say ``why``."""
+        self._draining = why
         self._idle.cancel()
 
     async def serve(self) -> None:
@@ -195,10 +195,10 @@ class Session:
     async def _while_idle(self, wait: Callable[[], Awaitable[Waited]]) -> Waited:
         """Wait for something that a draining server does not wait for."""
         with trio.CancelScope() as self._idle:
-            if self._draining:
+            if self._draining:  # since it was busy
                 self._idle.cancel()
             return await wait()
-        raise NetworkError("the server is shutting down", hint="try again later")
+        raise NetworkError(self._draining, hint="try again later")
 
     async def _push(self, request: m.Open) -> None:
         """Receive a tree into a module."""

@@ -300,6 +300,19 @@ def test_a_watch_in_the_foreground(pair: WatchedPair) -> None:
         assert pair.received() == {}, "it said that it leaves"
 
 
+def test_a_server_that_reloads_says_so(pair: WatchedPair) -> None:
+    """Its modules are others: the session ends, the next one goes by them."""
+    with pair.both() as (_, standby):
+        text = pair.standby_file.read_text()
+        pair.standby_file.write_text(
+            text.replace('["push", "delete"]', '["push", "delete", "pull"]')
+        )
+        standby.reload()
+        wait_until(lambda: "other modules or rights" in pair.ask("events").stdout, "it is told")
+        assert "shutting down" not in pair.ask("events").stdout
+        pair.wait_in_step()
+
+
 def test_a_watch_that_gives_up_leaves_no_alarm_behind(pair: WatchedPair) -> None:
     """Its standby was reached: a name mistyped once must not be missed there for ever."""
     with pair.standby() as standby:
