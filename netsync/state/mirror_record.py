@@ -68,8 +68,8 @@ def known_places(state: Path) -> list[Record]:
     """Return the records of all places. Blocks; raises ``StateError``."""
     try:
         directories = sorted((state / FOLDER).iterdir())
-    except FileNotFoundError:
-        return []
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # no place was ever mirrored here
     except OSError as error:
         raise StateError(reason(error), op="use state in", where=str(state)) from error
     found = [read_record(directory) for directory in directories if directory.is_dir()]
