@@ -31,6 +31,11 @@ PROGRAMS = {
     "git": "git",
     "fusermount3": "fuse3",
     "pg_ctlcluster": "postgresql",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.xfs": "xfsprogs",
+    "mount": "mount",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
 }
 PURE = (
     "tests/unit/delta",
