@@ -41,10 +41,11 @@ class Turns:
         """Wait for a turn, to be used before the next checkpoint."""
         if self._sessions <= TURNS:
             return
-        while not self._left:
-            await self._waiting.park()
-        self._left -= 1
-        self._announce()
+        if self._left:
+            self._left -= 1
+            self._announce()
+        else:
+            await self._waiting.park()  # who is woken has a turn that nobody else can take
 
     def _announce(self) -> None:
         """Have turns given out anew in the next pass."""
@@ -54,7 +55,7 @@ class Turns:
 
     def _begin_pass(self) -> None:
         self._announced = False
-        self._left = TURNS
-        self._waiting.unpark(count=TURNS)
-        if self._waiting:  # those who were woken may have been cancelled, and take no turn
+        woken = self._waiting.unpark(count=TURNS)
+        self._left = TURNS - len(woken)
+        if woken:
             self._announce()

@@ -82,6 +82,28 @@ async def test_who_is_cancelled_keeps_nobody_waiting() -> None:
             gone.cancel_scope.cancel()
 
 
+async def test_who_came_later_takes_no_turn_of_those_who_wait() -> None:
+    """Newcomers in every pass, before and after those whose turn it is."""
+    turns = Turns()
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        await turns.wait()
+        order.append(number)
+
+    with contextlib.ExitStack() as stack, trio.fail_after(5):
+        for _ in range(MANY):
+            stack.enter_context(turns.session())
+        async with trio.open_nursery() as nursery:
+            for number in range(0, 10 * MANY, TURNS):
+                for each in range(number, number + TURNS):
+                    nursery.start_soon(work, each)
+                await trio.lowlevel.checkpoint()
+    assert sorted(order) == list(range(10 * MANY))
+    # Those of one pass come in any order, by trio's choice, and so do the last of one before.
+    assert max(abs(place - number) for place, number in enumerate(order)) <= 4 * TURNS
+
+
 @pytest.mark.parametrize("sessions", [TURNS, MANY])
 async def test_each_gets_its_turn(sessions: int) -> None:
     turns = Turns()
