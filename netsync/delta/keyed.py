@@ -10,7 +10,8 @@ So the file is cut into units of 4 KiB, each becomes a tag of 32 bytes (``netsyn
 BLAKE3 hashes the tags, followed by the length. What a tag promises is proved, not hoped for: two
 files chosen before the key was drawn have a pair of different units with equal tags once in
 2**128 keys a unit. The key is made of the seed that the target draws for each want, with BLAKE3;
-so nobody knows it who could choose the files.
+so nobody knows it who could choose the files. The seed's 63 bits are what can be guessed: a pair of
+files made for one seed deceives one want in 2**63.
 """
 
 from __future__ import annotations
