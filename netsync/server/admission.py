@@ -6,11 +6,15 @@ accepted, and the oldest makes way when they are too many: who means it is welco
 moments, whoever only wants to occupy a place loses it first. Nobody is turned away at the door,
 since a stranger cannot be told from a client there. Those who are welcomed have a name, and one
 name may hold so many sessions and no more.
+
+Strangers never take the last descriptors: whoever is let in needs some more to open what was asked
+for, so most of what the process may have is left to sessions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Final
@@ -21,8 +25,16 @@ from netsync.errors import RefusedError
 
 STRANGERS_MAX: Final = 2048
 """Connections that have not greeted: some 100 MiB at worst."""
+STRANGERS_SHARE: Final = 4
+"""One in so many of the descriptors that the process may have is a stranger's, at most."""
 SESSIONS_MAX: Final = 512
 """Sessions of one certificate name at once: more than any host has use for."""
+
+
+def strangers_max() -> int:
+    """Return how many connections may be in that have not greeted, by what is left for others."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(STRANGERS_MAX, descriptors // STRANGERS_SHARE)
 
 
 class Admission:
@@ -36,7 +48,7 @@ class Admission:
     def stranger(self, scope: trio.CancelScope) -> Iterator[None]:
         """Count a connection that is served in ``scope``, which is cancelled if it must go."""
         self._strangers[scope] = None
-        if len(self._strangers) > STRANGERS_MAX:
+        if len(self._strangers) > strangers_max():
             self.make_room()
         try:
             yield

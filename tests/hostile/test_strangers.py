@@ -24,7 +24,7 @@ from netsync.identity import files
 from netsync.identity.contexts import Credentials, client_context, server_context
 from netsync.identity.directory import load_identity
 from netsync.net.channel import StreamChannel
-from netsync.server.admission import SESSIONS_MAX, STRANGERS_MAX, Admission
+from netsync.server.admission import SESSIONS_MAX, STRANGERS_MAX, Admission, strangers_max
 from netsync.server.mirrors import Mirrors
 from netsync.server.session import Session, Superseding
 from netsync.wire import messages as m
@@ -221,17 +221,17 @@ async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
 
 async def test_m24_the_oldest_stranger_makes_way(autojump_clock: trio.testing.MockClock) -> None:
     """As many as are allowed wait, and one more: the first has to go, nobody else."""
-    admission = Admission()
+    admission, most = Admission(), strangers_max()
     gone: list[int] = []
 
     async def stand(number: int) -> None:
         with trio.CancelScope() as scope, admission.stranger(scope):
-            await trio.sleep(100 if number < STRANGERS_MAX else 1)
+            await trio.sleep(100 if number < most else 1)
         if scope.cancelled_caught:
             gone.append(number)
 
     async with trio.open_nursery() as nursery:
-        for number in range(STRANGERS_MAX + 2):
+        for number in range(most + 2):
             nursery.start_soon(stand, number)
             await trio.testing.wait_all_tasks_blocked()
     assert gone == [0, 1]
