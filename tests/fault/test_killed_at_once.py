@@ -1,4 +1,7 @@
-"""``--atomic`` and kill -9 at every step: all old, or after the next look all new."""
+"""``--atomic`` and kill -9 at any step: all old, or after the next look all new.
+
+In the ordinary suite some of the steps, with ``slow`` all.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import itertools
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -129,11 +132,13 @@ def is_committed(target: Path) -> bool:
     return any(target.glob(".netsync/*/journal")) or any(target.glob(".netsync/*/applied"))
 
 
-@pytest.mark.timeout(300)
-def test_killed_at_any_step_it_is_all_old_or_all_new(trees: Trees) -> None:
-    """Before the commit nothing has changed; after it the next run finishes it first."""
+def die_at(trees: Trees, steps: Iterator[int], *, rerun_every: int = 1) -> tuple[int, int]:
+    """Kill at each of ``steps``; return after how many of them all was old, and all new.
+
+    Before the commit nothing has changed; after it the next run finishes it first.
+    """
     olds = news = 0
-    for step in itertools.count():
+    for count, step in enumerate(steps):
         target = trees.fresh()
         if not trees.kill(target, step):
             break
@@ -148,28 +153,26 @@ def test_killed_at_any_step_it_is_all_old_or_all_new(trees: Trees) -> None:
             now = trees.facts(target)
             assert now in (trees.old, trees.new), step
             olds += now == trees.old
-        if step % 7 == 0 or trees.user is not None:
+        if count % rerun_every == 0 or trees.user is not None:
             trees.run(target)
             assert trees.facts(target) == trees.new, step
             assert not (target / ".netsync").exists()
         subprocess.run(["rm", "-rf", target], check=True)
     assert trees.facts(target) == trees.new
-    assert olds > 50
-    assert news > 30
+    return olds, news
 
 
-@pytest.mark.timeout(300)
-def test_killed_again_while_it_rolls_forward(trees: Trees) -> None:
-    """A run that finishes a dead one and dies in turn leaves it to the next."""
+def die_again(trees: Trees, steps: Iterable[int]) -> None:
+    """Kill behind the commit, and again at each of ``steps`` what finishes the dead run."""
     step = 0
-    while True:  # the first step behind the commit
+    while True:  # to a step soon behind the commit
         target = trees.fresh()
         trees.kill(target, step)
         if is_committed(target):
             break
-        step += 1
-    middle = step + 12
-    for again in range(0, 60, 3):
+        step += 5
+    middle = step + 10
+    for again in steps:
         target = trees.fresh()
         assert trees.kill(target, middle)
         for each in (again, again // 2, 1):
@@ -177,6 +180,37 @@ def test_killed_again_while_it_rolls_forward(trees: Trees) -> None:
         trees.run(target)
         assert trees.facts(target) == trees.new, again
         assert not (target / ".netsync").exists()
+
+
+def test_killed_at_some_steps_it_is_all_old_or_all_new(trees: Trees) -> None:
+    olds, news = die_at(trees, itertools.count(4, 9))
+    assert olds > 5
+    assert news > 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_any_step_it_is_all_old_or_all_new(
+    trees: Trees, record_property: Callable[[str, object], None]
+) -> None:
+    olds, news = die_at(trees, itertools.count(), rerun_every=7)
+    assert olds > 50
+    assert news > 30
+    record_property("cases", olds + news)
+
+
+def test_killed_again_while_it_rolls_forward(trees: Trees) -> None:
+    """A run that finishes a dead one and dies in turn leaves it to the next."""
+    die_again(trees, (5, 23, 47))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_again_at_more_steps_while_it_rolls_forward(
+    trees: Trees, record_property: Callable[[str, object], None]
+) -> None:
+    die_again(trees, range(60))
+    record_property("cases", 60)
 
 
 def test_a_run_without_the_option_finishes_it_too(trees: Trees) -> None:

@@ -45,8 +45,8 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
     plain = "#else\n" + "".join(f"int has_{name}(void) {{ return 0; }}\n" for name in LANES[1:])
     source = [*parts, CALL.format("plain", "1"), "#if defined(__x86_64__)", *wide, plain, "#endif"]
     (base / "lanes.c").write_text("\n".join(source))
-    words = [compiler, "-O3", "-shared", "-fPIC", "-w", "-o", base / "lanes.so", base / "lanes.c"]
-    subprocess.run(words, check=True)
+    words = [compiler, "-O3", "-shared", "-fPIC", "-w", "-o", "lanes.so", "lanes.c"]
+    subprocess.run(words, check=True, cwd=base)
     return ctypes.CDLL(str(base / "lanes.so"))
 
 
