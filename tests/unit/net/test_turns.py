@@ -95,10 +95,12 @@ async def test_who_came_later_takes_no_turn_of_those_who_wait() -> None:
         for _ in range(MANY):
             stack.enter_context(turns.session())
         async with trio.open_nursery() as nursery:
-            for number in range(0, 10 * MANY, TURNS):
-                for each in range(number, number + TURNS):
+            for number in range(0, 10 * MANY, 2 * TURNS):
+                for each in range(number, number + 2 * TURNS):
                     nursery.start_soon(work, each)
                 await trio.lowlevel.checkpoint()
+            # Twice as many came in each pass as have a turn: half of them wait.
+            assert len(order) < 6 * MANY
     assert sorted(order) == list(range(10 * MANY))
     # Those of one pass come in any order, by trio's choice, and so do the last of one before.
     assert max(abs(place - number) for place, number in enumerate(order)) <= 4 * TURNS
