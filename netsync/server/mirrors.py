@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -34,14 +34,18 @@ from netsync.tree.roots import Anchor, open_target
 LIVE_SECONDS: Final = 1.0
 """How often it is told how a copy is."""
 
+Supersede = Callable[[bytes], Awaitable[None]]
+"""Ends the session that mirrors to a place."""
+
 log = logging.getLogger("netsync")
 
 
 class Mirrors:
     """The copies that are open, by place. Use it within ``running``."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, supersede: Supersede) -> None:
         self._state = state
+        self._supersede = supersede
         self._open: dict[bytes, Replica] = {}
         self._opening = trio.Lock()
         self._nursery: trio.Nursery | None = None
@@ -101,6 +105,8 @@ class Mirrors:
                 "of its own",
                 op="mirror to", where=place, hint="write to the new primary",
             )  # fmt: skip
+            if not held.has_writer:  # a session that streams is told; one that compares goes on
+                await self._supersede(place)
             return await held.promote(refusal)
 
     async def _open_known(self) -> None:
