@@ -232,8 +232,9 @@ class Replica:
         self._applying.checkpoint()
         self._journal.restart()
         now = msgspec.structs.replace(
-            record, seq=mark.seq, chain=mark.chain, part=0, complete=True, words="", at=time.time()
-        )
+            record, seq=mark.seq, chain=mark.chain, part=0, complete=True, words="", at=time.time(),
+            inode=self._applying.inode,
+        )  # fmt: skip
         self._records.save(now)
         self._applying.begin_at(mark.seq, mark.chain)
 

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, RefusedError, StateError, UsageError, root_error
+from netsync.errors import NetsyncError, RefusedError, RootError, StateError, UsageError, root_error
 from netsync.names import is_inside, shown
 from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
 from netsync.oplog.opening import open_replica
@@ -27,7 +27,14 @@ from netsync.oplog.replica import Replica
 from netsync.server.faults import as_netsync_error
 from netsync.state import locks
 from netsync.state.live import CopyLive, write_live
-from netsync.state.mirror_record import FOLDER, STANDBY, Record, directory_of, known_places
+from netsync.state.mirror_record import (
+    FOLDER,
+    STANDBY,
+    Record,
+    directory_of,
+    known_places,
+    read_record,
+)
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.roots import Anchor, open_target
 
@@ -134,7 +141,8 @@ class Mirrors:
         assert self._nursery is not None
         if self._lock is None:
             await self._begin()
-        root = await trio.to_thread.run_sync(open_root, new)
+        known = await trio.to_thread.run_sync(read_record, directory_of(self._state, new.place))
+        root = await trio.to_thread.run_sync(open_root, known or new)
         try:
             opened = await trio.to_thread.run_sync(
                 lambda: open_replica(self._state, new, root, special=special)
@@ -175,16 +183,22 @@ class Mirrors:
 
 
 def open_root(record: Record) -> int:
-    """Open a place, made if it is new; of its path only the module's own may be links."""
+    """Open a place, made unless a whole copy must be there; only the module's own may be links."""
     try:
         base = os.open(record.base, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
         try:
             anchor = Anchor(base, record.module)
-            os.close(open_target(anchor, record.path, single_file=False, dry_run=False).fd)
+            if not (record.complete and record.role == STANDBY):
+                os.close(open_target(anchor, record.path, single_file=False, dry_run=False).fd)
             with Directories(base) as directories:
                 return os.dup(directories.fd(record.path))
         finally:
             os.close(base)
+    except FileNotFoundError as error:
+        raise RootError(
+            "the directory of the standby's copy is not there", op="open mirror",
+            where=record.place, hint="is its file system mounted?",
+        ) from error  # fmt: skip
     except OSError as error:
         raise root_error(error, op="open mirror", where=record.place) from error
 
