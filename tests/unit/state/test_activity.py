@@ -56,9 +56,15 @@ def test_a_full_disk_does_not_hide_what_is_noted_later(
     """A write that stops halfway leaves no torn path, before which reading would end."""
     log = Activity(tmp_path)
     log.note([b"before"])
-    write = os.write
-    halves = iter([lambda fd, data: write(fd, data[:5]), fail_full])
-    monkeypatch.setattr(os, "write", lambda fd, data: next(halves)(fd, data))
+    write, calls = os.write, []
+
+    def write_half_then_fail(fd: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data[:5])
+
+    monkeypatch.setattr(os, "write", write_half_then_fail)
     with pytest.raises(StateError, match="space"):
         log.note([b"torn"])
     assert log.new([b"torn"]) == {b"torn"}, "it is not noted"
@@ -67,10 +73,6 @@ def test_a_full_disk_does_not_hide_what_is_noted_later(
     monkeypatch.undo()
     assert read_activity(tmp_path) == log.noted == {b"before", b"later"}
     log.close()
-
-
-def fail_full(fd: int, data: bytes) -> int:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_too_many_are_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
