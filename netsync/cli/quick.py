@@ -8,9 +8,11 @@ plain, or has no helper, is left to the full command, which says all there is to
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal imports enum; mypy has no stub of this
 import os
 import stat
 import sys
+import time
 
 from netsync.defaults import identity_directory, state_directory
 from netsync.net.resident import FILES_MAX, Asked, Key, Told, ask
@@ -99,12 +101,35 @@ def main() -> None:
     """Run ``netsync``: a plain commit quickly if that can be, all else as ever."""
     if sys.argv[1:2] == ["commit"]:
         found = plain(sys.argv[2:])
-        answer = told(*found) if found is not None else None
+        answer = _told_or_interrupted(*found) if found is not None else None
         if answer is not None:
             _end(answer)
     from netsync.cli.main import main as full  # noqa: PLC0415 - this is what is avoided
 
     full()
+
+
+def _told_or_interrupted(state: str, asked: Asked) -> Told | None:
+    """As ``told``, but a signal is answered: with 20, like everywhere."""
+    started = time.monotonic()
+    before = _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
+    try:
+        return told(state, asked)
+    except KeyboardInterrupt:
+        return _interrupted(asked, time.monotonic() - started)
+    finally:
+        _signal.signal(_signal.SIGTERM, before)
+
+
+def _interrupted(asked: Asked, seconds: float) -> Told:
+    """Return what to say when nobody waits any more for the helper, which goes on."""
+    from netsync.cli.commit import told as said  # noqa: PLC0415 - as above
+    from netsync.errors import InterruptedBySignal  # noqa: PLC0415
+
+    error = InterruptedBySignal(
+        "interrupted by a signal", hint="it may be done all the same; run again to know"
+    )
+    return said(error, seconds, as_json="j" in asked.shows, quiet="q" in asked.shows)
 
 
 def _end(answer: Told) -> None:

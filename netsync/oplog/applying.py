@@ -11,6 +11,7 @@ Everything here blocks and belongs into a worker thread, one at a time.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Final
 
@@ -62,6 +63,11 @@ class Applying:
         """What is known of the place, durably."""
         assert self._records.record is not None
         return self._records.record
+
+    @property
+    def inode(self) -> int:
+        """The number of the tree's root."""
+        return os.fstat(self._root).st_ino
 
     @property
     def refusals(self) -> tuple[int, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from netsync.errors import RootError
 from netsync.model import Keep
 from netsync.oplog.applying import Applying
 from netsync.oplog.replica import Replica
@@ -39,9 +41,26 @@ def promote_closed(state: Path, record: Record, root: int, *, special: bool) -> 
         replica.close()
 
 
+def _refuse_other(record: Record, root: int, directory: Path) -> None:
+    """Raise ``RootError`` if ``root`` is not the directory that the whole copy was in.
+
+    What is durable would be carried into an empty mount point else, and the rest called there.
+    """
+    is_copy = record.complete and record.role == STANDBY
+    if is_copy and record.inode not in (0, os.fstat(root).st_ino):
+        raise RootError(
+            "the directory is another than that which holds the standby's copy",
+            op="open mirror",
+            where=record.place,
+            hint="is its file system mounted? If another was put there on purpose, stop the server "
+            f"and remove {directory}: everything is compared then",
+        )
+
+
 def _opened(records: RecordFile, root: int, *, special: bool) -> Replica:
     record = records.record
     assert record is not None
+    _refuse_other(record, root, records.directory)
     journal = OperationJournal(records.directory)
     keep = Keep(xattrs=True, acls=True)
     scope = scope_for(keep, privileged=sees_trusted(), special=special)

@@ -176,11 +176,15 @@ class Replica:
 
     def acked(self) -> Acked:
         """Return what may be told to the primary now. Raises what ended the replica."""
-        if (error := self.failure or self._refusal) is not None:
-            raise error
+        self._must_live()
         return Acked(
             self.received.seq, self.written.seq, self.durable.seq, self.applied, self.durable.chain
         )
+
+    def _must_live(self) -> None:
+        """Raise what ended the replica, or is about to: its record is another's matter then."""
+        if (error := self.failure or self._refusal) is not None:
+            raise error
 
     async def wait_change(self) -> None:
         """Return when anything has changed. Raises what ended the replica."""
@@ -211,12 +215,14 @@ class Replica:
         """Let the tree show all that is here: others will compare it, and change it."""
         await self.settle()
         async with self._doing:
+            self._must_live()
             await trio.to_thread.run_sync(self._catch_up)
         self._tell()
 
     async def adopt(self, mark: Mark, record: Record) -> None:
         """The tree was made equal to the primary's at ``mark``: flush it, and begin there."""
         async with self._writing, self._doing:
+            self._must_live()
             await trio.to_thread.run_sync(self._adopt, mark, record)
             self.received = self.written = self.durable = mark
             self._usable = self._journal.position
@@ -226,8 +232,9 @@ class Replica:
         self._applying.checkpoint()
         self._journal.restart()
         now = msgspec.structs.replace(
-            record, seq=mark.seq, chain=mark.chain, part=0, complete=True, words="", at=time.time()
-        )
+            record, seq=mark.seq, chain=mark.chain, part=0, complete=True, words="", at=time.time(),
+            inode=self._applying.inode,
+        )  # fmt: skip
         self._records.save(now)
         self._applying.begin_at(mark.seq, mark.chain)
 
@@ -239,6 +246,7 @@ class Replica:
     async def save(self, record: Record) -> None:
         """Let ``record`` be what is known, durably."""
         async with self._doing:
+            self._must_live()
             now = msgspec.structs.replace(record, at=time.time())
             await trio.to_thread.run_sync(self._records.save, now)
 
@@ -282,6 +290,9 @@ class Replica:
             if self.failure is None:
                 self.failure = NetworkError("the server is stopping", hint="try again later")
             self._tell()
+            with trio.CancelScope(shield=True):  # a session may have a thread at it still
+                async with self._writing, self._doing:
+                    pass
 
     def _tell(self) -> None:
         self._waiting.unpark_all()

@@ -71,8 +71,9 @@ class Resyncing:
             follower.names = None
         chain = self._log.chain_at(reached)
         assert chain is not None
-        await self._channel.send(ResyncEnd(self._count, reached, chain))
+        owed.chains[reached] = chain  # it may be there, whatever becomes of its answer
         follower.sent = reached
+        await self._channel.send(ResyncEnd(self._count, reached, chain))
         return reached
 
     async def _send_meanwhile(self, after: int) -> int:

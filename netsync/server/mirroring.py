@@ -22,7 +22,7 @@ from netsync.errors import ProtocolError, RefusedError, unwrapped
 from netsync.net.channel import Channel, Received
 from netsync.operation import Level
 from netsync.oplog.replica import Mark, Replica
-from netsync.server.mirrors import Mirrors, plain_path, refuse_overlap
+from netsync.server.mirrors import Mirrors, Supersede, plain_path, refuse_overlap
 from netsync.server.modules import Module, Right
 from netsync.state.mirror_record import PRIMARY, STANDBY, Record, known_places
 from netsync.wire.messages import Bye
@@ -43,8 +43,6 @@ APPLIED_SECONDS: Final = 0.5
 """How long word may wait of what the tree shows: nobody waits for it."""
 
 Receive = Callable[[], Awaitable[Received]]
-Supersede = Callable[[bytes], Awaitable[None]]
-"""Ends the session that mirrors to a place."""
 
 
 class Mirroring:

@@ -12,14 +12,14 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, RefusedError, StateError, UsageError, root_error
+from netsync.errors import NetsyncError, RefusedError, RootError, StateError, UsageError, root_error
 from netsync.names import is_inside, shown
 from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
 from netsync.oplog.opening import open_replica
@@ -27,12 +27,22 @@ from netsync.oplog.replica import Replica
 from netsync.server.faults import as_netsync_error
 from netsync.state import locks
 from netsync.state.live import CopyLive, write_live
-from netsync.state.mirror_record import FOLDER, STANDBY, Record, directory_of, known_places
+from netsync.state.mirror_record import (
+    FOLDER,
+    STANDBY,
+    Record,
+    directory_of,
+    known_places,
+    read_record,
+)
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.roots import Anchor, open_target
 
 LIVE_SECONDS: Final = 1.0
 """How often it is told how a copy is."""
+
+Supersede = Callable[[bytes], Awaitable[None]]
+"""Ends the session that mirrors to a place."""
 
 log = logging.getLogger("netsync")
 
@@ -40,8 +50,9 @@ log = logging.getLogger("netsync")
 class Mirrors:
     """The copies that are open, by place. Use it within ``running``."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, supersede: Supersede) -> None:
         self._state = state
+        self._supersede = supersede
         self._open: dict[bytes, Replica] = {}
         self._opening = trio.Lock()
         self._nursery: trio.Nursery | None = None
@@ -101,6 +112,8 @@ class Mirrors:
                 "of its own",
                 op="mirror to", where=place, hint="write to the new primary",
             )  # fmt: skip
+            if not held.has_writer:  # a session that streams is told; one that compares goes on
+                await self._supersede(place)
             return await held.promote(refusal)
 
     async def _open_known(self) -> None:
@@ -128,7 +141,8 @@ class Mirrors:
         assert self._nursery is not None
         if self._lock is None:
             await self._begin()
-        root = await trio.to_thread.run_sync(open_root, new)
+        known = await trio.to_thread.run_sync(read_record, directory_of(self._state, new.place))
+        root = await trio.to_thread.run_sync(open_root, known or new)
         try:
             opened = await trio.to_thread.run_sync(
                 lambda: open_replica(self._state, new, root, special=special)
@@ -169,16 +183,22 @@ class Mirrors:
 
 
 def open_root(record: Record) -> int:
-    """Open a place, made if it is new; of its path only the module's own may be links."""
+    """Open a place, made unless a whole copy must be there; only the module's own may be links."""
     try:
         base = os.open(record.base, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
         try:
             anchor = Anchor(base, record.module)
-            os.close(open_target(anchor, record.path, single_file=False, dry_run=False).fd)
+            if not (record.complete and record.role == STANDBY):
+                os.close(open_target(anchor, record.path, single_file=False, dry_run=False).fd)
             with Directories(base) as directories:
                 return os.dup(directories.fd(record.path))
         finally:
             os.close(base)
+    except FileNotFoundError as error:
+        raise RootError(
+            "the directory of the standby's copy is not there", op="open mirror",
+            where=record.place, hint="is its file system mounted?",
+        ) from error  # fmt: skip
     except OSError as error:
         raise root_error(error, op="open mirror", where=record.place) from error
 

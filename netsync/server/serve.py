@@ -85,7 +85,7 @@ class Server:
         self._admission = Admission()
         self._turns = Turns()
         self._complains_at = 0.0
-        self._mirrors = Mirrors(settings.state)
+        self._mirrors = Mirrors(settings.state, self._end_mirror)
 
     def reload(self, settings: Settings) -> None:
         """Use ``settings`` from now on; sessions of certificates revoked in them end.

@@ -58,9 +58,23 @@ class Activity:
 
     def _opened(self) -> int:
         try:
-            return os.open(self._file, _OPEN, 0o600)
+            fd = os.open(self._file, _OPEN, 0o600)
+            self._flush_names()
         except OSError as error:
             raise self._trouble(error) from error
+        return fd
+
+    def _flush_names(self) -> None:
+        fd = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    @property
+    def noted(self) -> frozenset[bytes]:
+        """Return all that is noted, also what is about to go."""
+        return frozenset(self._noted | self._older)
 
     @property
     def is_empty(self) -> bool:
@@ -86,7 +100,13 @@ class Activity:
             _HEAD.pack(len(path), xxh3_64_intdigest(path)) + path for path in sorted(paths)
         )
         try:
-            os.write(self._fd, data)
+            size = os.fstat(self._fd).st_size
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except OSError:
+                os.ftruncate(self._fd, size)  # nobody would read what came behind a torn path
+                raise
             os.fdatasync(self._fd)
         except OSError as error:
             raise self._trouble(error) from error
@@ -106,6 +126,7 @@ class Activity:
             os.close(old)
             self._append(kept)
             os.rename(new, self._file)
+            self._flush_names()
         except OSError as error:
             raise self._trouble(error) from error
         self._older = set()

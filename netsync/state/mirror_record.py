@@ -30,7 +30,8 @@ class Record(Struct, frozen=True):
     ``identity`` is who mirrors to it. The tree shows all of ``generation`` up to ``seq`` (and of a
     resync behind that the first ``part`` operations). Without ``complete`` it is no whole copy yet,
     or not any more, for the reason in ``words``. ``at`` is when the record was last changed,
-    ``special`` the module's leave for devices and set-id bits.
+    ``special`` the module's leave for devices and set-id bits. ``inode`` is the directory's own, by
+    which an empty mount point is told from what should be mounted there.
     """
 
     base: bytes
@@ -47,6 +48,7 @@ class Record(Struct, frozen=True):
     words: str = ""
     at: float = 0.0
     special: bool = False
+    inode: int = 0
 
     @property
     def place(self) -> bytes:

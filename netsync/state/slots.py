@@ -110,8 +110,9 @@ class SlotFile(Generic[Value]):
         self._number, self.value = number, value
 
     def close(self) -> None:
-        """Let go of the file and its lock."""
-        os.close(self._fd)
+        """Let go of the file and its lock; nothing can be saved from then on."""
+        fd, self._fd = self._fd, -1  # the number may be another file's soon
+        os.close(fd)
 
 
 def _lock(fd: int) -> None:

@@ -197,7 +197,7 @@ async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
         {},
         Path("/nowhere"),
         Superseding(refuse, refuse),
-        Mirrors(Path("/nowhere")),
+        Mirrors(Path("/nowhere"), refuse),
     )
     hello = frame(HELLO.type, b"\x83\xa8protocol\x01\xa8software\xa1x\xa8features\x90")
 

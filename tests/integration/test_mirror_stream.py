@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import trio
 
-from netsync.errors import IndeterminateError, RefusedError, RootError
+from netsync.errors import IndeterminateError, NetworkError, RefusedError, RootError
+from netsync.mirror.comparing import Comparison, compare
+from netsync.modes.session import session
 from netsync.monitor.metrics import JobMetrics
-from netsync.operation import Level, Loss
+from netsync.operation import Level, Loss, Write
 from netsync.oplog import owed
 from netsync.oplog.log import LogPolicy
 from netsync.state.primary_record import known_primaries
+from netsync.wire.mirroring import Mirror, Mirrored
 from tests.support.certificates import certificates
 from tests.support.cutting import cutting
 from tests.support.mirrors import COPY, MODULE, Pair, Writer
@@ -196,6 +199,28 @@ async def test_promoted_it_refuses_its_old_primary(pair: Pair) -> None:
             assert equal(pair), "made a standby again on purpose"
 
 
+async def test_promoted_it_is_not_compared_by_a_session_from_before(pair: Pair) -> None:
+    """A primary that has opened the place and compares next would overwrite the new original."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        (pair.source / "f").write_text("old")
+        await pair.start()
+        (before,) = known_primaries(pair.base / "primary-state")
+        wanted = pair.wanted()
+        async with session(pair.remote(), wanted.connection) as channel:
+            await channel.send(
+                Mirror(pair.remote().place, bytes(16), 1, parents=(before.generation,))
+            )
+            assert isinstance((await channel.receive()).message, Mirrored)
+            await promote(pair)
+            (pair.copy / "f").write_text("new, of the new original")
+            with pytest.raises(NetworkError):
+                await compare(
+                    channel,
+                    Comparison(wanted.source, pair.remote().place, atomic=True, state=wanted.state),
+                )
+        assert (pair.copy / "f").read_text() == "new, of the new original"
+
+
 async def write_across_a_promotion_at_rest(pair: Pair) -> None:
     with pair.standby() as server:
         async with pair.primary() as writer:
@@ -349,6 +374,24 @@ async def test_what_is_owed_and_too_much_is_compared(
             assert equal(pair)
             await writer.log.wait(writer.write("d/g", b"new"), Level.DURABLE)
             await until_equal(pair)
+
+
+async def test_a_second_write_of_one_instant_is_seen_by_a_comparison(pair: Pair) -> None:
+    """The copy shows the first, with the same size and time, when it stops to fit the log."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            writer.write("x", b"x")
+            await writer.log.wait(writer.write("f", b"first "), Level.DURABLE)
+            await until_equal(pair)
+            (pair.copy / "x").unlink()
+            writer.rename("x", "y")
+            status = (pair.source / "f").stat()
+            (pair.source / "f").write_bytes(b"second")
+            os.utime(pair.source / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
+            again = Write(b"f", 0, b"second", status.st_mtime_ns)
+            await writer.log.wait(writer.log.append(again, status.st_ino), Level.DURABLE)
+            await until_equal(pair)
+            assert (pair.copy / "f").read_bytes() == b"second"
 
 
 async def test_a_copy_that_others_have_changed_is_compared_again(pair: Pair) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import pytest
 import trio
 import trio.testing
 
 from netsync import operation as o
 from netsync.errors import IndeterminateError, ProtocolError, RefusedError
-from netsync.net.channel import memory_channels
+from netsync.net.channel import Channel, memory_channels
 from netsync.operation import Level, Loss
 from netsync.oplog import log as log_module
-from netsync.oplog.follower import State
+from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import Log, LogPolicy
+from netsync.oplog.resyncing import Resyncing
 from netsync.oplog.streaming import Streaming
 from netsync.wire import order
-from netsync.wire.mirroring import Acked
+from netsync.wire.mirroring import Acked, ResyncEnd
 from netsync.wire.operations import NO_CHAIN
 
 OPERATION = o.Unlink(b"f")
@@ -48,6 +52,38 @@ async def returns(log: Log, seq: int, level: Level = Level.DURABLE) -> bool:
         await log.wait(seq, level)
         return True
     return False
+
+
+class Noting:
+    """A channel that only notes what is sent, and what the follower has by then."""
+
+    def __init__(self, follower: Follower) -> None:
+        self.follower = follower
+        self.ends: list[tuple[int, int, bool]] = []
+
+    async def send(self, message: object, tail: object = ()) -> None:
+        if isinstance(message, ResyncEnd):
+            assert self.follower.owed is not None
+            known = self.follower.owed.chains.get(message.seq) == message.chain
+            self.ends.append((message.seq, self.follower.sent, known))
+
+
+async def note_nothing(paths: Iterable[bytes]) -> None:
+    del paths
+
+
+async def test_the_end_of_a_resync_may_be_answered_at_once_or_never() -> None:
+    """The answer is no lie then, and a standby that got there before a cut need not be compared."""
+    log = in_step(Log(["a"]))
+    (follower,) = log.followers
+    for _ in range(3):
+        log.append(OPERATION)
+    follower.enter(State.LOST)
+    log.owe(follower)
+    channel = Noting(follower)
+    resyncing = Resyncing(cast("Channel", channel), log, follower, -1, note_nothing)
+    assert await resyncing.run() == 3
+    assert channel.ends == [(3, 3, True)]
 
 
 async def test_without_standbys_it_only_counts() -> None:

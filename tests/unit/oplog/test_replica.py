@@ -7,15 +7,16 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from netsync import operation as o
-from netsync.errors import NetsyncError, ProtocolError, RefusedError, RootError
+from netsync.errors import NetsyncError, ProtocolError, RefusedError, RootError, StateError
 from netsync.oplog.opening import open_replica
 from netsync.oplog.replica import Mark, Replica
-from netsync.state.mirror_record import PRIMARY, Record, read_record
+from netsync.state.mirror_record import PRIMARY, STANDBY, Record, RecordFile, read_record
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.wire.mirroring import Operations, ResyncEnd
 from netsync.wire.operations import NO_CHAIN, chained, pack
@@ -237,6 +238,49 @@ async def test_promoted_it_takes_nothing_more(copy: Copy) -> None:
         assert (copy.tree / "f").read_bytes() == b"12"
         with pytest.raises(RefusedError, match="promoted"):
             copy.send(replica, 4, 4)
+
+
+async def test_promoted_it_cannot_be_made_a_standby_by_a_session_from_before(copy: Copy) -> None:
+    """One that was between two requests, and would compare or adopt: nothing is written then."""
+    async with copy.opened() as replica:
+        before = replica.record
+        record = await replica.promote(RefusedError("promoted"))
+        for late in (
+            replica.hold_still(), replica.save(before), replica.adopt(Mark(9, NO_CHAIN), before)
+        ):  # fmt: skip
+            with pytest.raises(RefusedError, match="promoted"):
+                await late
+        assert read_record(replica._records.directory) == record
+
+
+@pytest.mark.parametrize("role", [STANDBY, PRIMARY])
+async def test_an_empty_mount_point_is_not_taken_for_the_copy(copy: Copy, role: str) -> None:
+    """What is durable is not carried into it. A promoted place is compared anyway."""
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 3, sync=True)
+        await until_durable(replica, 3)
+        await replica.save(msgspec.structs.replace(replica.record, role=role))
+    copy.tree.rename(copy.tree.with_name("unmounted"))
+    copy.tree.mkdir()
+    if role == STANDBY:
+        with pytest.raises(RootError, match="another than that which holds"):
+            async with copy.opened():
+                pass
+        assert list(copy.tree.iterdir()) == []
+        copy.tree.rmdir()
+        copy.tree.with_name("unmounted").rename(copy.tree)
+    async with copy.opened() as replica:
+        assert replica.acked().durable == 3 or role == PRIMARY
+
+
+def test_a_closed_record_is_not_written_to_another_file(copy: Copy) -> None:
+    """The number of its descriptor may be another file's by then."""
+    records = RecordFile(copy.state, copy.record.place)
+    records.close()
+    with (copy.tree / "other").open("wb"):
+        with pytest.raises(StateError):
+            records.save(copy.record)
+        assert (copy.tree / "other").read_bytes() == b""
 
 
 async def test_many_small_operations_at_once_are_bounded(copy: Copy) -> None:

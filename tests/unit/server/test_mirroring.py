@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from netsync.errors import RefusedError
+from netsync.errors import RefusedError, RootError
 from netsync.server.mirroring import refuse_writer
-from netsync.server.mirrors import plain_path, refuse_overlap, refuse_promotion
+from netsync.server.mirrors import open_root, plain_path, refuse_overlap, refuse_promotion
 from netsync.state.mirror_record import PRIMARY, Record, RecordFile, refuse_mirrored
 from netsync.wire.messages import Place
 from netsync.wire.mirroring import Mirror
@@ -89,6 +89,17 @@ def test_what_may_be_promoted() -> None:
     refuse_promotion(incomplete, force=True)
     with pytest.raises(RefusedError, match="promoted already"):
         refuse_promotion(msgspec.structs.replace(RECORD, role=PRIMARY), force=True)
+
+
+def test_the_directory_of_a_whole_copy_is_not_made_anew(tmp_path: Path) -> None:
+    """Where it is missing its file system is not mounted, and the copy is elsewhere."""
+    (tmp_path / "m").mkdir()
+    record = msgspec.structs.replace(RECORD, base=os.fsencode(tmp_path / "m"))
+    with pytest.raises(RootError, match="not there"):
+        open_root(record)
+    assert not (tmp_path / "m" / "db").exists()
+    os.close(open_root(msgspec.structs.replace(record, complete=False)))
+    assert (tmp_path / "m" / "db").is_dir()
 
 
 def test_no_way_to_the_copy_is_open_to_others(tmp_path: Path) -> None:

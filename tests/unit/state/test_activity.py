@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from netsync.errors import StateError
 from netsync.state import activity
 from netsync.state.activity import EVERYTHING, Activity, read_activity
 
@@ -44,6 +47,31 @@ def test_emptying_keeps_what_is_written_meanwhile(tmp_path: Path) -> None:
     log.finish_emptying()
     assert log.is_empty
     assert read_activity(tmp_path) == set()
+    log.close()
+
+
+def test_a_full_disk_does_not_hide_what_is_noted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that stops halfway leaves no torn path, before which reading would end."""
+    log = Activity(tmp_path)
+    log.note([b"before"])
+    write, calls = os.write, []
+
+    def write_half_then_fail(fd: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data[:5])
+
+    monkeypatch.setattr(os, "write", write_half_then_fail)
+    with pytest.raises(StateError, match="space"):
+        log.note([b"torn"])
+    assert log.new([b"torn"]) == {b"torn"}, "it is not noted"
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+    log.note([b"later"])
+    monkeypatch.undo()
+    assert read_activity(tmp_path) == log.noted == {b"before", b"later"}
     log.close()
 
 
