@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,12 +28,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other use
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    base = tmp_path_factory.mktemp("mount")
-    for each in (base, *base.parents[:2]):
-        each.chmod(each.stat().st_mode | 0o055)  # other users pass through
-    with Served(base) as mount:
-        yield mount
+def mounted() -> Iterator[Served]:
+    """A directory and its mount where other users may go too, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="netsync-mount-") as name:
+        base = Path(name)
+        base.chmod(0o755)
+        with Served(base) as mount:
+            yield mount
 
 
 @pytest.fixture(params=["directory", "mount"])
