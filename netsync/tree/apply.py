@@ -166,6 +166,7 @@ class Applier:
                 make_hole(fd, offset, min(end, size))
                 if end > size and not keep_size:
                     os.ftruncate(fd, end)
+        self._times.pop(operation.path, None)  # names of one file: the last one's time is right
         self._times[operation.path] = operation.mtime
 
     def _file(self, path: bytes) -> int:

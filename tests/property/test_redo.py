@@ -198,6 +198,11 @@ def crashed_and_redone(
     [o.Write(b"d/a", 0, b"work", TIME), o.Unlink(b"d/a"), o.Link(b"a", b"d/a")],
     random.Random(5),
 )
+@example(  # written under both of its names: the last time is the file's
+    [o.Write(b"c", 0, b"1", TIME), o.Truncate(b"a", 0, TIME + 1),
+     o.Create(b"a", 0o600, UID, GID), o.Write(b"c", 0, b"1", TIME)],
+    random.Random(7),
+)  # fmt: skip
 @example(  # a file is moved to a name that is a directory by now
     [o.Create(b"b", 0o600, UID, GID), o.Rename(b"b", b"d/b"), o.Unlink(b"d/b"),
      o.Mkdir(b"d/b", 0o755, UID, GID)],
