@@ -152,7 +152,7 @@ class Link:
         try:
             comparison = Comparison(
                 self._wanted.source, self._remote.place, have.complete, self._wanted.state,
-                self._memory.suspect, self._wanted.adopt,
+                self._memory.written, self._wanted.adopt,
             )  # fmt: skip
             await compare(channel, comparison)
             await self._memory.will_adopt(follower.name)

@@ -28,7 +28,7 @@ from netsync.tree.durable import sync_file_system
 
 
 class Memory:
-    """What a primary remembers, durably. ``written`` is what its last life has left unflushed."""
+    """What a primary remembers, durably. ``written`` are the files to compare by content."""
 
     def __init__(self, config: WantedMirror) -> None:
         directory = primary_directory(config.state, config.source)
@@ -64,18 +64,6 @@ class Memory:
     async def _save(self, **changes: object) -> None:
         now = msgspec.structs.replace(self.record, at=time.time(), **changes)
         await trio.to_thread.run_sync(self._slots.save, now)
-
-    @property
-    def suspect(self) -> Sequence[bytes] | None:
-        """The files to compare by content (None: all), since size and time prove nothing of them.
-
-        Those that an end without order has left, and those sent since: two writes of one instant,
-        of which the standby has the first, leave the same size and time.
-        """
-        sent = self.activity.noted
-        if self.written is None or EVERYTHING in sent:
-            return None
-        return sorted({*self.written, *sent})
 
     async def will_adopt(self, name: str) -> None:
         """A standby may be in our generation from now on."""

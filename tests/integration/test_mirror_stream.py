@@ -17,7 +17,7 @@ from netsync.errors import IndeterminateError, NetworkError, RefusedError, RootE
 from netsync.mirror.comparing import Comparison, compare
 from netsync.modes.session import session
 from netsync.monitor.metrics import JobMetrics
-from netsync.operation import Level, Loss, Write
+from netsync.operation import Level, Loss
 from netsync.oplog import owed
 from netsync.oplog.log import LogPolicy
 from netsync.state.primary_record import known_primaries
@@ -374,24 +374,6 @@ async def test_what_is_owed_and_too_much_is_compared(
             assert equal(pair)
             await writer.log.wait(writer.write("d/g", b"new"), Level.DURABLE)
             await until_equal(pair)
-
-
-async def test_a_second_write_of_one_instant_is_seen_by_a_comparison(pair: Pair) -> None:
-    """The copy shows the first, with the same size and time, when it stops to fit the log."""
-    with pair.standby(), trio.fail_after(PATIENCE):
-        async with pair.primary() as writer:
-            writer.write("x", b"x")
-            await writer.log.wait(writer.write("f", b"first "), Level.DURABLE)
-            await until_equal(pair)
-            (pair.copy / "x").unlink()
-            writer.rename("x", "y")
-            status = (pair.source / "f").stat()
-            (pair.source / "f").write_bytes(b"second")
-            os.utime(pair.source / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
-            again = Write(b"f", 0, b"second", status.st_mtime_ns)
-            await writer.log.wait(writer.log.append(again, status.st_ino), Level.DURABLE)
-            await until_equal(pair)
-            assert (pair.copy / "f").read_bytes() == b"second"
 
 
 async def test_a_copy_that_others_have_changed_is_compared_again(pair: Pair) -> None:
