@@ -19,8 +19,7 @@ import trio
 
 from netsync.errors import NetsyncError
 from netsync.model import Options
-from tests.support.killing import before_each_step
-from tests.support.processes import FORKS
+from tests.support.killing import before_each_step, exit_code_of
 from tests.support.transfers import transfer
 
 SPARED: Final = {
@@ -67,10 +66,4 @@ def _child(source: Path, target: Path, options: Options, failure: Failure) -> No
 
 def failing(source: Path, target: Path, options: Options, failure: Failure) -> int:
     """Copy with a disk that fails so; return the exit code."""
-    process = FORKS.Process(target=_child, args=(source, target, options, failure))
-    process.start()
-    process.join(30)
-    assert process.exitcode is not None, "still running"
-    code = process.exitcode
-    process.close()
-    return code
+    return exit_code_of(_child, source, target, options, failure)

@@ -89,6 +89,17 @@ def _kill_before(step: int | None) -> None:
     before_each_step(act)
 
 
+def exit_code_of(work: Callable[..., None], *arguments: object) -> int:
+    """Do ``work`` in a process of its own, where calls may be replaced; return its exit code."""
+    process = FORKS.Process(target=work, args=arguments)
+    process.start()
+    process.join(30)
+    assert process.exitcode is not None, "still running"
+    code = process.exitcode
+    process.close()
+    return code
+
+
 def _child(
     source: Path, target: Path, options: Options, step: int | None, user: int | None
 ) -> None:
@@ -112,13 +123,7 @@ def killed_before(
 
     None kills never. ``user`` is the number of the user that it runs as.
     """
-    process = FORKS.Process(target=_child, args=(source, target, options, step, user))
-    process.start()
-    process.join(30)
-    assert process.exitcode is not None, "still running"
-    code = process.exitcode
-    process.close()
-    return code
+    return exit_code_of(_child, source, target, options, step, user)
 
 
 def in_memory(otherwise: Path) -> Path:
@@ -148,10 +153,4 @@ def commit_killed_before(
     files: Sequence[Path], target: Path, step: int | None, *, overwrite: bool
 ) -> int:
     """Commit ``files`` to the directory ``target``, like ``killed_before``."""
-    process = FORKS.Process(target=_commit, args=(files, target, step, overwrite))
-    process.start()
-    process.join(30)
-    assert process.exitcode is not None, "still running"
-    code = process.exitcode
-    process.close()
-    return code
+    return exit_code_of(_commit, files, target, step, overwrite)

@@ -190,9 +190,9 @@ def test_after_an_overflow_everything_has_changed_and_is_watched(
     assert notifier.watches == 4
 
 
-def test_too_few_watches_are_stated(
-    root: Path, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def no_more_watches(monkeypatch: pytest.MonkeyPatch, root: Path) -> Iterator[None]:
+    """Refuse to watch what is not in the tree yet."""
     known = {os.stat(each).st_ino for each, _, _ in os.walk(root)}
     allowed = INotify.add_watch
 
@@ -203,6 +203,13 @@ def test_too_few_watches_are_stated(
 
     with monkeypatch.context() as patched:
         patched.setattr(INotify, "add_watch", refuse)
+        yield
+
+
+def test_too_few_watches_are_stated(
+    root: Path, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with no_more_watches(monkeypatch, root):
         make_tree(root / "new", {"d": {}})
         assert told(notifier) == {b"new/"}
     assert notifier.uncovered == {b"new"}
@@ -215,16 +222,7 @@ def test_what_has_no_watch_has_none_where_its_directory_moves_to(
     root: Path, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a moved tree would pass for one that is watched, and what changes in it for nothing."""
-    known = {os.stat(each).st_ino for each, _, _ in os.walk(root)}
-    allowed = INotify.add_watch
-
-    def refuse(self: INotify, path: bytes, mask: int) -> int:
-        if os.stat(path).st_ino not in known:
-            raise OSError(errno.ENOSPC, "no more watches")
-        return int(allowed(self, path, mask))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(INotify, "add_watch", refuse)
+    with no_more_watches(monkeypatch, root):
         make_tree(root / "a/b/new", {"d": {}})
         told(notifier)
         assert notifier.uncovered == {b"a/b/new"}
