@@ -110,15 +110,17 @@ def main() -> None:
 
 
 def _told_or_interrupted(state: str, asked: Asked) -> Told | None:
-    """As ``told``, but a signal is answered: with 20, like everywhere."""
+    """As ``told``, but a signal is answered: with 20, like everywhere, also in the background."""
     started = time.monotonic()
-    before = _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
+    numbers = (_signal.SIGINT, _signal.SIGTERM)
+    before = [_signal.signal(each, _signal.default_int_handler) for each in numbers]
     try:
         return told(state, asked)
     except KeyboardInterrupt:
         return _interrupted(asked, time.monotonic() - started)
     finally:
-        _signal.signal(_signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            _signal.signal(number, handler)
 
 
 def _interrupted(asked: Asked, seconds: float) -> Told:

@@ -376,35 +376,47 @@ def test_a_signal_ends_it_with_20(tmp_path: Path, segment: Path) -> None:
         server.signal(signal.SIGCONT)
 
 
+SILENT_HELPER: Final = """
+import socket, sys, time
+helper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+helper.bind(sys.argv[1])
+helper.listen()
+print("listening", flush=True)
+client, _ = helper.accept()
+client.recv(65536)
+print("asked", flush=True)
+time.sleep(60)
+"""
+"""A process of its own: a command that loses patience kills who is at the other end."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_quick_way_with_20_too(
     tmp_path: Path, segment: Path, number: signal.Signals
 ) -> None:
     """While it waits for a helper; in words, and with no traceback."""
-    import socket  # noqa: PLC0415 - for this test and another
-
     state, target = tmp_path / "state", "127.0.0.1::m/x"
     state.mkdir(mode=0o700)
     key = key_of(str(tmp_path), target)
     words = ("commit", "--state", state, "--identity", tmp_path, segment, target)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as helper:
-        helper.bind(str(state / key.name))
-        helper.listen()
-        helper.settimeout(40)
+    with subprocess.Popen(
+        [sys.executable, "-c", SILENT_HELPER, state / key.name], stdout=subprocess.PIPE, text=True
+    ) as helper:
+        assert helper.stdout is not None
+        assert helper.stdout.readline() == "listening\n"
         with subprocess.Popen(
             [sys.executable, "-m", "netsync", *map(str, words)], stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         ) as command:  # fmt: skip
-            client, _ = helper.accept()
-            with client:
-                assert client.recv(65536), "it has asked, and waits"
-                command.send_signal(number)
-                assert command.wait(40) == 20
+            assert helper.stdout.readline() == "asked\n"
+            command.send_signal(number)
+            assert command.wait(40) == 20
             assert command.stderr is not None
             assert command.stderr.read() == (
                 "netsync: interrupted by a signal "
                 "(it may be done all the same; run again to know)\n"
             )
+        helper.kill()
 
 
 def _has_socket(process: int) -> bool:
