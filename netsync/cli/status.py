@@ -14,7 +14,7 @@ import click
 from netsync.cli.finding import Found, daemon_options, found
 from netsync.cli.report import put
 from netsync.errors import NetsyncError
-from netsync.modes.supervisor import described
+from netsync.modes.job import described
 from netsync.monitor.mirrors import MirrorView, mirrors_as_json, mirrors_of
 from netsync.monitor.status import NO_JOBS, JobView, View, as_json, check_line, instant, view_of
 from netsync.plan.standing import Level, span

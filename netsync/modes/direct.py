@@ -5,11 +5,10 @@ from __future__ import annotations
 import trio
 
 from netsync.modes.attempt import Attempt
-from netsync.modes.job import Done, Job, Site
+from netsync.modes.job import Done, Job, Site, described
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scrubbing import Scrubber
-from netsync.modes.supervisor import described
 from netsync.state.jobs import JobStates
 
 

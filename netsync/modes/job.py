@@ -15,12 +15,15 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 from netsync.model import Options, Report
 from netsync.modes.address import parse_address
 from netsync.modes.copy import Run, transfer_between
 from netsync.modes.route import route_of
 from netsync.plan.schedule import Schedule
 from netsync.plan.scrub import Pace
+from netsync.plan.standing import Standing
 
 HOOK_SECONDS: Final = 600.0
 """How long a hook may take unless the job says otherwise: long enough to quiesce a database."""
@@ -140,3 +143,15 @@ class Runner(Protocol):
 
     def drain(self) -> None:
         """Begin nothing more; ``work`` returns when what is under way has ended."""
+
+
+def described(job: Job, known: Standing | None) -> Standing:
+    """Return what is known of a job, with what its configuration says now.
+
+    What was found out about other trees says nothing about these.
+    """
+    same = known is not None and (known.source, known.target) == (job.source, job.target)
+    before = known if known is not None and same else Standing(name=job.name)
+    return msgspec.structs.replace(
+        before, mode=job.mode.value, source=job.source, target=job.target, rpo=job.rpo
+    )

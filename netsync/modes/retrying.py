@@ -28,6 +28,9 @@ FIRST_PAUSE: Final = 0.5
 server to notice that the connection is gone."""
 LONGEST_PAUSE: Final = 30.0
 """Seconds the pause grows to, doubling: a server that restarts is found within that time."""
+REPEAT_SECONDS: Final = 60.0
+"""Seconds the pause grows to where only people can help: a full disk that was freed is found within
+that time, and a large tree is not read all day."""
 JITTER: Final = 0.5
 """Part of each pause that is left to chance."""
 _TOKEN_BYTES: Final = 16
@@ -105,6 +108,13 @@ def pause_before(retry: int, chance: float) -> float:
     """Return the seconds to wait before the ``retry``-th in a row; ``chance`` is from 0 to 1."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(retry - 1, 16))
     return longest * (1 - JITTER * chance)
+
+
+def pause_after(in_vain: int, *, retryable: bool) -> float:
+    """Return the seconds to wait after so many times in vain; what only people mend has its own."""
+    if retryable:
+        return pause_before(in_vain, random.random())  # noqa: S311 - no secret
+    return min(REPEAT_SECONDS, FIRST_PAUSE * 2.0 ** min(in_vain, 16))
 
 
 async def persist(

@@ -10,7 +10,6 @@ that is set) while trio's stands still.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -18,11 +17,12 @@ import trio
 
 from netsync.errors import NetsyncError
 from netsync.modes.address import Remote, parse_address
+from netsync.modes.asking import Asking, answer
 from netsync.modes.attempt import INTERRUPTED, Attempt, Ping
 from netsync.modes.job import Ask, Done, Job, Site
 from netsync.modes.noticing import follow
 from netsync.modes.record import Record
-from netsync.modes.retrying import FIRST_PAUSE, pause_before
+from netsync.modes.retrying import pause_after, pause_before
 from netsync.modes.session import Connection
 from netsync.names import shown
 from netsync.plan.schedule import Next, Schedule, next_run
@@ -33,23 +33,12 @@ LOOK_SECONDS: Final = 30.0
 """How late a jump of the wall clock may be noticed."""
 UNWATCHED_SECONDS: Final = 300.0
 """How often a job fetches that has no schedule and whose source nobody watches."""
-REPEAT_SECONDS: Final = 60.0
-"""How often a job with a watch at most repeats what will fail until somebody acts: a full disk that
-was freed is found within that time, and a large tree is not read all day."""
 QUIET_SECONDS: Final = 3600.0
 """How long a job that fails in the same way again and again need not be told of again."""
 _BEHIND_LINKS: Final = (
     "what changes behind the links that are followed is not told; fetched by the schedule as well"
 )
 _NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the daemon stops, or the job changes", cut=True)
-
-
-@dataclass(eq=False)
-class _Asked:
-    """Somebody who waits for a run that begins after now."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    result: Done | None = None
 
 
 class ScheduledRunner:
@@ -61,7 +50,7 @@ class ScheduledRunner:
         self._site = site
         self._ping = ping
         self._wake = trio.Event()
-        self._asked: list[_Asked] = []
+        self._asking = Asking(self._ring)
         self._draining = self._ended = False
         self._in_vain = 0
         self._again_at = self._quiet_until = 0.0
@@ -69,6 +58,9 @@ class ScheduledRunner:
     def drain(self) -> None:
         """Begin nothing more; ``work`` returns when what is under way has ended."""
         self._draining = True
+        self._ring()
+
+    def _ring(self) -> None:
         self._wake.set()
 
     async def work(self) -> None:
@@ -84,7 +76,7 @@ class ScheduledRunner:
                 nursery.cancel_scope.cancel()
         finally:
             self._ended = True
-            self._answer(self._asked, _NOT_BEGUN)
+            self._asking.answer_all(_NOT_BEGUN)
 
     async def ask(self, what: Ask) -> Done:
         """Run now, or until what was written before is here for certain."""
@@ -99,22 +91,13 @@ class ScheduledRunner:
     async def _next_run(self) -> Done:
         if self._ended or self._draining:
             return _NOT_BEGUN
-        asked = _Asked()
-        self._asked.append(asked)
-        self._wake.set()
-        try:
-            await asked.done.wait()
-        finally:
-            if asked in self._asked:
-                self._asked.remove(asked)
-        assert asked.result is not None
-        return asked.result
+        return await self._asking.ask()
 
     async def _time_to_run(self) -> str | None:
         """Wait until a run is to begin, and return why; None once draining."""
         while not self._draining:
             self._wake = trio.Event()
-            if self._asked:
+            if self._asking:
                 return "asked to"
             await self._record.heed_clock()
             wait = LOOK_SECONDS
@@ -158,7 +141,7 @@ class ScheduledRunner:
 
     async def _run(self, why: str) -> None:
         """Run once, for all who have asked by now."""
-        waiting, self._asked = self._asked, []
+        waiting = self._asking.take()
         done = Done(INTERRUPTED, "the run was interrupted", retryable=True, cut=True)
         quiet = self._in_vain > 0 and not waiting and trio.current_time() < self._quiet_until
         if not quiet:
@@ -176,15 +159,10 @@ class ScheduledRunner:
             await self._record.note("failed", str(error), **facts)
             await self._learn(done, trio.current_time() - began)
         finally:
-            self._answer(waiting, done)
+            answer(waiting, done)
             if self._record.standing.running:
                 with trio.CancelScope(shield=True):
                     await self._record.keep(running=False)
-
-    def _answer(self, waiting: list[_Asked], done: Done) -> None:
-        for each in waiting:
-            each.result = done
-            each.done.set()
 
     async def _learn(self, done: Done, seconds: float) -> None:
         """Decide when word of a change may begin the next run.
@@ -197,9 +175,7 @@ class ScheduledRunner:
             self._again_at = trio.current_time() + seconds
             return
         self._in_vain += 1
-        pause = pause_before(self._in_vain, random.random())  # noqa: S311 - no secret
-        if not done.retryable:
-            pause = min(REPEAT_SECONDS, FIRST_PAUSE * 2.0 ** min(self._in_vain, 16))
+        pause = pause_after(self._in_vain, retryable=done.retryable)
         self._again_at = trio.current_time() + pause
         if self._job.on_change:
             await self._record.keep(behind=True)

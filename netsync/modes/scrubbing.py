@@ -15,7 +15,6 @@ import errno
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -23,6 +22,7 @@ import trio
 
 from netsync.errors import PARTIAL_EXIT, NetsyncError
 from netsync.model import Cause, Item, Options, Report, Slice
+from netsync.modes.asking import Asking, answer
 from netsync.modes.attempt import INTERRUPTED
 from netsync.modes.copy import Run
 from netsync.modes.job import Done, Job, Site
@@ -48,20 +48,6 @@ _LOST: Final = os.strerror(errno.EIO)
 _CUT: Final = Done(INTERRUPTED, "not finished: the daemon stops, or the job changes", cut=True)
 
 
-@dataclass(eq=False)
-class _Asked:
-    """Somebody who waits for a scrub of everything."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    result: Done | None = None
-
-
-def _answer(waiting: Sequence[_Asked], done: Done) -> None:
-    for each in waiting:
-        each.result = done
-        each.done.set()
-
-
 class _Differences(Unobserved):
     """Keeps the paths that differ and look the same."""
 
@@ -82,7 +68,7 @@ class Scrubber:
         self._record = record
         self._site = site
         self._wake = trio.Event()
-        self._asked: list[_Asked] = []
+        self._asking = Asking(self._ring)
         self._ended = False
 
     async def work(self) -> None:
@@ -91,31 +77,28 @@ class Scrubber:
         try:
             await (self._rest() if pace is None else self._begin(pace))
             while True:
-                waiting, self._asked = self._asked, []
-                if waiting:
+                if waiting := self._asking.take():
                     done = _CUT
                     try:
                         done = await self.whole()
                     finally:
-                        _answer(waiting, done)
+                        answer(waiting, done)
                 elif pace is not None and await self._is_due(pace):
                     await self._part(pace)
                 else:
                     await self._wait(pace)
         finally:
             self._ended = True
-            _answer(self._asked, _CUT)
+            self._asking.answer_all(_CUT)
 
     async def ask(self) -> Done:
         """Have all files scrubbed by ``work``, and return what it came to."""
         if self._ended:
             return _CUT
-        asked = _Asked()
-        self._asked.append(asked)
+        return await self._asking.ask()
+
+    def _ring(self) -> None:
         self._wake.set()
-        await asked.done.wait()
-        assert asked.result is not None
-        return asked.result
 
     async def _rest(self) -> None:
         """Let nothing be due for a job that has no scrubs, and keep what one by hand has found."""
@@ -231,10 +214,8 @@ class Scrubber:
         for each in scrub.found:
             if known.pop(each.path, None) != each:
                 await self._record.note("rot", f"{shown(each.path)}: {each.what}")
-        still = {each.path for each in scrub.found}
         for path in known:
-            if path not in still:
-                await self._record.note("mended", f"{shown(path)} is well again")
+            await self._record.note("mended", f"{shown(path)} is well again")
         if scrub.rounds > before.rounds:
             well = "all are well" if not scrub.wrong else f"{scrub.wrong} are not well"
             words = f"all files were read on both sides: {well}"

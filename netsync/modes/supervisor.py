@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import trio
 
 from netsync.errors import StateError, UsageError, defect
 from netsync.modes.attempt import Ping
-from netsync.modes.job import Job, Mode, Runner, Site
+from netsync.modes.job import Job, Mode, Runner, Site, described
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
@@ -28,7 +27,6 @@ from netsync.plan.standing import (
     BEAT_SECONDS,
     Heartbeat,
     Level,
-    Standing,
     state_of,
     verdict_of,
 )
@@ -219,15 +217,3 @@ class Supervisor:
             if verdict.level is not post.level:
                 post.level = verdict.level
                 await post.record.note(verdict.level.name.lower(), verdict.why)
-
-
-def described(job: Job, known: Standing | None) -> Standing:
-    """Return what is known of a job, with what its configuration says now.
-
-    What was found out about other trees says nothing about these.
-    """
-    same = known is not None and (known.source, known.target) == (job.source, job.target)
-    before = known if known is not None and same else Standing(name=job.name)
-    return msgspec.structs.replace(
-        before, mode=job.mode.value, source=job.source, target=job.target, rpo=job.rpo
-    )

@@ -7,16 +7,12 @@ and a job is never called well while one of them stands.
 from __future__ import annotations
 
 import enum
-import random
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from netsync.errors import TEXT_MAX, NetsyncError
 from netsync.modes.job import Done
-from netsync.modes.retrying import FIRST_PAUSE, pause_before
+from netsync.modes.retrying import pause_after
 from netsync.names import one_line
-
-REPEAT_SECONDS: Final = 60.0
-"""How often what only people can mend is tried again: a disk that was freed is found by then."""
 
 
 class About(enum.IntEnum):
@@ -64,9 +60,7 @@ class Troubles:
         """Return the seconds to wait before it is tried again."""
         in_vain = max(1, self._in_vain.get(about, 1))
         found = self._found.get(about)
-        if found is None or found.retryable:
-            return pause_before(in_vain, random.random())  # noqa: S311 - no secret
-        return min(REPEAT_SECONDS, FIRST_PAUSE * 2.0 ** min(in_vain, 16))
+        return pause_after(in_vain, retryable=found is None or found.retryable)
 
     @property
     def worst(self) -> Trouble | None:

@@ -31,6 +31,7 @@ import trio
 
 from netsync.errors import NetsyncError, RootError, unwrapped
 from netsync.model import Report
+from netsync.modes.asking import Asking, answer
 from netsync.modes.attempt import INTERRUPTED, Attempt, Ping
 from netsync.modes.copy import Run
 from netsync.modes.job import Ask, Done, Job, Site
@@ -65,18 +66,6 @@ _TROUBLE_MAX: Final = 1000
 _NOT_BEGUN: Final = Done(INTERRUPTED, "not begun: the watch ends, or the job changes", cut=True)
 
 
-class _Asked:
-    """Somebody who waits for a look at the whole."""
-
-    def __init__(self) -> None:
-        self.answered = trio.Event()
-        self.done = _NOT_BEGUN
-
-    def answer(self, done: Done) -> None:
-        self.done = done
-        self.answered.set()
-
-
 class WatchRunner:
     """Carries out one job of mode watch; ``ended`` when ``work`` has."""
 
@@ -96,7 +85,7 @@ class WatchRunner:
         self._books = WatchRecord(job, record, site, self._owing, self._troubles, self._observing)
         self.ended = trio.Event()
         self._news = trio.Event()
-        self._asked: list[_Asked] = []
+        self._asking = Asking(self._owing.bell.ring)
         self._draining = self._ended = self._leaving = False
         self._was_sized = self._lacks_room = False
         self._answered = self._beat_at = 0.0
@@ -129,7 +118,7 @@ class WatchRunner:
                     nursery.cancel_scope.cancel()
         finally:
             self._ended = True
-            self._answer(_NOT_BEGUN)
+            self._asking.answer_all(_NOT_BEGUN)
             self._announce()
             with trio.CancelScope(shield=True):
                 await self._books.end()
@@ -141,15 +130,7 @@ class WatchRunner:
             return _NOT_BEGUN
         if what is Ask.BARRIER:
             return await self._barrier()
-        asked = _Asked()
-        self._asked.append(asked)
-        self._owing.bell.ring()
-        try:
-            await asked.answered.wait()
-        finally:
-            if asked in self._asked:
-                self._asked.remove(asked)
-        return asked.done
+        return await self._asking.ask()
 
     async def _barrier(self) -> Done:
         """Answer once nothing is owed of what a drain now hears: all that was done before it."""
@@ -186,14 +167,15 @@ class WatchRunner:
                 self._books.is_linked = False
                 self._meet(About.LINK, trouble_from(error))
                 await self._books.keep()
-                self._answer(Done(error.exit_code, str(error), retryable=error.retryable))
+                done = Done(error.exit_code, str(error), retryable=error.retryable)
+                self._asking.answer_all(done)
                 pause = self._troubles.pause(About.LINK)
                 self._lacks_room = isinstance(error, RootError)
                 if was_there and not error.retryable:  # then it can be told so meanwhile
                     self._rests_until = self._site.steady() + pause
                     pause = min(pause, BEAT_SECONDS)
                 with trio.move_on_after(pause):
-                    while not (self._draining or self._asked):
+                    while not (self._draining or self._asking):
                         await self._owing.bell.wait()
 
     async def _keep_in_step(self, standby: Standby) -> None:
@@ -203,7 +185,7 @@ class WatchRunner:
                 await self._beat(standby)
                 continue
             wait = self._beat_at - now
-            rests = self._rests_until > now and not self._asked
+            rests = self._rests_until > now and not self._asking
             if self._observing.directory is not None and not rests:
                 due, look_at = self._owing.dirty.next_due, self._look_at(now)
                 if look_at is not None and look_at <= now:
@@ -213,8 +195,8 @@ class WatchRunner:
                     await self._send_changes(standby)
                     continue
                 wait = min([wait, *(each - now for each in (due, look_at) if each is not None)])
-            elif self._asked and self._troubles:
-                self._answer(self._troubles.as_done())
+            elif self._asking and self._troubles:
+                self._asking.answer_all(self._troubles.as_done())
             with trio.move_on_after(max(0.0, wait)):
                 await self._owing.bell.wait()
                 await trio.sleep(GATHER_SECONDS)
@@ -317,7 +299,7 @@ class WatchRunner:
 
     def _look_at(self, now: float) -> float | None:
         """Return when a look at the whole is due next; None if none is."""
-        if self._asked:
+        if self._asking:
             return now
         times: list[float] = []
         if self._owing.look_since is not None:
@@ -330,7 +312,7 @@ class WatchRunner:
 
     async def _look_at_all(self, standby: Standby) -> None:
         """Have the standby compare the whole, and send what differs."""
-        waiting, self._asked = self._asked, []
+        waiting = self._asking.take()
         done = Done(INTERRUPTED, "the comparison was interrupted", retryable=True, cut=True)
         broke: list[NetsyncError] = []
         try:
@@ -350,8 +332,7 @@ class WatchRunner:
                     self._learn_look(done, self._site.steady() - begun.at)
             await self._books.save_journal()
         finally:
-            for asked in waiting:
-                asked.answer(done)
+            answer(waiting, done)
             self._announce()
         if broke:
             raise broke[0]
@@ -387,12 +368,6 @@ class WatchRunner:
     def _meet(self, about: About, trouble: Trouble) -> None:
         self._troubles.meet(about, trouble)
         self._announce()
-
-    def _answer(self, done: Done) -> None:
-        """Answer all who wait for a look at the whole."""
-        asked, self._asked = self._asked, []
-        for each in asked:
-            each.answer(done)
 
     def _announce(self) -> None:
         """Wake whoever waits for something to have happened."""

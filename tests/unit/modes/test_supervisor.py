@@ -16,8 +16,8 @@ from netsync.errors import UsageError
 from netsync.model import Report
 from netsync.modes import supervisor as supervisor_module
 from netsync.modes.copy import Run
-from netsync.modes.job import Ask, Job, Mode, Site
-from netsync.modes.supervisor import Supervisor, described
+from netsync.modes.job import Ask, Job, Mode, Site, described
+from netsync.modes.supervisor import Supervisor
 from netsync.plan.schedule import Schedule
 from netsync.plan.standing import Standing
 from netsync.state.jobs import JobStates
