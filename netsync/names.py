@@ -47,6 +47,12 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
+def contains(outer: bytes, inner: bytes) -> bool:
+    """Tell whether the path ``outer`` equals ``inner`` or contains it; both are resolved."""
+    outer, inner = outer.rstrip(b"/"), inner.rstrip(b"/")
+    return inner == outer or inner.startswith(outer + b"/")
+
+
 def shown(name: bytes) -> str:
     r"""Return ``name`` for a terminal or a log: control and undecodable bytes as ``\ooo``."""
     text = name.decode("utf-8", "surrogateescape")

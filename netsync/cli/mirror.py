@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import click
 import trio
 
 from netsync.cli.options import connection_options
+from netsync.cli.run import collect
 from netsync.cli.values import Duration
 from netsync.errors import UsageError
 from netsync.identity.directory import default_directory
@@ -91,8 +91,7 @@ def mirror(directory: Path, standbys: tuple[str, ...], mountpoint: Path, **given
             hint="apt-get install fuse3 libfuse3-dev pkg-config, then pip install 'netsync[fuse]'",
         ) from error
     wanted = _wanted(directory, standbys, mountpoint, given)
-    gc.freeze()
-    gc.enable()
+    collect()
     trio.run(functools.partial(run_mounted, wanted, _say))
 
 

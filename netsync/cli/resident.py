@@ -27,6 +27,7 @@ import trio
 
 from netsync.cli.commit import told
 from netsync.errors import IndeterminateError, NetsyncError, StateError, is_cut
+from netsync.identity import files
 from netsync.model import Report
 from netsync.modes import commit as mode
 from netsync.modes.address import Remote, parse_address
@@ -57,7 +58,7 @@ _ANSWER_SECONDS: Final = 5.0
 _CLIENTS_MAX: Final = 64
 """Commands at a time; more do their work themselves."""
 _BACKLOG: Final = 64
-_IDENTITY_FILES: Final = ("ca.pem", "cert.pem", "key.pem", "revoked")
+_IDENTITY_FILES: Final = (files.CA, files.CERTIFICATE, files.KEY, files.REVOKED)
 
 
 @dataclass(eq=False)

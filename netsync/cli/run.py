@@ -15,6 +15,12 @@ Result = TypeVar("Result")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def collect() -> None:
+    """Let the collector work again, which rests while a command is found: what is there stays."""
+    gc.freeze()
+    gc.enable()
+
+
 def run_until_signal(work: Callable[[], Awaitable[Result]]) -> Result:
     """Run ``work`` to its end. A signal cancels it: what is staged is dropped, nothing is torn.
 
@@ -37,8 +43,7 @@ def run_until_signal(work: Callable[[], Awaitable[Result]]) -> Result:
             return result
         raise InterruptedBySignal(f"interrupted by {caught[0].name}", hint="run again to go on")
 
-    gc.freeze()  # modules and types stay: the collector need not look at them again
-    gc.enable()
+    collect()
     with unwrapped():
         return trio.run(supervise)
     raise AssertionError("unreachable: the body returns or raises")

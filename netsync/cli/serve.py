@@ -9,6 +9,7 @@ import click
 import msgspec
 import trio
 
+from netsync.cli.run import collect
 from netsync.config.file import DEFAULT_FILE, DEFAULT_LISTEN, Config, load_config, module_from_flag
 from netsync.daemon import run_daemon
 from netsync.delta import kernel
@@ -59,6 +60,7 @@ def serve(
 
     click.echo(f"delta kernel: {kernel.NAME}", err=True)
     with unwrapped():
+        collect()
         trio.run(run_daemon, read_config, announce)
 
 

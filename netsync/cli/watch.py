@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any, Final
 
 import click
@@ -20,6 +21,7 @@ from netsync.cli.options import (
     options_from,
     transfer_options,
 )
+from netsync.cli.run import collect
 from netsync.cli.values import Duration
 from netsync.errors import (
     InterruptedBySignal,
@@ -86,8 +88,9 @@ def watch(source: str, dest: str, **given: Any) -> int:
     )
     logging.getLogger("netsync").addHandler(logging.NullHandler())  # what happens is told below
     identity = given["identity"] or default_directory()
-    site = Site(identity, given["state"] or default_state(), time.time, _utc())
+    site = Site(identity, given["state"] or default_state(), time.time, UTC)
     with unwrapped():
+        collect()
         return trio.run(_Foreground(job, site, quiet=given["quiet"]).run)
     raise AssertionError("unreachable: the body returns or raises")
 
@@ -96,12 +99,6 @@ def _name_of(source: str, dest: str) -> str:
     """Return what this watch's journal and lock are called: the same each time."""
     words = f"{os.path.abspath(source)}\0{dest}".encode("utf-8", "surrogateescape")
     return f"watch-{xxh3_64_hexdigest(words)}"
-
-
-def _utc() -> Any:
-    from datetime import UTC  # noqa: PLC0415 - an interval has no zone, but a site has
-
-    return UTC
 
 
 class _Foreground:

@@ -13,13 +13,13 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import socket
 import subprocess
 from typing import Final, NamedTuple
 
 from netsync.errors import RootError, UsageError, reason, root_error
-from netsync.tree.roots import contains
+from netsync.names import contains
+from netsync.tree.mounts import unescaped
 
 FILE_SYSTEM: Final = "fuse.netsync"
 """What mount tables call our mounts."""
@@ -116,13 +116,9 @@ def mounted_on(mountpoint: bytes) -> str:
     with open(_MOUNTS, "rb") as lines:
         for line in lines:
             before, _, after = line.partition(b" - ")
-            if _unescaped(before.split(b" ")[4]) == mountpoint:
+            if unescaped(before.split(b" ")[4]) == mountpoint:
                 kind = os.fsdecode(after.split(b" ")[0])
     return kind
-
-
-def _unescaped(field: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
 def mount(mountpoint: bytes, root: int) -> int:

@@ -18,7 +18,7 @@ from netsync.model import Options, Problem, Report
 from netsync.modes.address import Remote
 from netsync.modes.retrying import Attempt, Say, persist
 from netsync.modes.session import Connection, session
-from netsync.names import shown
+from netsync.names import contains, shown
 from netsync.net.channel import Channel, equip, memory_channels
 from netsync.plan.asked import Asked
 from netsync.plan.compare import Policy, policy_for
@@ -29,7 +29,6 @@ from netsync.tree.capability import capability
 from netsync.tree.roots import (
     SourceRoot,
     TargetRoot,
-    contains,
     local_anchor,
     local_path,
     means_contents,

@@ -10,9 +10,9 @@ from typing import Final
 from netsync.errors import UsageError
 from netsync.model import Options
 from netsync.modes.address import Remote, parse_address
-from netsync.names import shown
+from netsync.names import contains, shown
 from netsync.plan.schedule import Schedule
-from netsync.tree.roots import contains, local_path, means_contents
+from netsync.tree.roots import local_path, means_contents
 from netsync.wire.messages import Place
 
 COMPARED_DAILY: Final = Schedule(every=86400.0)

@@ -75,12 +75,11 @@ def booked(reception: Reception, report: Report, options: Options, now: float) -
     """
     files = report.files
     if options.changes:
-        over = not 0 <= now - reception.window < WINDOW_SECONDS
         return msgspec.structs.replace(
             reception,
             entries=max(0, reception.entries + files.created - files.deleted),
             deleted=deleted_lately(reception, now) + files.deleted,
-            window=now if over and not reception.held else reception.window,
+            window=now if _is_over(reception, now) else reception.window,
             held=reception.held or bool(report.held),
         )
     if options.paths is not None or options.dry_run or options.verify or not options.delete:
@@ -95,8 +94,12 @@ def booked(reception: Reception, report: Report, options: Options, now: float) -
 
 def deleted_lately(reception: Reception, now: float) -> int:
     """Return how many entries changes have taken away of late."""
-    over = not 0 <= now - reception.window < WINDOW_SECONDS
-    return 0 if over and not reception.held else reception.deleted
+    return 0 if _is_over(reception, now) else reception.deleted
+
+
+def _is_over(reception: Reception, now: float) -> bool:
+    """Tell whether deletes are counted anew from now on."""
+    return not reception.held and not 0 <= now - reception.window < WINDOW_SECONDS
 
 
 def silence_of(reception: Reception, now: float) -> float:

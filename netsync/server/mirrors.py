@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from netsync.errors import NetsyncError, RefusedError, RootError, StateError, UsageError, root_error
-from netsync.names import is_inside, shown
+from netsync.names import contains, is_inside, shown
 from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
 from netsync.oplog.opening import open_replica
 from netsync.oplog.replica import Replica
@@ -234,14 +234,12 @@ def plain_path(path: bytes) -> bytes:
 def refuse_overlap(known: list[Record], place: bytes) -> None:
     """Raise ``RefusedError`` if a mirrored place holds ``place``, or lies in it."""
     for record in known:
-        if record.place != place and (_holds(record.place, place) or _holds(place, record.place)):
+        if record.place != place and (
+            contains(record.place, place) or contains(place, record.place)
+        ):
             raise RefusedError(
                 f"{shown(record.place)} is mirrored by {record.identity!r} already",
                 op="open mirror",
                 where=place,
                 hint="mirrors may not lie in one another",
             )
-
-
-def _holds(outer: bytes, inner: bytes) -> bool:
-    return inner == outer or inner.startswith(outer.rstrip(b"/") + b"/")

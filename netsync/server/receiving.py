@@ -21,10 +21,11 @@ import trio
 
 from netsync.errors import TEXT_MAX, RefusedError, StateError
 from netsync.model import Options, Report
-from netsync.names import one_line, shown
+from netsync.names import contains, one_line, shown
 from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.plan.reception import Reception, booked, changes_of
 from netsync.server.modules import Module, Right
+from netsync.state import mirror_record
 from netsync.state.database import kept_open
 from netsync.state.receptions import Receptions
 from netsync.wire.messages import Place
@@ -183,7 +184,7 @@ class Receiving:
 
 def place_of(module: Module, path: bytes) -> bytes:
     """Return where a path of a module is on this host, without looking."""
-    return os.path.normpath(os.fsencode(module.path) + b"/" + path)
+    return mirror_record.place_of(os.fsencode(module.path), path)
 
 
 def forget_strangers(state: Path, modules: Mapping[str, Module]) -> None:
@@ -191,7 +192,7 @@ def forget_strangers(state: Path, modules: Mapping[str, Module]) -> None:
 
     def is_expected(place: bytes, client: str) -> bool:
         return not client or any(
-            Right.PUSH in module.rights_of(client) and _holds(place_of(module, b""), place)
+            Right.PUSH in module.rights_of(client) and contains(place_of(module, b""), place)
             for module in modules.values()
         )
 
@@ -199,10 +200,6 @@ def forget_strangers(state: Path, modules: Mapping[str, Module]) -> None:
         Receptions(state).keep_only(is_expected)
     except StateError as error:
         log.error("%s", error)  # noqa: TRY400 - one line
-
-
-def _holds(directory: bytes, place: bytes) -> bool:
-    return place == directory or place.startswith(directory.rstrip(b"/") + b"/")
 
 
 def _name(client: str, place: Place) -> str:

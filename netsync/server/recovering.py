@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from netsync.errors import NetsyncError, StateError
-from netsync.names import shown
+from netsync.names import contains, shown
 from netsync.state.pending import PendingPlace, pending_places
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.publication import recover
@@ -48,7 +48,7 @@ def recover_all(modules: Iterable[Path], state: Path) -> None:
 
 def _recover_one(place: bytes, roots: list[bytes]) -> int:
     """Finish what is at ``place``; of its path only what the operator gave may be links."""
-    root = max((each for each in roots if _holds(each, place)), key=len, default=b"/")
+    root = max((each for each in roots if contains(each, place)), key=len, default=b"/")
     fd = os.open(root, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
     try:
         with Directories(fd) as directories:
@@ -59,7 +59,3 @@ def _recover_one(place: bytes, roots: list[bytes]) -> int:
         for refusal in refusals:
             log.warning("%s %s: %s", refusal.op, shown(path), refusal.error)
     return recovered.records
-
-
-def _holds(root: bytes, place: bytes) -> bool:
-    return place == root or place.startswith(root.rstrip(b"/") + b"/")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -102,8 +102,9 @@ class Session:
 
     @property
     def done(self) -> list[str]:
-        """What was done so far, as lines for the log."""
-        return [*self._done, *self._committing.done]
+        """What was done so far, as lines for the log; one for all that was sent as it changed."""
+        changed = f"watched: {self._changed} entries looked at as they changed"
+        return [*self._done, *[changed] * bool(self._changed), *self._committing.done]
 
     @property
     def is_watching(self) -> bool:
@@ -120,22 +121,12 @@ class Session:
         with contextlib.ExitStack() as stack:
             for part in (self._watching, self._receiving, self._mirroring):
                 stack.enter_context(contextlib.closing(part))
-            stack.enter_context(self._counted())
             async with kept_alive(self._channel):
                 while (request := await self._next_request()) is not None:
                     self.doing = _shown(request)
                     if not await self._answer(request):
                         return
                     self._receiving.answered()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Tell at the end how much was sent as it happened: a line for each would be too many."""
-        try:
-            yield
-        finally:
-            if self._changed:
-                self._done.append(f"watched: {self._changed} entries looked at as they changed")
 
     async def _answer(self, request: m.Message) -> bool:
         """Do what is asked; tell whether more may be asked."""

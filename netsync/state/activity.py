@@ -18,6 +18,7 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from netsync.errors import StateError, reason
+from netsync.state.slots import flush_directory
 
 PATHS_MAX: Final = 65_536
 """Paths that are noted; with more, everything counts as written."""
@@ -59,17 +60,10 @@ class Activity:
     def _opened(self) -> int:
         try:
             fd = os.open(self._file, _OPEN, 0o600)
-            self._flush_names()
+            flush_directory(self._file.parent)
         except OSError as error:
             raise self._trouble(error) from error
         return fd
-
-    def _flush_names(self) -> None:
-        fd = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     @property
     def noted(self) -> frozenset[bytes]:
@@ -126,7 +120,7 @@ class Activity:
             os.close(old)
             self._append(kept)
             os.rename(new, self._file)
-            self._flush_names()
+            flush_directory(self._file.parent)
         except OSError as error:
             raise self._trouble(error) from error
         self._older = set()

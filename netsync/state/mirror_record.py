@@ -14,7 +14,7 @@ from msgspec import Struct
 from xxhash import xxh3_128_hexdigest
 
 from netsync.errors import RefusedError, StateError, reason
-from netsync.names import shown
+from netsync.names import contains, shown
 from netsync.state.slots import SlotFile, read_slots
 from netsync.wire.operations import NO_CHAIN
 
@@ -119,9 +119,7 @@ def refuse_mirrored(state: Path, path: bytes) -> None:
     real = os.path.realpath(path)
     for record in records:
         place = os.path.realpath(record.place)
-        inside = real == place or real.startswith(place.rstrip(b"/") + b"/")
-        above = place.startswith(real.rstrip(b"/") + b"/")
-        if record.role == STANDBY and (inside or above):
+        if record.role == STANDBY and (contains(place, real) or contains(real, place)):
             raise RefusedError(
                 f"{shown(record.place)} is the standby's copy of what {record.identity!r} mirrors "
                 f"here (epoch {record.epoch}), and nobody else may change it",

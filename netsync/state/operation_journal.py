@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64
 
 from netsync.errors import StateError, reason
+from netsync.state.slots import flush_directory
 from netsync.wire.frames import TAIL_MAX
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -157,7 +158,7 @@ class OperationJournal:
         self._fd = os.open(self._file(position.segment), _OPEN, 0o600)
         os.ftruncate(self._fd, position.offset)
         os.fsync(self._fd)
-        self._flush_names()
+        flush_directory(self._directory)
         self._at = position
 
     # --- writing -------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class OperationJournal:
         os.close(self._fd)
         self._at = Position(self._at.segment + 1, 0)
         self._fd = os.open(self._file(self._at.segment), _OPEN | os.O_EXCL, 0o600)
-        self._flush_names()
+        flush_directory(self._directory)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -237,7 +238,7 @@ class OperationJournal:
             self.close_readers()
             self._begin_segment()
             self.drop_before(self._at)
-            self._flush_names()
+            flush_directory(self._directory)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -252,13 +253,6 @@ class OperationJournal:
 
     def _file(self, number: int) -> Path:
         return self._directory / f"journal-{number:012d}"
-
-    def _flush_names(self) -> None:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def _damaged(self, number: int, why: str) -> StateError:
         return StateError(

@@ -103,7 +103,7 @@ class SlotFile(Generic[Value]):
             os.pwrite(self._fd, slot, (number % 2) * _SLOT)
             os.fdatasync(self._fd)
             if self.value is None:
-                _flush(self._directory)
+                flush_directory(self._directory)
         except OSError as error:
             where = str(self._directory / FILE)
             raise StateError(reason(error), op="write", where=where) from error
@@ -130,10 +130,11 @@ def _make(directory: Path) -> None:
     if not directory.exists():
         _make(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
-        _flush(directory.parent)
+        flush_directory(directory.parent)
 
 
-def _flush(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """Bring names made or changed in a directory to disk. Raises ``OSError``."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

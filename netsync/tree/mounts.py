@@ -42,9 +42,10 @@ def mounts_below(directory: int) -> Mapping[int, bytes]:
             fields = [line.split(b" ", 5) for line in file]
     except OSError:
         return {}
-    found = {int(each[0]): _ESCAPED.sub(_unescaped, each[4]) for each in fields}
+    found = {int(each[0]): unescaped(each[4]) for each in fields}
     return {number: path[len(above) :] for number, path in found.items() if path.startswith(above)}
 
 
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8) & 0xFF])
+def unescaped(field: bytes) -> bytes:
+    """Return a path of /proc/self/mountinfo as it is."""
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)

@@ -263,9 +263,3 @@ def _make(directory: int, name: bytes) -> None:
 def _close(stack: list[int]) -> None:
     while stack:
         os.close(stack.pop())
-
-
-def contains(source: bytes, target: bytes) -> bool:
-    """Tell whether the resolved local path ``source`` equals ``target`` or contains it."""
-    source, target = source.rstrip(b"/"), target.rstrip(b"/")
-    return target == source or target.startswith(source + b"/")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from netsync.errors import RefusedError, RootError
+from netsync.names import contains
 from netsync.tree.links import LINK_HOPS_MAX
 from netsync.tree.roots import (
     Anchor,
     SourceRoot,
     TargetRoot,
-    contains,
     local_anchor,
     local_path,
     means_contents,
