@@ -29,9 +29,8 @@ from netsync.operation import (
     SetXattr,
     Truncate,
 )
+from netsync.plan.xattrs import OWN_PREFIX
 
-_OURS: Final = b"user.netsync."
-"""Attributes that netsync keeps for itself; no entry of a transfer has them either."""
 _FOR_ROOT: Final = b"trusted."
 
 
@@ -109,21 +108,21 @@ class Attributes:
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an extended attribute."""
-        if name.startswith(_OURS):
+        if name.startswith(OWN_PREFIX):
             raise failed(errno.ENODATA)
         with self._backing.gripped(node) as where:
             return os.getxattr(where, name)
 
     def list_xattrs(self, node: Node, caller: Caller) -> list[bytes]:
         """Return the names of those extended attributes that ``caller`` may see."""
-        unseen = (_OURS,) if caller.uid == 0 else (_OURS, _FOR_ROOT)
+        unseen = (OWN_PREFIX,) if caller.uid == 0 else (OWN_PREFIX, _FOR_ROOT)
         with self._backing.gripped(node) as where:
             names = map(os.fsencode, os.listxattr(where))
             return [name for name in names if not name.startswith(unseen)]
 
     def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute."""
-        if name.startswith(_OURS):
+        if name.startswith(OWN_PREFIX):
             raise failed(errno.EPERM)
         with self._backing.gripped(node) as where:
             os.setxattr(where, name, value)
@@ -131,7 +130,7 @@ class Attributes:
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute."""
-        if name.startswith(_OURS):
+        if name.startswith(OWN_PREFIX):
             raise failed(errno.ENODATA)
         with self._backing.gripped(node) as where:
             os.removexattr(where, name)

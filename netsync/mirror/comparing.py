@@ -15,7 +15,7 @@ from pathlib import Path
 
 from netsync.errors import RootError
 from netsync.model import Options, Report
-from netsync.modes.copy import open_transfer
+from netsync.modes.copy import ask_to_push
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.names import shown
 from netsync.net.channel import Channel
@@ -23,7 +23,7 @@ from netsync.state.verified import VerifiedFiles
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
 from netsync.tree.roots import local_anchor, open_sources
-from netsync.wire.messages import Direction, Place
+from netsync.wire.messages import Place
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ async def _push(channel: Channel, comparison: Comparison, options: Options) -> R
         anchor = stack.enter_context(local_anchor())
         roots, problems = open_sources([(anchor, source, b"")], stack)
         memory = VerifiedFiles(comparison.state)
-        await open_transfer(channel, Direction.PUSH, [comparison.place], options)
+        await ask_to_push(channel, comparison.place, options)
         report = await send_tree(channel, roots, options, Unobserved(), problems, memory)
     if outcome_of(report) is not Outcome.OK:
         raise RootError(

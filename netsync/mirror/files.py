@@ -25,6 +25,7 @@ from netsync.mirror.naming import Caller
 from netsync.mirror.nodes import Node
 from netsync.mirror.noting import SET_ID, Notes, mtime_of
 from netsync.operation import Level, Write
+from netsync.tree.read import read_fully
 
 _OPEN: Final = os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -124,7 +125,7 @@ class Files:
             else:
                 if got == size or offset + got >= os.fstat(file.fd).st_size:
                     return memoryview(buffer)[:got]
-        return await trio.to_thread.run_sync(_read, file.fd, offset, size)
+        return await trio.to_thread.run_sync(read_fully, file.fd, size, offset)
 
     def write(self, file: OpenFile, offset: int, data: bytes) -> int:
         """Write at ``offset``, and return how much of ``data`` fitted."""
@@ -182,13 +183,3 @@ class Files:
             node.failures += 1
             raise failed(errno.EIO) from error
         node.synced = max(node.synced, upto)
-
-
-def _read(fd: int, offset: int, size: int) -> bytes:
-    """Read from the disk until there is ``size``, or the end."""
-    parts = []
-    while size and (part := os.pread(fd, size, offset)):
-        parts.append(part)
-        offset += len(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

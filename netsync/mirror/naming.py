@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from netsync.mirror.backing import OPEN_ANYTHING, Backing, by_descriptor, failed
 from netsync.mirror.nodes import NONE_HELD, Node
-from netsync.mirror.noting import PERMISSIONS, Notes, Where, attribute
+from netsync.mirror.noting import PERMISSIONS, Notes, Where
 from netsync.names import NAME_MAX, is_reserved
 from netsync.operation import (
     Create,
@@ -30,7 +30,7 @@ from netsync.operation import (
     Symlink,
     Unlink,
 )
-from netsync.plan import acl
+from netsync.tree.xattrs import hands_down
 
 NO_REPLACE: Final = 1
 """``RENAME_NOREPLACE``. Exchanging two names could not be done again safely by a standby."""
@@ -231,7 +231,7 @@ class Naming:
         """Return what becomes of something that ``caller`` creates in ``parent``."""
         directory = self._backing.directory(parent)
         above = os.fstat(directory)
-        inherits = attribute(directory, acl.DEFAULT) is not None
+        inherits = hands_down(directory)
         permissions = mode & PERMISSIONS
         return _New(
             directory,

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
-import msgspec
 import trio
 
-from netsync.errors import IndeterminateError, StateError, root_error, unwrapped
+from netsync.errors import IndeterminateError, root_error, unwrapped
 from netsync.mirror.links import Link, Primary
 from netsync.mirror.memory import Memory
 from netsync.mirror.wanted import WantedMirror, name_of
 from netsync.operation import Level
+from netsync.oplog.living import tell_live
 from netsync.oplog.log import Log
-from netsync.state.live import FollowerLive, PrimaryLive, write_live
+from netsync.state.live import FollowerLive, PrimaryLive
 from netsync.state.primary_record import primary_directory
 from netsync.tree.directories import OPEN_DIRECTORY
 
 EMPTYING_SECONDS: Final = 30.0
 """How often the activity log is emptied: each time the backing directory is flushed."""
-LIVE_SECONDS: Final = 1.0
-"""How often it is told how the mirror is."""
 PARTING_SECONDS: Final = 30.0
 """How long a primary that ends waits for its standbys to have everything."""
 
@@ -53,6 +50,7 @@ async def opened(wanted: WantedMirror, watch: Watch | None = None) -> AsyncGener
         stack.callback(os.close, root)
         memory = await trio.to_thread.run_sync(Memory, wanted)
         stack.callback(memory.close)
+        place = primary_directory(wanted.state, wanted.source)
         log = Log([name_of(each) for each in wanted.standbys], wanted.policy, memory.note_stale)
         primary = Primary(log, root, memory)
         try:
@@ -63,7 +61,7 @@ async def opened(wanted: WantedMirror, watch: Watch | None = None) -> AsyncGener
                         nursery.start_soon(watch, log)
                     for follower, remote in zip(log.followers, wanted.standbys, strict=True):
                         nursery.start_soon(Link(wanted, remote, follower, primary).keep)
-                    nursery.start_soon(_tell_live, log, wanted)
+                    nursery.start_soon(tell_live, place, lambda: _live(log))
                     await log.ready()
                     nursery.start_soon(_keep_emptying, log, memory, root)
                     try:
@@ -94,32 +92,15 @@ async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
                 await memory.empty_activity(log, root)
 
 
-async def _tell_live(log: Log, wanted: WantedMirror) -> None:
-    """Say how the mirror is, for ``status``."""
-    directory = primary_directory(wanted.state, wanted.source)
-    told: PrimaryLive | None = None
-    while True:
-        live = _live(log)
-        if told is None or live != msgspec.structs.replace(told, at=live.at):
-            with contextlib.suppress(StateError):  # nothing depends on it
-                await trio.to_thread.run_sync(write_live, directory, live)
-            told = live
-        await trio.sleep(LIVE_SECONDS)
-
-
 def _live(log: Log) -> PrimaryLive:
-    status, now = log.status(), time.time()
-    standbys = tuple(
-        FollowerLive(
-            each.name, each.state.value, round(now - each.since), each.lag, each.applied,
-            each.owed_operations, each.owed_bytes, each.words,
-        )
-        for each in status.standbys
-    )  # fmt: skip
     return PrimaryLive(
-        now, status.head, status.queued_bytes, status.level.name.lower(), status.loss.value,
-        standbys,
-    )  # fmt: skip
+        tuple(
+            FollowerLive(
+                each.name, each.state.value, each.lag, each.applied, each.owed_bytes, each.words
+            )
+            for each in log.status().standbys
+        )
+    )
 
 
 async def _part(log: Log, memory: Memory, root: int) -> None:

@@ -7,11 +7,11 @@ known by its inode, and told by the name that it had when the debts were closed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
+from netsync.delta.holes import Extent
 from netsync.operation import DATA_MAX, Operation, PunchHole, Truncate, Write
 from netsync.oplog.owed import OwedFile
 from netsync.tree.directories import ABSENT, Directories
@@ -44,33 +44,23 @@ def open_debt(root: int, path: bytes, inode: int) -> int | None:
 
 
 def read_debt(fd: int, debt: Debt) -> Generator[Operation]:
-    """Yield operations that make up for ``debt``; ``fd`` is closed at the end."""
-    with contextlib.closing(_File(fd)) as file:
-        status = os.fstat(fd)
-        size, mtime = status.st_size, status.st_mtime_ns
-        if debt.owed.cut is not None and debt.owed.cut < size:
-            yield Truncate(debt.told, debt.owed.cut, mtime)
-            debt.owed.ranges.add(debt.owed.cut, size)
-        yield Truncate(debt.told, size, mtime)
-        for start, end in debt.owed.ranges:
-            yield from file.read(debt.told, start, min(end, size), mtime)
+    """Yield operations that make up for ``debt``; ``fd`` stays the caller's."""
+    status = os.fstat(fd)
+    size, mtime = status.st_size, status.st_mtime_ns
+    if debt.owed.cut is not None and debt.owed.cut < size:
+        yield Truncate(debt.told, debt.owed.cut, mtime)
+        debt.owed.ranges.add(debt.owed.cut, size)
+    yield Truncate(debt.told, size, mtime)
+    for start, end in debt.owed.ranges:
+        for extent in extents(fd, start, min(end, size)):
+            yield from _read(fd, debt.told, extent, mtime)
 
 
-class _File:
-    """An open file that is read in pieces."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def read(self, told: bytes, start: int, end: int, mtime: int) -> Iterator[Operation]:
-        for extent in extents(self._fd, start, end):
-            if extent.is_hole:
-                yield PunchHole(told, extent.start, extent.end - extent.start, mtime)
-                continue
-            for at in range(extent.start, extent.end, DATA_MAX):
-                data = read_fully(self._fd, min(DATA_MAX, extent.end - at), at)
-                if data:  # else it has been cut meanwhile, which is told later
-                    yield Write(told, at, data, mtime)
-
-    def close(self) -> None:
-        os.close(self._fd)
+def _read(fd: int, told: bytes, extent: Extent, mtime: int) -> Iterator[Operation]:
+    if extent.is_hole:
+        yield PunchHole(told, extent.start, extent.end - extent.start, mtime)
+        return
+    for at in range(extent.start, extent.end, DATA_MAX):
+        data = read_fully(fd, min(DATA_MAX, extent.end - at), at)
+        if data:  # else it has been cut meanwhile, which is told later
+            yield Write(told, at, data, mtime)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 
 import trio
@@ -26,13 +25,10 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class FollowerStatus:
-    """What is told of a standby. ``since`` is seconds in this state; ``lag`` counts operations."""
+    """What is told of a standby. ``lag`` counts operations that are not durable there."""
 
     name: str
     state: State
-    since: float
-    received: int
-    written: int
     durable: int
     applied: int
     lag: int
@@ -44,6 +40,7 @@ class FollowerStatus:
 class Follower:
     """``received``, ``written``, ``durable`` and ``applied`` are the last numbers it has told.
 
+    ``since`` is when it entered its state (trio's time).
     ``sent`` is the last operation sent in the present session. ``owed`` is what is kept in place of
     the operations since it was lost, while it is degraded and until it has made up for that;
     ``names`` are those of owed files now, while they are being sent.
@@ -59,15 +56,12 @@ class Follower:
         self.names: FileNames | None = None
         self.fence: NetsyncError | None = None
         self.words = ""
-        self.lost_at = -math.inf
-        self._since = trio.current_time()
+        self.since = trio.current_time()
 
     def enter(self, state: State, words: str = "") -> None:
         """Be in ``state`` from now on, because of ``words``."""
         if state is not self.state:
-            self._since = trio.current_time()
-            if state is State.LOST:
-                self.lost_at = self._since
+            self.since = trio.current_time()
         self.state, self.words = state, words
 
     @property
@@ -114,7 +108,6 @@ class Follower:
         """Return what is known of it now."""
         owed = self.owed
         return FollowerStatus(
-            self.name, self.state, trio.current_time() - self._since,
-            self.received, self.written, self.durable, self.applied, head - self.durable,
+            self.name, self.state, self.durable, self.applied, head - self.durable,
             owed.operations if owed else 0, owed.bytes if owed else 0, self.words,
         )  # fmt: skip

@@ -46,13 +46,9 @@ class LogPolicy:
 
 @dataclass(frozen=True)
 class LogStatus:
-    """What is known of a log: its last operation, and its standbys."""
+    """What is known of a log's standbys."""
 
-    head: int
     standbys: tuple[FollowerStatus, ...] = ()
-    queued_bytes: int = 0
-    level: Level = Level.DURABLE
-    loss: Loss = Loss.BLOCK
 
 
 class Entry(NamedTuple):
@@ -96,7 +92,7 @@ class Log:
     ) -> None:
         self.head = 0
         self.chain = NO_CHAIN
-        self.policy = policy or LogPolicy()
+        self.policy = policy
         self.sync_wanted = 0
         self.followers = [Follower(name) for name in standbys]
         self._note_stale = note_stale
@@ -197,7 +193,7 @@ class Log:
         return [each for each in self.followers if each.state is State.LOST and not each.owed]
 
     def _gives_up_at(self, follower: Follower) -> float:
-        return follower.lost_at + self.policy.timeout
+        return follower.since + self.policy.timeout
 
     def _failure(self) -> NetsyncError | None:
         """Return why the stream is closed to writers, if it is."""
@@ -318,24 +314,25 @@ class Log:
         for entry in self._entries:
             if entry.seq <= follower.sent:
                 owed.chains[entry.seq] = entry.chain
-            if entry.seq > follower.durable:
-                owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+        self._owe_behind(owed, follower.durable)
         follower.owed = owed
         follower.enter(State.DEGRADED, follower.words)
         self.trim()
+
+    def _owe_behind(self, owed: Owed, seq: int) -> None:
+        for entry in self._entries:
+            if entry.seq > seq:
+                owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
 
     def owe_again(self, follower: Follower) -> None:
         """What ``follower`` is owed has not arrived, and what came since is owed too."""
         owed = follower.owed
         assert owed is not None
         if follower.state is State.RESYNC:
-            for entry in self._entries:
-                if entry.seq > owed.until:
-                    owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+            self._owe_behind(owed, owed.until)
         follower.enter(State.DEGRADED, follower.words)
         self.trim()
 
     def status(self) -> LogStatus:
         """Return what is known now."""
-        standbys = tuple(each.status(self.head) for each in self.followers)
-        return LogStatus(self.head, standbys, self._bytes, self.policy.level, self.policy.loss)
+        return LogStatus(tuple(each.status(self.head) for each in self.followers))

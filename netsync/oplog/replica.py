@@ -99,10 +99,7 @@ class Replica:
     def live(self) -> CopyLive:
         """Return what there is to know of it now."""
         refused, words = self._applying.refusals
-        return CopyLive(
-            time.time(), self.received.seq, self.durable.seq, self.applied, self.unapplied_bytes,
-            self.has_writer, refused, words,
-        )  # fmt: skip
+        return CopyLive(self.durable.seq, self.applied, self.has_writer, refused, words)
 
     # --- what a session does -------------------------------------------------------------------
 

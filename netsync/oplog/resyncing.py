@@ -8,6 +8,7 @@ owed as well.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -98,6 +99,7 @@ class Resyncing:
             raise root_error(error, op="read", where=debt.told) from error
         finally:
             operations.close()
+            os.close(fd)
 
     async def _open(self, debt: Debt) -> int | None:
         """Open a file by the name it has now; None if it has none any more."""

@@ -14,19 +14,18 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Final
 
-import msgspec
 import trio
 
 from netsync.errors import NetsyncError, RefusedError, RootError, StateError, UsageError, root_error
 from netsync.names import contains, is_inside, shown
 from netsync.net.control import Answer, Promote, Request, Say, answer, open_control
+from netsync.oplog.living import tell_live
 from netsync.oplog.opening import open_replica
 from netsync.oplog.replica import Replica
 from netsync.server.faults import as_netsync_error
 from netsync.state import locks
-from netsync.state.live import CopyLive, write_live
+from netsync.state.live import CopyLive
 from netsync.state.mirror_record import (
     FOLDER,
     STANDBY,
@@ -37,9 +36,6 @@ from netsync.state.mirror_record import (
 )
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.roots import Anchor, open_target
-
-LIVE_SECONDS: Final = 1.0
-"""How often it is told how a copy is."""
 
 Supersede = Callable[[bytes], Awaitable[None]]
 """Ends the session that mirrors to a place."""
@@ -152,20 +148,14 @@ class Mirrors:
             raise
         self._open[new.place] = opened
         self._nursery.start_soon(self._keep, opened, new.place, root)
-        self._nursery.start_soon(self._tell_live, opened, new.place)
+        self._nursery.start_soon(
+            tell_live, directory_of(self._state, new.place), lambda: self._live(opened, new.place)
+        )
         return opened
 
-    async def _tell_live(self, replica: Replica, place: bytes) -> None:
-        """Say how the copy is, for ``status``, as long as it is open."""
-        directory = directory_of(self._state, place)
-        told: CopyLive | None = None
-        while self._open.get(place) is replica:
-            live = replica.live()
-            if told is None or live != msgspec.structs.replace(told, at=live.at):
-                with contextlib.suppress(StateError):  # nothing depends on it
-                    await trio.to_thread.run_sync(write_live, directory, live)
-                told = live
-            await trio.sleep(LIVE_SECONDS)
+    def _live(self, replica: Replica, place: bytes) -> CopyLive | None:
+        """Return how a copy is, as long as it is open."""
+        return replica.live() if self._open.get(place) is replica else None
 
     async def _keep(self, replica: Replica, place: bytes, root: int) -> None:
         """Run a copy until it fails or the server stops; then nothing of it is held."""

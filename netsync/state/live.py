@@ -21,11 +21,8 @@ _FILE: Final = "live"
 class CopyLive(Struct, frozen=True):
     """A standby's copy. ``refused`` counts what its system would not set."""
 
-    at: float
-    received: int
     durable: int
     applied: int
-    unapplied_bytes: int
     writer: bool
     refused: int = 0
     refusal: str = ""
@@ -36,10 +33,8 @@ class FollowerLive(Struct, frozen=True):
 
     name: str
     state: str
-    since: float
     lag: int
     applied: int
-    owed_operations: int
     owed_bytes: int
     words: str
 
@@ -47,11 +42,6 @@ class FollowerLive(Struct, frozen=True):
 class PrimaryLive(Struct, frozen=True):
     """A primary and its standbys."""
 
-    at: float
-    head: int
-    queued_bytes: int
-    level: str
-    loss: str
     standbys: tuple[FollowerLive, ...]
 
 
