@@ -160,11 +160,13 @@ class Reader:
         fd = open_regular(self._directories[root].fd(directory), name)
         listed = (offered.entry.size, offered.entry.mtime_ns)
         try:
+            changed_ns = os.fstat(fd).st_ctime_ns
             hashed = Hashed(fd)
             for _, data in hashed.read_to(offered.entry.size):
                 yield _Step(len(data))
             status = os.fstat(fd)
-            if (status.st_size, wire_time(status.st_mtime_ns)) == listed:
+            is_listed = (status.st_size, wire_time(status.st_mtime_ns)) == listed
+            if is_listed and status.st_ctime_ns == changed_ns:
                 yield _Step(0, hashed.digest())
         finally:
             os.close(fd)

@@ -47,6 +47,7 @@ cdef extern from "<sys/stat.h>" nogil:
         ino_t st_ino
         blkcnt_t st_blocks
         timespec st_mtim
+        timespec st_ctim
     bint S_ISREG(mode_t mode)
     bint S_ISDIR(mode_t mode)
     bint S_ISLNK(mode_t mode)
@@ -124,13 +125,13 @@ cdef bint has_listxattrat = True  # until the kernel, or a filter of system call
 def read_file(int directory, bytes name not None, room):
     cdef const char* path = c_name(name)
     cdef Py_buffer view
-    cdef status after
+    cdef status before, after
     cdef Py_ssize_t count = 0
     cdef int error
     PyObject_GetBuffer(room, &view, PyBUF_WRITABLE)
     try:
         with nogil:
-            error = read_named(directory, path, <char*>view.buf, view.len, &count, &after)
+            error = read_named(directory, path, <char*>view.buf, view.len, &count, &before, &after)
     finally:
         PyBuffer_Release(&view)
     if error:
@@ -139,18 +140,26 @@ def read_file(int directory, bytes name not None, room):
 
 
 cdef int read_named(
-    int directory, const char* path, char* into, Py_ssize_t room, Py_ssize_t* count, status* after
+    int directory,
+    const char* path,
+    char* into,
+    Py_ssize_t room,
+    Py_ssize_t* count,
+    status* before,
+    status* after,
 ) noexcept nogil:
     cdef int fd = opened(directory, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
     cdef int error = 0
     if fd < 0:
         return errno
-    if fstat(fd, after):
+    if fstat(fd, before):
         error = errno
-    elif S_ISREG(after.st_mode):
+    elif S_ISREG(before.st_mode):
         error = filled(fd, into, room, count)
         if not error and fstat(fd, after):
             error = errno
+    else:
+        after[0] = before[0]
     if close(fd) and not error:
         error = errno
     return error
@@ -207,18 +216,28 @@ def read_listed(int directory, names, sizes, times, room):
 cdef int read_as_listed(
     int directory, const char* path, char* into, Py_ssize_t size, long long listed
 ) noexcept nogil:
-    """Return 0, -1 for a file that is not as it was listed, -2 for one that takes less room than
-    it is long, or an errno."""
-    cdef status after
+    """Return 0, -1 for a file that is not as it was listed or changed while it was read, -2 for one
+    that takes less room than it is long, or an errno."""
+    cdef status before, after
     cdef Py_ssize_t count = 0
-    cdef int error = read_named(directory, path, into, size, &count, &after)
+    cdef int error = read_named(directory, path, into, size, &count, &before, &after)
     if error:
         return error
     if not S_ISREG(after.st_mode):
         return ESTALE
     if not (count == size == after.st_size and is_time(&after, listed)):
         return -1
+    if not is_as_it_was(&before, &after):
+        return -1
     return -2 if <long long>after.st_blocks * SECTOR < size else 0
+
+
+cdef bint is_as_it_was(const status* before, const status* after) noexcept nogil:
+    """Tell whether nothing has changed: the time of that nobody can set back."""
+    return (
+        before.st_ctim.tv_sec == after.st_ctim.tv_sec
+        and before.st_ctim.tv_nsec == after.st_ctim.tv_nsec
+    )
 
 
 cdef bint is_time(const status* found, long long listed) noexcept nogil:

@@ -48,22 +48,25 @@ def read_file(directory: int, name: bytes, room: memoryview) -> tuple[int, int, 
     nanoseconds and its ``st_mode``. From anything but a regular file nothing is read: a FIFO
     or device put in a file's place must neither hang the session nor lose its data.
     """
-    count, status = _read(directory, name, room.cast("B"))
+    count, _, status = _read(directory, name, room.cast("B"))
     return count, status.st_size, status.st_mtime_ns, status.st_mode
 
 
-def _read(directory: int, name: bytes, room: memoryview) -> tuple[int, os.stat_result]:
+def _read(
+    directory: int, name: bytes, room: memoryview
+) -> tuple[int, os.stat_result, os.stat_result]:
+    """Return the bytes read, and what the file was before and after."""
     fd = os.open(name, OPEN_FILE, dir_fd=directory)
     try:
         count = 0
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode):
+        before = after = os.fstat(fd)
+        if stat.S_ISREG(before.st_mode):
             while count < len(room) and (got := os.readv(fd, [room[count:]])):
                 count += got
-            status = os.fstat(fd)
+            after = os.fstat(fd)
     finally:
         os.close(fd)
-    return count, status
+    return count, before, after
 
 
 def read_listed(
@@ -76,8 +79,9 @@ def read_listed(
     """Read files that were listed with these sizes and times, one behind the other.
 
     Each has its place in ``room``, whether or not it could be read. Return for each 0, -1 where
-    the file is not as it was listed, -2 where it is, but takes less room than it is long, or the
-    errno that stands against it: ``ESTALE`` for what is no regular file any more.
+    the file is not as it was listed or changed while it was read (the time of its change tells,
+    which nobody can set back), -2 where it is, but takes less room than it is long, or the errno
+    that stands against it: ``ESTALE`` for what is no regular file any more.
     """
     told: list[int] = []
     used = 0
@@ -93,12 +97,14 @@ def read_listed(
 
 def _read_as_listed(directory: int, name: bytes, room: memoryview, time: int) -> int:
     try:
-        count, status = _read(directory, name, room.cast("B"))
+        count, before, status = _read(directory, name, room.cast("B"))
     except OSError as error:
         return error.errno or errno.EIO
     if not stat.S_ISREG(status.st_mode):
         return errno.ESTALE
     if not (count == len(room) == status.st_size and status.st_mtime_ns == time):
+        return -1
+    if status.st_ctime_ns != before.st_ctime_ns:
         return -1
     return -2 if status.st_blocks * _SECTOR < status.st_size else 0
 

@@ -16,6 +16,7 @@ import pytest
 from netsync.choice import VARIABLE
 from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, Native, Staging
 from tests.support.confined import needs_known_calls, needs_root, without_unnamed_files
+from tests.support.interfering import when_read
 from tests.support.sparse import write_sparse
 
 MODULES = {"pure": "netsync.tree._plain", "compiled": "netsync.tree._native"}
@@ -96,6 +97,22 @@ class TestReading:
     ) -> None:
         name, _, _ = make(tmp_path / "f", b"abc")
         assert self.read(native, directory, [(name, size, time)], size)[0] == [AS_NOT_LISTED]
+
+    @needs_root
+    def test_a_file_that_changes_while_it_is_read_is_told_though_its_time_is_put_back(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        name, size, time = make(tmp_path / "f", b"abc")
+
+        def rewrite() -> None:
+            with (tmp_path / "f").open("r+b") as file:
+                file.write(b"ab2")
+            os.utime(tmp_path / "f", ns=(TIME, TIME))
+
+        with when_read(tmp_path / "f", rewrite):
+            told, _ = self.read(native, directory, [(name, size, time)], size)
+        assert told == [AS_NOT_LISTED]
+        assert self.read(native, directory, [(name, size, time)], size) == ([0], b"ab2")
 
     def test_a_time_beyond_64_bits_is_never_as_listed(
         self, native: Native, tmp_path: Path, directory: int
