@@ -26,6 +26,7 @@ KINDS: Final = {
     "test_killed": "runs killed or cut",
     "test_failing_disk": "steps that failed on a broken, full or read-only disk",
     "test_real_disks": "disks that run out, vanish or stand still",
+    "test_hung_disk": "disks that run out, vanish or stand still",
     "test_odd_calls": "odd system calls and clocks",
     "test_changing_source": "sources that change while read",
     "test_power_cut": "power cuts",

@@ -31,6 +31,7 @@ from netsync.plan.standing import (
     verdict_of,
 )
 from netsync.state.jobs import JobStates
+from netsync.tree.threads import threads, working_within
 
 log = logging.getLogger("netsync")
 
@@ -150,7 +151,7 @@ class Supervisor:
         try:
             if former is not None:
                 await former.ended.wait()
-            with post.scope:
+            with post.scope, working_within(threads()):
                 while not await self._carried_out(post):
                     await trio.sleep(RESTART_SECONDS)
         finally:

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import trio
-
 from netsync.errors import root_error
 from netsync.model import Entry
 from netsync.net.channel import Channel
@@ -15,6 +13,7 @@ from netsync.server.modules import Module
 from netsync.tree.directories import Directories
 from netsync.tree.roots import Anchor, open_source
 from netsync.tree.scan import entry_at, names_in
+from netsync.tree.threads import in_thread
 from netsync.wire.messages import Browsed, ModuleInfo
 
 _ENTRIES: Final = 512
@@ -35,7 +34,7 @@ async def send_modules(channel: Channel, modules: Mapping[str, Module], identity
 async def send_entries(channel: Channel, anchor: Anchor, path: bytes) -> None:
     """Tell the entries at ``path`` below ``anchor``. Raises ``RefusedError`` and ``RootError``."""
     batches = _batches(anchor, path)
-    while (batch := await trio.to_thread.run_sync(_next, batches)) is not None:
+    while (batch := await in_thread(_next, batches)) is not None:
         await channel.send(Browsed(entries=batch))
     await channel.send(Browsed(final=True))
 

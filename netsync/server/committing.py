@@ -15,7 +15,7 @@ from pathlib import Path
 from netsync.net.channel import StreamChannel
 from netsync.server import confined
 from netsync.server.confined import Job
-from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.modules import Module, Right, find_module, reached
 from netsync.state.mirror_record import refuse_mirrored
 from netsync.transfer.commit_target import take_files
 from netsync.tree.roots import Anchor
@@ -47,7 +47,7 @@ class Committing:
         """Take the files that follow ``request``, and answer. Raises ``NetsyncError``."""
         module = find_module(self._modules, request.module)
         module.require(self._identity, Right.PUSH)
-        with opened(module) as anchor:
+        async with reached(module) as anchor:
             answer = await self._answered(module, request, anchor)
         counted = self._kept.setdefault(module.name, Counter())
         counted.update(each.kept for each in answer.results)

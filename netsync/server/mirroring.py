@@ -25,6 +25,7 @@ from netsync.oplog.replica import Mark, Replica
 from netsync.server.mirrors import Mirrors, Supersede, plain_path, refuse_overlap
 from netsync.server.modules import Module, Right
 from netsync.state.mirror_record import PRIMARY, STANDBY, Record, known_places
+from netsync.tree.threads import in_thread
 from netsync.wire.messages import Bye
 from netsync.wire.mirroring import (
     Acked,
@@ -68,7 +69,7 @@ class Mirroring:
             )  # fmt: skip
         if self._replica is not None:
             raise ProtocolError("a session mirrors to one place", op="receive")
-        new = self._record_for(request, module)
+        new = await in_thread(self._record_for, request, module)
         known = await trio.to_thread.run_sync(known_places, self._state)
         refuse_overlap(known, new.place)
         for record in known:

@@ -7,17 +7,19 @@ import enum
 import grp
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import trio
 from msgspec import Struct
 
 from netsync.errors import RefusedError, root_error
 from netsync.model import DeleteLimit
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.tree.roots import Anchor
+from netsync.tree.threads import in_thread, threads
 
 _NO_ID: Final = 2**32 - 1
 """What is nobody's number: chown(2) takes it for "leave it"."""
@@ -77,7 +79,8 @@ class Module:
     ``special`` lets clients create device nodes and set-user and set-group bits in it;
     ``max_delete`` is the most that one push may delete, whatever the client allows. ``user`` is who
     touches its files (None: this process). ``rpo`` is how far behind what is sent here as it
-    happens may be, in seconds (None: as far as the sender says).
+    happens may be, in seconds (None: as far as the sender says). What is done in it counts in
+    ``threads``: if its disk hangs, other modules are served.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Module:
     max_delete: DeleteLimit | None = None
     user: User | None = None
     rpo: float | None = None
+    threads: trio.CapacityLimiter = field(default_factory=threads, compare=False, repr=False)
 
     def rights_of(self, identity: str) -> frozenset[Right]:
         """Return what ``identity`` may do here."""
@@ -120,12 +124,26 @@ def find_module(modules: Mapping[str, Module], name: str) -> Module:
 
 @contextlib.contextmanager
 def opened(module: Module) -> Iterator[Anchor]:
-    """Hold a module's directory. Raises ``RootError`` if it is not there."""
-    try:
-        fd = os.open(module.path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
-    except OSError as error:
-        raise root_error(error, op="open module", where=module.name) from error
+    """Hold a module's directory; for worker threads. Raises ``RootError`` if it is not there."""
+    fd = _open(module)
     try:
         yield Anchor(fd, module.name)
     finally:
         os.close(fd)
+
+
+@contextlib.asynccontextmanager
+async def reached(module: Module) -> AsyncGenerator[Anchor]:
+    """Hold a module's directory, opened in a thread: what it lies on may hang."""
+    fd = await in_thread(_open, module)
+    try:
+        yield Anchor(fd, module.name)
+    finally:
+        os.close(fd)
+
+
+def _open(module: Module) -> int:
+    try:
+        return os.open(module.path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise root_error(error, op="open module", where=module.name) from error

@@ -29,7 +29,7 @@ from netsync.server.committing import Committing
 from netsync.server.confined import Job
 from netsync.server.mirroring import Mirroring
 from netsync.server.mirrors import Mirrors
-from netsync.server.modules import Module, Right, find_module, opened
+from netsync.server.modules import Module, Right, find_module, reached
 from netsync.server.receiving import Receiving, place_of
 from netsync.server.watching import Watching
 from netsync.server.work import receive, send
@@ -40,6 +40,7 @@ from netsync.state.sources import RememberedSources
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.guarding import Guarding
 from netsync.tree.roots import Anchor
+from netsync.tree.threads import in_thread, working_within
 from netsync.wire import messages as m
 from netsync.wire.committing import Commit
 from netsync.wire.mirroring import Adopt, Mirror, Stream
@@ -124,7 +125,10 @@ class Session:
             async with kept_alive(self._channel):
                 while (request := await self._next_request()) is not None:
                     self.doing = _shown(request)
-                    if not await self._answer(request):
+                    module = self._modules.get(_module_of(request))
+                    with working_within(None if module is None else module.threads):
+                        more = await self._answer(request)
+                    if not more:
                         return
                     self._receiving.answered()
 
@@ -216,17 +220,16 @@ class Session:
         whole = msgspec.structs.replace(request, options=options)
         memory = self._memory(module, place.path)
         changes = await self._receiving.changes(module, place.path, options)
-        with opened(module) as anchor:
-            async with self._receiving.busy(module, place.path):
-                if module.user is None:
-                    pending = PendingPlace(self._state, place_of(module, place.path))
-                    verified = VerifiedFiles(self._state)
-                    guarding = Guarding(module.max_delete, memory, pending, verified, changes)
-                    report = await receive(
-                        self._channel, anchor, whole, guarding, special=module.special
-                    )
-                else:
-                    report = await self._push_as(module, anchor, whole, memory, changes)
+        async with reached(module) as anchor, self._receiving.busy(module, place.path):
+            if module.user is None:
+                pending = PendingPlace(self._state, place_of(module, place.path))
+                verified = VerifiedFiles(self._state)
+                guarding = Guarding(module.max_delete, memory, pending, verified, changes)
+                report = await receive(
+                    self._channel, anchor, whole, guarding, special=module.special
+                )
+            else:
+                report = await self._push_as(module, anchor, whole, memory, changes)
         await self._receiving.book(module, place.path, options, report)
         if options.changes:
             self._changed += report.files.considered
@@ -253,12 +256,14 @@ class Session:
             await self._mirroring.hold_still()
         elif not (options.dry_run or options.verify):
             where = os.fsencode(module.path) + b"/" + path
-            await trio.to_thread.run_sync(refuse_mirrored, self._state, where)
+            await in_thread(refuse_mirrored, self._state, where)
 
     def _is_mirrored(self, module: Module, path: bytes) -> bool:
         """Tell whether this session mirrors to the place, and may compare it as a whole."""
+        if not self.mirrored_place:
+            return False
         base = os.path.realpath(os.fsencode(module.path))
-        return bool(self.mirrored_place) and self.mirrored_place == place_below(base, path)
+        return self.mirrored_place == place_below(base, path)
 
     async def _push_as(
         self,
@@ -286,7 +291,7 @@ class Session:
             return
         module = find_module(self._modules, request.module)
         module.require(self._identity, Right.PULL)
-        with opened(module) as anchor:
+        async with reached(module) as anchor:
             if module.user is None:
                 await send_entries(self._channel, anchor, request.path)
             else:
@@ -312,8 +317,8 @@ class Session:
         if any(module.user != user for module in modules):
             raise RefusedError("modules of several users in one transfer", op="use module",
                                hint="pull from one after the other")  # fmt: skip
-        with contextlib.ExitStack() as stack:
-            anchors = [stack.enter_context(opened(module)) for module in modules]
+        async with contextlib.AsyncExitStack() as stack:
+            anchors = [await stack.enter_async_context(reached(module)) for module in modules]
             if user is None:
                 memory = VerifiedFiles(self._state)
                 report = await send(self._channel, anchors, request.places, options, memory)
@@ -358,18 +363,31 @@ def _recalled(memory: RememberedSources) -> tuple[list[Origin], str]:
 def _shown(request: m.Message) -> str:
     """Return what the client is at, as the beginning of a line of the log."""
     match request:
-        case m.Open(direction=direction, places=places):
-            what, module = direction.value, places[0].module
-        case m.Browse(module=module):
+        case m.Open(direction=direction):
+            what = direction.value
+        case m.Browse():
             what = "ls"
-        case Commit(module=module):
+        case Commit():
             what = "commit"
-        case Beat(place=place):
-            what, module = "watched", place.module
-        case Watch(places=places):
-            what, module = "watch", places[0].module
-        case Mirror(place=place):
-            what, module = "mirror", place.module
+        case Beat():
+            what = "watched"
+        case Watch():
+            what = "watch"
+        case Mirror():
+            what = "mirror"
         case _:
             return ""
-    return f"{what} {shown(module.encode())}: "
+    return f"{what} {shown(_module_of(request).encode())}: "
+
+
+def _module_of(request: m.Message) -> str:
+    """Return the module that a request is about, the first of several; empty if it names none."""
+    match request:
+        case m.Open(places=[place, *_]) | Watch(places=[place, *_]):
+            return place.module
+        case m.Browse(module=module) | Commit(module=module):
+            return module
+        case Beat(place=place) | Mirror(place=place):
+            return place.module
+        case _:
+            return ""

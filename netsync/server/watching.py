@@ -20,6 +20,7 @@ from netsync.errors import RefusedError, root_error
 from netsync.server.modules import Module, Right, find_module, opened
 from netsync.tree.changes import Changes, watchable
 from netsync.tree.roots import open_source
+from netsync.tree.threads import in_thread
 from netsync.wire.messages import Place
 from netsync.wire.watching import Changed, Watch
 
@@ -69,7 +70,7 @@ class Watching:
     async def _begin(self, places: Sequence[Place]) -> Changes:
         self.close()
         with contextlib.ExitStack() as stack:
-            roots = await trio.to_thread.run_sync(self._opened, places, stack)
+            roots = await in_thread(self._opened, places, stack)
             self._watched = [_identity(root) for root in roots]
             self._changes = await Changes.below(roots)
         self._places = list(places)
@@ -78,7 +79,7 @@ class Watching:
     async def _are_where_they_were(self) -> bool:
         """Tell whether the places are the directories that are watched."""
         with contextlib.ExitStack() as stack:
-            roots = await trio.to_thread.run_sync(self._opened, self._places, stack)
+            roots = await in_thread(self._opened, self._places, stack)
             return [_identity(root) for root in roots] == self._watched
 
     def _opened(self, places: Sequence[Place], stack: contextlib.ExitStack) -> list[int]:

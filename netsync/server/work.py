@@ -20,6 +20,7 @@ from netsync.transfer.tally import Unobserved
 from netsync.transfer.target import receive_tree
 from netsync.tree.capability import capability
 from netsync.tree.roots import Anchor, TargetRoot, open_sources, open_target
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 
 
@@ -56,6 +57,6 @@ async def send(
             (anchor, place.path, os.path.basename(place.path))
             for anchor, place in zip(anchors, places, strict=True)
         ]
-        roots, problems = open_sources(wanted, stack)
+        roots, problems = await in_thread(open_sources, wanted, stack)
         await channel.send(m.Opened())
         return await send_tree(channel, roots, options, Unobserved(), problems, memory)

@@ -11,6 +11,7 @@ from netsync.errors import NetsyncError, is_cut
 from netsync.net.channel import Received
 from netsync.transfer.landing import Lander
 from netsync.transfer.moving import Mover
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 from netsync.wire import reuse
 
@@ -38,7 +39,7 @@ class Arrivals:
         """
         if is_cut(error):
             with trio.CancelScope(shield=True), contextlib.suppress(NetsyncError):
-                await trio.to_thread.run_sync(self._lander.flush)
+                await in_thread(self._lander.flush)
 
     def _take_one(self, received: Received) -> None:
         message, tail = received

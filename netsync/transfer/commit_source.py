@@ -33,6 +33,7 @@ from netsync.transfer.reading import let_settle
 from netsync.tree.holes import find_holes
 from netsync.tree.owners import IdNames, group_name, user_name
 from netsync.tree.read import read_fully
+from netsync.tree.threads import in_thread
 from netsync.wire.committing import (
     Commit,
     CommitData,
@@ -121,7 +122,7 @@ class _Source:
             frames = self._frames(number, file)
             ended = False
             while not ended:
-                for message, tail in await trio.to_thread.run_sync(next, frames):
+                for message, tail in await in_thread(next, frames):
                     await channel.send(message, [tail] if tail else ())
                     ended = isinstance(message, CommitData) and _is_last(message)
         self.asked = True

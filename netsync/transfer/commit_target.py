@@ -20,8 +20,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import trio
-
 from netsync.errors import (
     NetsyncError,
     ProtocolError,
@@ -41,6 +39,7 @@ from netsync.tree.place import set_on_descriptor
 from netsync.tree.read import open_regular
 from netsync.tree.roots import Anchor, open_target
 from netsync.tree.stage import Staged
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 from netsync.wire.committing import (
     COMMIT_FILES_MAX,
@@ -94,9 +93,9 @@ async def take_files(
             gathered.append(received)
             size += len(received.tail)
             if size >= _GATHER_BYTES or len(gathered) >= _GATHER_FRAMES:
-                await trio.to_thread.run_sync(target.take, gathered)
+                await in_thread(target.take, gathered)
                 gathered, size = [], 0
-        results = await trio.to_thread.run_sync(target.finish, gathered)
+        results = await in_thread(target.finish, gathered)
     finally:
         target.close()
     await channel.send(results)

@@ -35,6 +35,7 @@ from netsync.transfer.outgoing import CHANGED, LargeFile, Opened, Outgoing, Shru
 from netsync.transfer.reading import Reader
 from netsync.transfer.tally import Observer
 from netsync.tree.read import PageBuffer, fill
+from netsync.tree.threads import in_thread
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import FileEnd, Signature, Unsent, WantDelta
@@ -289,10 +290,10 @@ async def send_matched(
     observer: Observer,
 ) -> None:
     """Send one file as a two-level delta. Raises ``ReadError`` when it cannot be opened."""
-    file = await trio.to_thread.run_sync(_open, reader, arriving)
+    file = await in_thread(_open, reader, arriving)
     try:
         steps = file.steps()
-        while (step := await trio.to_thread.run_sync(next_step, steps)) is not None:
+        while (step := await in_thread(next_step, steps)) is not None:
             if isinstance(step, Outgoing):
                 # Before the target can have heard of it, and ask again.
                 arriving.is_served = isinstance(step.message, FileEnd | Unsent)

@@ -14,6 +14,7 @@ from netsync.transfer.outgoing import next_frame
 from netsync.transfer.signing import Signer
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
+from netsync.tree.threads import in_thread
 from netsync.wire.fine import WantFine
 from netsync.wire.messages import Wants
 from netsync.wire.reuse import WantRest
@@ -100,7 +101,7 @@ class Signatures:
             return
         frames = self._signer.frames(wanted)
         try:
-            while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+            while (frame := await in_thread(next_frame, frames)) is not None:
                 await self._channel.send(frame.message, frame.tail)
                 if wanted.number not in self._sent:  # settled: the new file is much shorter
                     break
@@ -117,5 +118,5 @@ class Signatures:
         """Send the fine signatures asked for: a file that is being sent waits for them."""
         while self._signer.asked:
             frames = self._signer.answers()
-            while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+            while (frame := await in_thread(next_frame, frames)) is not None:
                 await self._channel.send(frame.message, frame.tail)

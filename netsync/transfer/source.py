@@ -35,6 +35,7 @@ from netsync.transfer.tally import Observer
 from netsync.tree.origin import origin_of
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 from netsync.wire import reuse
 from netsync.wire.fine import FineSignature
@@ -98,11 +99,11 @@ class Source:
     async def run(self) -> Report:
         """Serve the target until it has committed; return its report."""
         self._channel.order.begin(State.TARGET_STARTS)
-        await self._channel.send(await trio.to_thread.run_sync(self._offer))
+        await self._channel.send(await in_thread(self._offer))
         start = (await self._channel.receive()).message
         assert isinstance(start, m.Start)
         self._credit = min(start.credit, CREDIT_MAX)
-        await trio.to_thread.run_sync(self._judge.begin)
+        await in_thread(self._judge.begin)
         lister = Lister(
             self._roots, self._options, self._judge, start.name, self._problems, start.digests
         )
@@ -118,7 +119,7 @@ class Source:
             lister.close()
             reader.close()
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._judge.close)
+                await in_thread(self._judge.close)
         self._channel.order.finish()
         assert self._report is not None
         notices = (*self._report.notices, *self._judge.notices)
@@ -146,7 +147,7 @@ class Source:
             while self._credit < CREDIT_MIN or self._records.size > HELD_MAX:
                 self._credit_came = trio.Event()
                 await self._credit_came.wait()
-            batch = await trio.to_thread.run_sync(lister.next_batch)
+            batch = await in_thread(lister.next_batch)
             if batch is None:
                 break
             self._credit -= batch.message.cost
@@ -172,7 +173,7 @@ class Source:
             told = list(self._relists)
             self._relists.clear()
             messages = relistings(told)
-            while (step := await trio.to_thread.run_sync(next, messages, None)) is not None:
+            while (step := await in_thread(next, messages, None)) is not None:
                 message, chunks = step
                 for chunk in chunks:
                     self._offers.add(chunk)
@@ -274,7 +275,7 @@ class Source:
     async def _serve_next(self, reader: Reader, send: trio.MemorySendChannel[Outgoing]) -> None:
         small = self._take_small()
         if small:
-            read = await trio.to_thread.run_sync(reader.small_files, small)
+            read = await in_thread(reader.small_files, small)
             for outgoing in read.frames:
                 await send.send(outgoing)
             for offered in read.changed:
@@ -283,7 +284,7 @@ class Source:
         first = self._queue.popleft()
         if isinstance(first, _DigestRequest):
             steps = reader.digests(first.offered)
-            while (frames := await trio.to_thread.run_sync(next, steps, None)) is not None:
+            while (frames := await in_thread(next, steps, None)) is not None:
                 for frame in frames:
                     await send.send(frame)
             return
@@ -315,10 +316,10 @@ class Source:
             publish = self._options.changing == "publish"
             last = publish and self._offers.is_last_attempt(offered.number)
             open_large = functools.partial(reader.large_file, take_changed=last)
-            large = await trio.to_thread.run_sync(open_large, offered, request)
+            large = await in_thread(open_large, offered, request)
             try:
                 frames = large.frames()
-                while (frame := await trio.to_thread.run_sync(next_frame, frames)) is not None:
+                while (frame := await in_thread(next_frame, frames)) is not None:
                     await send.send(frame)
                     self._observer.under_way(large.offset)
             finally:

@@ -40,6 +40,7 @@ from netsync.transfer.telling import Telling
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import check_backup_directory
 from netsync.tree.roots import TargetRoot
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 from netsync.wire import reuse
 from netsync.wire.fine import WantFine
@@ -114,11 +115,11 @@ class Target:
             return await self._run(offer)
         finally:
             with trio.CancelScope(shield=True):  # what was seen so far is worth remembering
-                await trio.to_thread.run_sync(self._judge.close)
+                await in_thread(self._judge.close)
 
     async def _run(self, offer: m.Offer) -> Report:
-        await trio.to_thread.run_sync(self._begin, offer)
-        terms = await trio.to_thread.run_sync(self._comparer.offer_digests)
+        await in_thread(self._begin, offer)
+        terms = await in_thread(self._comparer.offer_digests)
         await self._channel.send(m.Start(CREDIT, self._file_name, terms))
         data_in, data_out = trio.open_memory_channel[Received](_DATA_FRAMES)
         async with trio.open_nursery() as nursery:
@@ -126,14 +127,14 @@ class Target:
             nursery.start_soon(self._land, data_out)
             nursery.start_soon(self._signatures.run)
             await self._compare()
-        await trio.to_thread.run_sync(self._finish)
+        await in_thread(self._finish)
         for tally in self._tallies:
             await self._telling.tell([], tally)
         published = self._finisher.published
         await self._telling.let_go(published=published)
         final = report(self._options, self._tallies, self._guards.held, published=published)
         await self._channel.send(m.Committed(final))
-        await trio.to_thread.run_sync(self._lander.release)
+        await in_thread(self._lander.release)
         self._channel.order.finish()
         return final
 
@@ -198,7 +199,7 @@ class Target:
             if listing is None:
                 ended = True
                 continue
-            compared = await trio.to_thread.run_sync(self._compare_one, listing)
+            compared = await in_thread(self._compare_one, listing)
             await self._want(compared, self._credit.give_back(listing))
         if not unfolding.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
@@ -211,7 +212,7 @@ class Target:
                 while self._untold or self._signatures.is_busy:
                     await self._progress.wait()
             failed, self._lander.failed_groups = self._lander.failed_groups, set()
-            wanted = await trio.to_thread.run_sync(self._comparer.linker.promoted, failed)
+            wanted = await in_thread(self._comparer.linker.promoted, failed)
             if not wanted:
                 break
             await self._ask(wanted, [], unfolding.decided)
@@ -234,18 +235,16 @@ class Target:
 
     async def _delete_before(self) -> None:
         """Delete before any data is asked for, then ask for what waited."""
-        await trio.to_thread.run_sync(self._delete)
+        await in_thread(self._delete)
         await self._telling.tell([], self._finisher.tally)
         parts = self._deferral.parts(self._finisher.cleared)
-        while (part := await trio.to_thread.run_sync(next, parts, None)) is not None:
+        while (part := await in_thread(next, parts, None)) is not None:
             for wanted in part.blocked:
                 self._comparer.tally.fail(wanted.path, "replace", IN_THE_WAY)
                 self._comparer.tally.settled += wanted.entry.size
                 self._lander.failed_groups.update({wanted.entry.link} - {0})
             await self._room()
-            whole, deltas = await trio.to_thread.run_sync(
-                self._resumption.equip, part.whole, part.deltas
-            )
+            whole, deltas = await in_thread(self._resumption.equip, part.whole, part.deltas)
             await self._ask(whole, deltas, self._comparer.unfolding.decided)
             await self._notify()
 
@@ -267,8 +266,8 @@ class Target:
 
     async def _want_waiting(self) -> None:
         """Ask for the new files that had to wait until it was known which names go."""
-        await trio.to_thread.run_sync(self._renames.look, self._comparer.dooming.doomed)
-        while (batch := await trio.to_thread.run_sync(self._renames.next_batch)) is not None:
+        await in_thread(self._renames.look, self._comparer.dooming.doomed)
+        while (batch := await in_thread(self._renames.next_batch)) is not None:
             await self._room()
             await self._ask(batch[0], [], self._comparer.unfolding.decided)
             if asked := batch[1]:
@@ -291,11 +290,11 @@ class Target:
         """Stage file data as it comes; flush and publish it in batches."""
         with contextlib.suppress(trio.EndOfChannel):
             while True:
-                await trio.to_thread.run_sync(self.arrivals.take, await self._next_data(data))
+                await in_thread(self.arrivals.take, await self._next_data(data))
                 self._telling.under_way(self._lander.under_way)
                 await self._settle()
                 while self._mover.is_busy:
-                    await trio.to_thread.run_sync(self._mover.work)
+                    await in_thread(self._mover.work)
                     await self._settle()
 
     async def _next_data(self, data: trio.MemoryReceiveChannel[Received]) -> list[Received]:
@@ -353,12 +352,12 @@ async def receive_tree(
     assert isinstance(offer, m.Offer)
     if policy.asked is not None:
         policy.asked.check_root(offer.root)
-    root = await trio.to_thread.run_sync(open_root, offer.single_file)
+    root = await in_thread(open_root, offer.single_file)
     try:
         resumption = Resumption(root, run, policy.options, guarding.pending)
         target: Target | None = None
         try:
-            await trio.to_thread.run_sync(resumption.open)
+            await in_thread(resumption.open)
             guards = Guards(guarding, policy.options, offer.origins)
             if policy.asked is not None:
                 policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
@@ -369,6 +368,7 @@ async def receive_tree(
                 await target.arrivals.salvage(error)
             raise
         finally:
-            (target or resumption).close()
+            with trio.CancelScope(shield=True):
+                await in_thread((target or resumption).close)
     finally:
         os.close(root.fd)

@@ -20,6 +20,7 @@ import trio
 from netsync.errors import reason
 from netsync.tree.directories import Directories
 from netsync.tree.notify import Notifier
+from netsync.tree.threads import in_thread
 
 _LIMIT: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
@@ -43,7 +44,7 @@ class Changes:
         """Return a watch on these directories, given as descriptors, and all below them."""
         changes = cls()
         try:
-            await trio.to_thread.run_sync(changes._begin, roots)
+            await in_thread(changes._begin, roots)
         except BaseException:
             changes.close()
             raise
@@ -60,12 +61,12 @@ class Changes:
         """Return once something has changed since this returned the last time."""
         while not self._changed:
             await self._readable()
-            await trio.to_thread.run_sync(self._read)
+            await in_thread(self._read)
         self._changed = False
 
     async def gather(self) -> None:
         """Take what has changed until now for told."""
-        await trio.to_thread.run_sync(self._read)
+        await in_thread(self._read)
         self._changed = False
 
     async def _readable(self) -> None:

@@ -28,6 +28,7 @@ SERVER: Final = "tests/hostile/test_lying_server.py"
 STRANGERS: Final = "tests/hostile/test_strangers.py"
 MOVING: Final = "tests/hostile/test_moving_tree.py"
 DELETES: Final = "tests/hostile/test_lying_about_deletes.py"
+HUNG: Final = "tests/fault/test_hung_disk.py"
 
 MUTATIONS: Final = (
     # --- paths
@@ -336,7 +337,23 @@ MUTATIONS: Final = (
         "if digest and now - status.st_ctime_ns / 1e9 >= REST_SECONDS:", "if digest:",
         "tests/unit/state/test_verified.py::test_a_file_that_has_not_rested_is_not_remembered",
     ),
+    Mutation(
+        "a small file that changes while it is read is read again", "netsync/tree/_plain.py",
+        "if status.st_ctime_ns != before.st_ctime_ns:", "if False:",
+        "tests/contract/test_native_runs.py", pure=True,
+    ),
     # --- how much, how long
+    Mutation(
+        "a module's work has threads of its own", "netsync/server/session.py",
+        "with working_within(None if module is None else module.threads):",
+        "with working_within(None):",
+        HUNG,
+    ),
+    Mutation(
+        "a module is opened in a thread", "netsync/server/modules.py",
+        "fd = await in_thread(_open, module)", "fd = _open(module)",
+        HUNG,
+    ),
     Mutation(
         "the oldest stranger makes way", "netsync/server/admission.py",
         "if len(self._strangers) > strangers_max():", "if False:",

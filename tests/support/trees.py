@@ -110,3 +110,25 @@ def ext4(base: Path, *, inode_bytes: int = 256) -> Iterator[Path]:
 def open_descriptors() -> int:
     """Count this process's descriptors."""
     return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def hung_disk(path: Path) -> Iterator[None]:
+    """Mount at ``path`` a file system of whose server nothing is ever heard (FUSE, unanswered).
+
+    Whoever touches it waits until the block ends, and then gets an error.
+    """
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+        words = ["mount", "-i", "-t", "fuse", "-o", options, "hung", str(path)]
+        subprocess.run(words, check=True, pass_fds=[device])
+        try:
+            yield
+        finally:
+            os.close(device)  # nobody is left who could answer: all who wait are told so
+            device = -1
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+    finally:
+        if device >= 0:
+            os.close(device)
