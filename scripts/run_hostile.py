@@ -16,7 +16,12 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PLACES: Final = ("tests/hostile", "tests/fault", "tests/integration/test_watch.py")
+PLACES: Final = (
+    "tests/hostile",
+    "tests/fault",
+    "tests/integration/test_watch.py",
+    "tests/integration/test_archive_command.py",
+)
 KINDS: Final = {
     "test_any_field": "fields of messages overridden",
     "test_lying": "lies of a peer",
@@ -31,6 +36,8 @@ KINDS: Final = {
     "test_changing_source": "sources that change while read",
     "test_power_cut": "power cuts",
     "test_mirror": "mirrors killed, cut off, without power",
+    "test_commit": "commits killed, their standby away",
+    "test_archive": "commits killed, their standby away",
     "test_watch": "watches that are cut, killed, filled up and overrun",
     "test_silent_links": "links that fall silent or crawl",
 }

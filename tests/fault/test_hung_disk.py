@@ -14,7 +14,7 @@ from netsync.tree.threads import THREADS
 from netsync.wire import messages as m
 from tests.support.liars import descriptors, lying_client
 from tests.support.processes import Server, serving, succeed, wait_until
-from tests.support.trees import hung_disk, make_tree, needs_mount, read_tree
+from tests.support.trees import Value, hung_disk, make_tree, needs_mount, read_tree
 
 CLIENTS = THREADS + 10
 """Each takes a thread that does not come back: more than one module may have."""
@@ -30,7 +30,7 @@ def threads_of(server: Server) -> int:
 
 @needs_mount
 def test_a_module_on_a_hung_disk_leaves_the_others_alone(tmp_path: Path) -> None:
-    tree = {"d": {"f": b"1"}, "g": b"2"}
+    tree: dict[str, Value] = {"d": {"f": b"1"}, "g": b"2"}
     good, source = make_tree(tmp_path / "good", tree), make_tree(tmp_path / "source", tree)
     hung = make_tree(tmp_path / "hung", {"f": b"later"})
     modules = ("--module", f"good={good}", "--module", f"hung={hung}")

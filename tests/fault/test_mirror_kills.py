@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,9 @@ def kill(server: Server) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_whoever_is_killed_nothing_acknowledged_is_missing(tmp_path: Path, rounds: int) -> None:
+def test_whoever_is_killed_nothing_acknowledged_is_missing(
+    tmp_path: Path, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
     """The primary, the standby, or both, at random moments; then the copy is a prefix.
 
     Where the primary is dead the standby alone must have everything: it is opened, and looked at.
@@ -110,10 +112,13 @@ def test_whoever_is_killed_nothing_acknowledged_is_missing(tmp_path: Path, round
         result = netsync("promote", "m/copy", "--state", pair.state)
         assert result.code == 0, result
         assert steps_of(pair.copy) >= promised
+    record_property("cases", rounds)
 
 
 @pytest.mark.timeout(300)
-async def test_a_connection_cut_at_every_place_loses_nothing(tmp_path: Path) -> None:
+async def test_a_connection_cut_at_every_place_loses_nothing(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Each connection carries a little more than the one before, whatever it is cutting then."""
     pair = Pair(tmp_path)
     with pair.standby():
@@ -127,6 +132,7 @@ async def test_a_connection_cut_at_every_place_loses_nothing(tmp_path: Path) -> 
                             await writer.log.wait(seq, Level.DURABLE)
                     await writer.log.wait(seq, Level.DURABLE)
                     assert cut.cuts > 5
+                    record_property("cases", cut.cuts)
             pair.port = standby
         await trio.to_thread.run_sync(
             wait_until,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,13 @@ def test_the_judge_sees_a_gap_a_loss_and_a_torn_write(tmp_path: Path) -> None:
 @needs_mount
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_whatever_happens_nothing_acknowledged_is_lost(tmp_path: Path, rounds: int) -> None:
+def test_whatever_happens_nothing_acknowledged_is_lost(
+    tmp_path: Path, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
     """Killed, cut off, file systems shut down: each round begins with an acknowledgement."""
     proof = Proof(tmp_path, rounds, disks=True)
     proof.run(rounds)
     assert (proof.rounds, proof.lost, proof.wrong) == (rounds, 0, 0)
     assert proof.commits >= rounds
     assert len(proof.happened) > 2
+    record_property("cases", rounds)

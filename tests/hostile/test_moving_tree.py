@@ -96,7 +96,12 @@ WRITING: Final = {
 @pytest.mark.parametrize("options", WRITING.values(), ids=WRITING)
 @pytest.mark.parametrize("moving", ["d", "d/f0", "d/large", "d/dir"])
 async def test_m31_a_target_that_moves_leads_nowhere_out(
-    tmp_path: Path, outside: Path, sources: tuple[Path, Path], options: Options, moving: str
+    tmp_path: Path,
+    outside: Path,
+    sources: tuple[Path, Path],
+    options: Options,
+    moving: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Create, write, chmod, chown, utime, set attributes, link, rename, mkdir, delete."""
     target = tmp_path / "t" / "target"
@@ -105,12 +110,14 @@ async def test_m31_a_target_that_moves_leads_nowhere_out(
     led_to = outside if moving in ("d", "d/dir") else outside / Path(moving).name
     done = 0
     with unharmed(outside), flipping(target / moving, led_to, tmp_path / "aside"):
-        for run in range(RUNS if moving == "d" else RUNS // 3):
+        runs = RUNS if moving == "d" else RUNS // 3
+        for run in range(runs):
             with contextlib.suppress(NetsyncError):
                 await transfer(sources[run % 2], target, options)
                 done += 1
     assert done, "some run came to its end"
     assert not any(SECRET in data for data in files_below(target))
+    record_property("cases", runs)
 
 
 @pytest.mark.parametrize("moving", ["d", "d/f0", "d/large", "d/dir"])
@@ -120,7 +127,12 @@ async def test_m31_a_target_that_moves_leads_nowhere_out(
     ids=["as usual", "by content", "in place"],
 )
 async def test_m31_a_source_that_moves_tells_nothing_from_outside(
-    tmp_path: Path, outside: Path, sources: tuple[Path, Path], options: Options, moving: str
+    tmp_path: Path,
+    outside: Path,
+    sources: tuple[Path, Path],
+    options: Options,
+    moving: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Scan, read, digest and delta: no name and no byte of what the link leads to arrives."""
     target = tmp_path / "t" / "target"
@@ -133,6 +145,7 @@ async def test_m31_a_source_that_moves_tells_nothing_from_outside(
             assert not any(SECRET in data for data in files_below(target))
             led = (target / "d").is_symlink()  # the link itself may be copied, as any other
             assert led or not (target / "d" / "only-outside").exists()
+    record_property("cases", RUNS // 2)
 
 
 def files_below(root: Path) -> Iterator[bytes]:
