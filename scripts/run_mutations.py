@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mutation.table import MUTATIONS, Mutation
+from mutation import mirrors, table
+from mutation.table import Mutation
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("netsync", "tests", "scripts", "pyproject.toml")
@@ -26,7 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [
         mutation
-        for mutation in MUTATIONS
+        for mutation in (*table.MUTATIONS, *mirrors.MUTATIONS)
         if not options.words or any(word in mutation.name for word in options.words)
     ]
     missed = 0

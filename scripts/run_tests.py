@@ -43,6 +43,9 @@ PURE = (
     "tests/property",
     "tests/integration/test_oracle.py",
 )
+WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+"""Many tests wait for a process or a disk, so two files run at a time, those that take long first.
+A file's tests stay together and in order: what it serves or mounts is made once."""
 NOTHING_COLLECTED = 5
 KERNEL = (
     "import netsync.delta.kernel as k, sys; "
@@ -78,8 +81,8 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         prog="scripts/test",
         allow_abbrev=False,
         description="Formatting, types, all tests with the compiled delta kernel, and those that "
-        "touch the kernel again with the pure one.",
-        epilog="Everything else on the command line goes to pytest.",
+        "touch the kernel again with the pure one; two files of tests at a time.",
+        epilog="Everything else on the command line goes to pytest (-n0: one test at a time).",
     )
     parser.add_argument("--quick", action="store_true", help="leave out the pure kernel")
     return parser.parse_known_args()
@@ -140,7 +143,7 @@ def tests(python: Path, kernel: str, words: list[str]) -> Outcome:
     name = f"pytest, {kernel} kernel"
     say(f"\n{name}")
     colour = ["--color=yes"] if sys.stdout.isatty() else []
-    command: Command = [python, "-m", "pytest", *colour, *words]
+    command: Command = [python, "-m", "pytest", *WORKERS, *colour, *words]
     lines = stream(command, cwd=ROOT, env=environment(NETSYNC_KERNEL=kernel))
     status, closing = show(lines)
     if status == NOTHING_COLLECTED and kernel == "pure" and words:

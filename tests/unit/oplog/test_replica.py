@@ -102,6 +102,19 @@ async def test_operations_are_written_and_flushed_when_asked(copy: Copy) -> None
         assert (copy.tree / "f").read_bytes() == b"12345"
 
 
+async def test_nothing_is_applied_before_it_is_durable(copy: Copy) -> None:
+    """Or a crash could leave a tree that shows what the journal has lost."""
+    copy.add(*(o.Write(b"f", 9, b"%d" % number, 10) for number in range(190)))
+    async with copy.opened() as replica:
+        for seq in range(1, 201):
+            copy.send(replica, seq, seq)
+            with trio.fail_after(50):
+                while replica.acked().written < seq:
+                    await replica.wait_change()
+            assert replica.applied == 0
+        assert os.listdir(copy.tree) == []
+
+
 async def test_a_replay_changes_nothing(copy: Copy) -> None:
     """What is there already is passed over, also where only part of a message is new."""
     async with copy.opened() as replica:
