@@ -211,9 +211,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a flush that failed ends the run", "netsync/tree/durable.py",
-        "    for fd in fds:\n        os.fsync(fd)\n",
-        "    for fd in fds:\n        try:\n            os.fsync(fd)\n"
-        "        except OSError:\n            pass\n",
+        "            os.fsync(fd)\n        return\n",
+        "            try:\n                os.fsync(fd)\n"
+        "            except OSError:\n                pass\n        return\n",
         "tests/unit/tree/test_files.py",
     ),
     Mutation(
@@ -235,8 +235,8 @@ MUTATIONS: Final = (
     # --- deletion
     Mutation(
         "a tree that was not read whole deletes nothing", "netsync/transfer/finishing.py",
-        "            if complete and not self._guards.held:\n",
-        "            if not self._guards.held:\n",
+        "if (complete or self._options.verify) and not self._guards.held:",
+        "if not self._guards.held:",
         "tests/fault/test_real_disks.py::"
         "test_a_source_file_that_cannot_be_read_is_told_and_nothing_is_deleted",
     ),

@@ -311,7 +311,9 @@ def test_m18_a_revoked_certificate_opens_no_session_and_loses_its_own(tmp_path: 
         session = idle.tls.session
         (made.identity / files.REVOKED).write_text(f"{who.serial:x}\n")
         server.reload()
-        idle.end()
+        last = idle.end()
+        assert last is not None
+        assert "refuses us" in str(last), "it is ended now, and not for its silence later"
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as tcp:
             tls = context.wrap_socket(tcp, server_hostname="127.0.0.1", session=session)
             back = Liar(tls)
