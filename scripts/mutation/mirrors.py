@@ -75,6 +75,11 @@ MUTATIONS: Final = (
         BELIEVED,
     ),
     Mutation(
+        "a standby that claims more is no source", "netsync/mirror/links.py",
+        "        if mine != have.chain or have.seq < self._follower.durable:", "        if False:",
+        "tests/hostile/test_lying_standby.py",
+    ),
+    Mutation(
         "a standby has no less than before", "netsync/oplog/follower.py",
         "if any(new < old for new, old in zip(told, before, strict=True)):", "if False:",
         BELIEVED,
