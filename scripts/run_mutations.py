@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ COPIED = ("netsync", "tests", "scripts", "pyproject.toml")
 FAILED = 1
 """pytest's exit status where tests were run and some failed."""
 SECONDS = 300
+"""A test that takes longer has noticed nothing."""
+TIDY_SECONDS = 60
+"""How long it may then take to end what it has started and mounted."""
 
 
 def main() -> int:
@@ -62,10 +66,14 @@ def _notices(mutation: Mutation, copy: Path) -> bool:
         environment["NETSYNC_KERNEL"] = "pure"
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     words += [f"--basetemp={copy / 'tmp'}", *mutation.tests.split()]
-    done = subprocess.run(  # noqa: S603 - our own words
-        words, cwd=copy, env=environment, timeout=SECONDS, capture_output=True, check=False
-    )
-    return done.returncode == FAILED
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(words, cwd=copy, env=environment, stdout=quiet, stderr=quiet) as tests:  # noqa: S603 - our own words
+        try:
+            return tests.wait(SECONDS) == FAILED
+        except subprocess.TimeoutExpired:
+            tests.send_signal(signal.SIGINT)
+            tests.wait(TIDY_SECONDS)
+            return False
 
 
 def apply(mutation: Mutation, copy: Path) -> None:

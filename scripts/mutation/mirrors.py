@@ -12,7 +12,7 @@ REFUSALS: Final = "tests/unit/server/test_mirroring.py::test_who_may_not_learns_
 LIES: Final = f"{REPLICA}::test_a_primary_that_lies_is_refused_and_changes_nothing"
 LEVELS: Final = f"{REPLICA}::test_operations_are_written_and_flushed_when_asked"
 BELIEVED: Final = f"{LOG}::test_a_standby_that_lies_is_believed_nothing"
-WITHOUT_POWER: Final = "-m slow tests/fault/test_mirror_power.py"
+WITHOUT_POWER: Final = "tests/fault/test_replica_power.py"
 COMMITS: Final = "tests/hostile/test_lying_about_commits.py"
 COMMITS_WITHOUT_POWER: Final = (
     "-m slow tests/fault/test_commit_killed.py::test_what_was_acknowledged_survives_a_power_cut"
