@@ -147,11 +147,7 @@ class Applying:
 
     def checkpoint(self) -> None:
         """Flush the tree, then the record of how far it is. A failed flush is final."""
-        self._settle()
-        try:
-            sync_file_system(self._root)
-        except OSError as error:
-            raise root_error(error, op="flush", where=self.record.place) from error
+        self._flush()
         now = msgspec.structs.replace(
             self.record, seq=self.seq, part=self.part, chain=self.chain, at=time.time()
         )
@@ -160,6 +156,13 @@ class Applying:
         self._journal.drop_before(self.position)
         self._window = Window()
         self._bytes = 0
+
+    def _flush(self) -> None:
+        self._settle()
+        try:
+            sync_file_system(self._root)
+        except OSError as error:
+            raise root_error(error, op="flush", where=self.record.place) from error
 
     def _settle(self) -> None:
         try:
@@ -173,6 +176,7 @@ class Applying:
         if is_fatal(error):
             return root_error(error, op=f"do operation {self.seq + 1} ({what}) in", where=where)
         words = f"operation {self.seq + 1} ({what}) does not fit what is there: {reason(error)}"
+        self._flush()  # what it shows so far is known to the primary, which thinks it safe
         self._records.save(
             msgspec.structs.replace(self.record, complete=False, words=words, at=time.time())
         )

@@ -31,12 +31,15 @@ class Stale(Struct, frozen=True):
 
 
 class PrimaryRecord(Struct, frozen=True):
-    """One mirror. ``clean``: its last life ended with everything flushed here and there."""
+    """One mirror. ``clean``: its last life ended with everything flushed here and there; ``noted``:
+    it ended in order, and the activity log names all files that a standby may not have.
+    """
 
     source: bytes
     generation: bytes
     epoch: int = 1
     clean: bool = True
+    noted: bool = False
     generations: dict[str, tuple[bytes, ...]] = {}
     stale: dict[str, Stale] = {}
     at: float = 0.0

@@ -25,6 +25,7 @@ from typing import Final
 from netsync.operation import (
     Allocate,
     Create,
+    DataOperation,
     Link,
     Mkdir,
     Mknod,
@@ -64,7 +65,6 @@ _ATTRIBUTE_REFUSED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOD
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
 _SPECIAL: Final = (*_DEVICES, stat.S_IFIFO, stat.S_IFSOCK)
 
-Data = Write | Truncate | Allocate | PunchHole | ZeroRange
 Making = Create | Symlink | Mknod
 
 
@@ -116,7 +116,7 @@ class Applier:
         ``new`` says that what it renames or links was made since the last checkpoint.
         """
         try:
-            if isinstance(operation, Data):
+            if isinstance(operation, DataOperation):
                 self._change_data(operation)
                 return
             self.settle()
@@ -150,7 +150,7 @@ class Applier:
 
     # --- data ----------------------------------------------------------------------------------
 
-    def _change_data(self, operation: Data) -> None:
+    def _change_data(self, operation: DataOperation) -> None:
         fd = self._file(operation.path)
         match operation:
             case Write(offset=offset, data=data):
