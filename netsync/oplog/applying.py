@@ -25,6 +25,7 @@ from netsync.state.mirror_record import Record, RecordFile
 from netsync.state.operation_journal import JournalRecord, Kind, OperationJournal, Position
 from netsync.tree.apply import Applier
 from netsync.tree.durable import sync_file_system
+from netsync.tree.publication import recover
 from netsync.wire.operations import unpack
 
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
@@ -109,6 +110,16 @@ class Applying:
         self._bytes = self.part = self._skip = 0
         self.position = self._journal.position
         self.seq, self.chain = seq, chain
+
+    def finish_comparison(self) -> None:
+        """Publish the rest of a comparison that was cut while it published all at once.
+
+        Half of it is no state of the primary, and nobody may publish the rest later, into a tree
+        that has gone its own way. What was not committed to changes nothing. Raises ``RootError``.
+        """
+        self._applier.close()
+        recover(self._root)
+        self._flush()
 
     def close(self) -> None:
         """Let go of what is open in the tree."""

@@ -207,10 +207,12 @@ def refuse_promotion(record: Record, *, force: bool) -> None:
 
 def promoted_words(record: Record) -> str:
     """Return what has come of a promotion, in words."""
-    return (
-        f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with everything "
-        f"up to operation {record.seq} of {record.identity!r}"
+    what = (
+        f"everything up to operation {record.seq} of {record.identity!r}"
+        if record.generation
+        else f"what the last comparison by {record.identity!r} has left"
     )
+    return f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with {what}"
 
 
 def plain_path(path: bytes) -> bytes:
