@@ -141,18 +141,20 @@ class Link:
         return Resyncing(channel, self._log, self._follower, self._root, note)
 
     async def _in_step(self) -> None:
-        await self._memory.has_adopted(self._follower.name)
+        await self._memory.in_step(self._follower.name)
 
     async def _ask(self, channel: StreamChannel) -> Mirrored:
-        record = self._memory.record
-        parents = record.generations.get(self._follower.name, ())
+        record, name = self._memory.record, self._follower.name
+        parents = await self._memory.will_tell(name)
         await channel.send(
             Mirror(
                 self._remote.place, record.generation, record.epoch,
                 head=self._log.head, parents=parents, adopt=self._wanted.adopt,
             )
         )  # fmt: skip
-        return await _mirrored(channel)
+        have = await _mirrored(channel)
+        await self._memory.has_told(name)
+        return have
 
     def _resume(self, have: Mirrored) -> None:
         """Send again from where the standby is. Raises ``ProtocolError`` if that is nowhere."""
@@ -178,7 +180,6 @@ class Link:
             )  # fmt: skip
             await compare(channel, comparison)
             await trio.to_thread.run_sync(flush, self._root)  # a power cut here takes none of it
-            await self._memory.will_adopt(follower.name)
             await channel.send(Adopt(log.head, log.chain))
             await _mirrored(channel)
             follower.enter(State.RESYNC)

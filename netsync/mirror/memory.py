@@ -83,21 +83,29 @@ class Memory:
             return None
         return sorted({*self.written, *noted})
 
-    async def will_adopt(self, name: str) -> None:
-        """A standby may be in our generation from now on."""
+    async def will_tell(self, name: str) -> tuple[bytes, ...]:
+        """A standby is about to be told our generation; return those that it may know us by."""
         async with self._changing:
-            known = self.record.generations
-            if self.record.generation not in known.get(name, ()):
-                kept = (*known.get(name, ()), self.record.generation)[-GENERATIONS_MAX:]
-                await self._save(generations={**known, name: kept})
+            known = self.record.generations.get(name, ())
+            if self.record.generation not in known:
+                newest = known[1:][2 - GENERATIONS_MAX :]  # what it has answered last is the first
+                known = (*known[:1], *newest, self.record.generation)
+                await self._save(generations={**self.record.generations, name: known})
+        return known
 
-    async def has_adopted(self, name: str) -> None:
-        """A standby is in our generation, in no other, and not stale."""
+    async def has_told(self, name: str) -> None:
+        """A standby has let our generation in, and remembers it and no other."""
         async with self._changing:
             generations = {**self.record.generations, name: (self.record.generation,)}
+            if generations != self.record.generations:
+                await self._save(generations=generations)
+
+    async def in_step(self, name: str) -> None:
+        """A standby is not stale any more."""
+        async with self._changing:
             stale = {each: how for each, how in self.record.stale.items() if each != name}
-            if (generations, stale) != (self.record.generations, self.record.stale):
-                await self._save(generations=generations, stale=stale)
+            if stale != self.record.stale:
+                await self._save(stale=stale)
 
     async def note_stale(self, name: str, seq: int) -> None:
         """A standby is left behind from now on."""
