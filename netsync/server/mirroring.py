@@ -97,24 +97,24 @@ class Mirroring:
         await supersede(new.place, request.generation)
         self.place = new.place  # nothing came between, so nobody else has it
         self._asked = request
-        self._replica = replica = await self._mirrors.replica(new, special=module.special)
+        self._replica = replica = await self._mirrors.replica(new)
         refuse_writer(replica.record, request, self._identity)
         mark = await replica.settle()
-        await self._note_writer(replica, request, special=module.special)
+        await self._note_writer(replica, new, request.generation)
         await self._tell(mark)
 
-    async def _note_writer(self, replica: Replica, request: Mirror, *, special: bool) -> None:
+    async def _note_writer(self, replica: Replica, new: Record, generation: bytes) -> None:
         """Remember who writes from now on, before anything follows from it."""
         now = msgspec.structs.replace(
             replica.record,
-            identity=self._identity,
-            epoch=request.epoch,
+            identity=new.identity,
+            epoch=new.epoch,
             role=STANDBY,
-            special=special,
-            claim=request.generation,
+            special=new.special,
+            claim=generation,
         )
         if now != replica.record:
-            if request.generation != now.generation:
+            if generation != now.generation:
                 now = msgspec.structs.replace(now, generation=b"")
             await replica.save(now)
 
