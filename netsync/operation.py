@@ -198,7 +198,7 @@ AnyOperation: TypeAlias = (
 """The closed set: what a decoder accepts."""
 
 
-DATA: Final = (Write, Truncate, Allocate, PunchHole, ZeroRange)
+DataOperation: TypeAlias = Write | Truncate | Allocate | PunchHole | ZeroRange
 """What changes the data of a file, and no name."""
 
 
@@ -207,6 +207,16 @@ def names_of(operation: Operation) -> tuple[bytes, ...]:
     if isinstance(operation, Link | Rename):
         return operation.path, operation.to
     return (operation.path,)
+
+
+def written_by(operation: Operation) -> bytes:
+    """Return the name under which ``operation`` puts content, or nothing if it puts none.
+
+    A file that was written and then gets another name is to be looked for under that one.
+    """
+    if isinstance(operation, DataOperation):
+        return operation.path
+    return operation.to if isinstance(operation, Link | Rename) else b""
 
 
 def is_confined(operation: Operation) -> bool:

@@ -61,6 +61,6 @@ async def _promote(state: Path, record: Record, *, force: bool) -> Answer:
 def _promote_here(state: Path, record: Record) -> Record:
     root = open_root(record)
     try:
-        return promote_closed(state, record, root, special=record.special)
+        return promote_closed(state, record, root)
     finally:
         os.close(root)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import trio
 
 from netsync.errors import RootError
 from netsync.model import Options, Report
@@ -32,7 +35,8 @@ class Comparison:
 
     ``atomic`` keeps the old copy until the new one is whole. ``state`` is where it is kept what has
     rotted here, which is sent to nobody. ``written`` are paths below the source whose content is
-    compared byte by byte (None: of all). ``adopt`` takes an empty or another source for meant.
+    compared byte by byte, of directories that of all below them (None: of all). ``adopt`` takes an
+    empty or another source for meant.
     """
 
     source: bytes
@@ -59,16 +63,36 @@ async def compare(channel: Channel, comparison: Comparison) -> list[Report]:
     """Make the standby's copy equal. Raises ``NetsyncError`` if it is not, whatever the reason."""
     reports = [await _push(channel, comparison, comparison.options)]
     if comparison.written:
-        there = [path for path in comparison.written if _is_there(comparison.source, path)]
+        there = await trio.to_thread.run_sync(_found, comparison.source, comparison.written)
         if there:
-            again = Options(numeric_ids=True, checksum=True, paths=tuple(sorted(there)))
+            again = Options(
+                numeric_ids=True, checksum=True, paths=tuple(there), atomic=comparison.atomic
+            )
             reports.append(await _push(channel, comparison, again))
     return reports
 
 
-def _is_there(source: bytes, path: bytes) -> bool:
-    """Tell whether a file of the list still has its name: others are settled already."""
-    return os.path.lexists(source + b"/" + path)
+def _found(source: bytes, paths: Iterable[bytes]) -> list[bytes]:
+    """Return those of ``paths`` that are still there: others are settled already.
+
+    A directory's name was noted since it was renamed, perhaps with files in it that had been
+    written before; so it stands for all below it.
+    """
+    found: set[bytes] = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(source + b"/" + path, follow_symlinks=False)
+            found.add(path)
+            if stat.S_ISDIR(status.st_mode) and path + b"/" not in found:
+                found.update(_directories(source, path))
+    return sorted(found)
+
+
+def _directories(source: bytes, path: bytes) -> Iterator[bytes]:
+    """Yield the directory ``path`` and all below it, each as what stands for its entries."""
+    top = source + b"/"
+    for directory, _, _ in os.walk(top + path):  # what it cannot read the push will tell
+        yield directory[len(top) :] + b"/"
 
 
 async def _push(channel: Channel, comparison: Comparison, options: Options) -> Report:

@@ -6,8 +6,9 @@ What is agreed on depends on what the standby says it has:
 * less, since it was degraded: what it is owed is sent, and it is in step again (``resyncing``);
 * another log, or too much is owed: writers wait while the trees are compared.
 
-A cut is no news: the link tries again, a little later each time. That somebody else is the primary
-closes the log for writers (``fence``), and at the start anything does that only people can mend.
+A cut is no news: the link tries again, a little later each time, and at once where all was well
+before. That somebody else is the primary closes the log for writers for good (``fence``), and at
+the start anything does that only people can mend; then nothing more is tried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import trio
 
 from netsync.errors import NetsyncError, ProtocolError, RefusedError
 from netsync.mirror.comparing import Comparison, compare
-from netsync.mirror.memory import Memory
+from netsync.mirror.memory import Memory, flush
 from netsync.mirror.wanted import WantedMirror
 from netsync.modes.address import Remote
 from netsync.modes.session import session
@@ -34,7 +35,7 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 """Seconds between attempts: a standby that restarts is found at once, one that is down soon."""
 HOPELESS_PAUSE: Final = 30.0
-"""Seconds between attempts where only people can help."""
+"""The same where it seems that only people can help, after some attempts."""
 _FENCE: Final = "mirror to"
 """What a standby that follows another primary was asked to do, in its own words."""
 
@@ -46,6 +47,26 @@ class Primary:
     log: Log
     root: int
     memory: Memory
+
+
+class Pauses:
+    """How long to wait before each next attempt, since all was well."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    def after(self, took: float, *, retryable: bool) -> float:
+        """Return the seconds to wait after an attempt of ``took`` seconds that failed.
+
+        What looks hopeless may be mended by the next attempt, which compares; so the first ones
+        follow soon. But writers wait while trees are compared: at least half of the time is theirs.
+        """
+        limit = LONGEST_PAUSE if retryable else HOPELESS_PAUSE
+        if retryable and took > LONGEST_PAUSE:
+            self._next = FIRST_PAUSE
+        pause = min(self._next, limit)
+        self._next = min(2 * pause, limit)
+        return pause if retryable else min(max(pause, took), limit)
 
 
 class Link:
@@ -62,19 +83,19 @@ class Link:
         self._root = primary.root
 
     async def keep(self) -> None:
-        """Connect and stream, again and again. Runs until cancelled."""
-        pause = FIRST_PAUSE
-        while True:
+        """Connect and stream, again and again. Runs until cancelled, or refused for good."""
+        pauses = Pauses()
+        while self._follower.fence is None:
             began = trio.current_time()
             try:
                 async with session(self._remote, self._wanted.connection) as channel:
                     await self._serve(channel)
             except NetsyncError as error:
+                if self._follower.state is State.SYNC:
+                    pauses = Pauses()
                 self._lost(error)
-                if trio.current_time() - began > LONGEST_PAUSE:
-                    pause = FIRST_PAUSE
-                await trio.sleep(pause if error.retryable else HOPELESS_PAUSE)
-                pause = min(LONGEST_PAUSE, 2 * pause)
+                pause = pauses.after(trio.current_time() - began, retryable=error.retryable)
+                await trio.sleep(pause)
 
     def _lost(self, error: NetsyncError) -> None:
         """The session is over, or could not begin."""
@@ -120,18 +141,20 @@ class Link:
         return Resyncing(channel, self._log, self._follower, self._root, note)
 
     async def _in_step(self) -> None:
-        await self._memory.has_adopted(self._follower.name)
+        await self._memory.in_step(self._follower.name)
 
     async def _ask(self, channel: StreamChannel) -> Mirrored:
-        record = self._memory.record
-        parents = record.generations.get(self._follower.name, ())
+        record, name = self._memory.record, self._follower.name
+        parents = await self._memory.will_tell(name)
         await channel.send(
             Mirror(
                 self._remote.place, record.generation, record.epoch,
                 head=self._log.head, parents=parents, adopt=self._wanted.adopt,
             )
         )  # fmt: skip
-        return await _mirrored(channel)
+        have = await _mirrored(channel)
+        await self._memory.has_told(name)
+        return have
 
     def _resume(self, have: Mirrored) -> None:
         """Send again from where the standby is. Raises ``ProtocolError`` if that is nowhere."""
@@ -150,12 +173,13 @@ class Link:
         follower, log = self._follower, self._log
         log.pause()
         try:
+            await self._memory.note_under_way(log)
             comparison = Comparison(
                 self._wanted.source, self._remote.place, have.complete, self._wanted.state,
-                self._memory.written, self._wanted.adopt,
+                self._memory.suspect, self._wanted.adopt,
             )  # fmt: skip
             await compare(channel, comparison)
-            await self._memory.will_adopt(follower.name)
+            await trio.to_thread.run_sync(flush, self._root)  # a power cut here takes none of it
             await channel.send(Adopt(log.head, log.chain))
             await _mirrored(channel)
             follower.enter(State.RESYNC)

@@ -13,7 +13,6 @@ import trio
 
 from netsync.errors import UsageError, root_error
 from netsync.mirror.wanted import WantedMirror
-from netsync.operation import Level
 from netsync.oplog.log import Log
 from netsync.state.activity import EVERYTHING, Activity, read_activity
 from netsync.state.primary_record import (
@@ -28,7 +27,8 @@ from netsync.tree.durable import sync_file_system
 
 
 class Memory:
-    """What a primary remembers, durably. ``written`` are the files to compare by content."""
+    """What a primary remembers, durably. ``written`` is what its last life has left to compare by
+    content (None: everything)."""
 
     def __init__(self, config: WantedMirror) -> None:
         directory = primary_directory(config.state, config.source)
@@ -39,7 +39,8 @@ class Memory:
             self.written: Sequence[bytes] | None = ()
             if before is not None and not before.clean:
                 paths = read_activity(directory)
-                self.written = None if EVERYTHING in paths else sorted(paths)
+                is_known = before.noted or not before.stale
+                self.written = sorted(paths) if is_known and EVERYTHING not in paths else None
             old = before or PrimaryRecord(config.source, b"")
             epoch = config.epoch or old.epoch
             if epoch < old.epoch:
@@ -47,7 +48,12 @@ class Memory:
                                  where=config.source)  # fmt: skip
             self._slots.save(
                 msgspec.structs.replace(
-                    old, generation=os.urandom(16), epoch=epoch, clean=False, at=time.time()
+                    old,
+                    generation=os.urandom(16),
+                    epoch=epoch,
+                    clean=False,
+                    noted=False,
+                    at=time.time(),
                 )
             )
             self.activity = Activity(directory)
@@ -65,21 +71,41 @@ class Memory:
         now = msgspec.structs.replace(self.record, at=time.time(), **changes)
         await trio.to_thread.run_sync(self._slots.save, now)
 
-    async def will_adopt(self, name: str) -> None:
-        """A standby may be in our generation from now on."""
-        async with self._changing:
-            known = self.record.generations
-            if self.record.generation not in known.get(name, ()):
-                kept = (*known.get(name, ()), self.record.generation)[-GENERATIONS_MAX:]
-                await self._save(generations={**known, name: kept})
+    @property
+    def suspect(self) -> Sequence[bytes] | None:
+        """The files to compare by content (None: all), since size and time prove nothing of them.
 
-    async def has_adopted(self, name: str) -> None:
-        """A standby is in our generation, in no other, and not stale."""
+        Those that an end without order has left, and those sent or owed since: two writes of one
+        instant, of which the standby has the first, leave the same size and time.
+        """
+        noted = self.activity.noted
+        if self.written is None or EVERYTHING in noted:
+            return None
+        return sorted({*self.written, *noted})
+
+    async def will_tell(self, name: str) -> tuple[bytes, ...]:
+        """A standby is about to be told our generation; return those that it may know us by."""
+        async with self._changing:
+            known = self.record.generations.get(name, ())
+            if self.record.generation not in known:
+                newest = known[1:][2 - GENERATIONS_MAX :]  # what it has answered last is the first
+                known = (*known[:1], *newest, self.record.generation)
+                await self._save(generations={**self.record.generations, name: known})
+        return known
+
+    async def has_told(self, name: str) -> None:
+        """A standby has let our generation in, and remembers it and no other."""
         async with self._changing:
             generations = {**self.record.generations, name: (self.record.generation,)}
+            if generations != self.record.generations:
+                await self._save(generations=generations)
+
+    async def in_step(self, name: str) -> None:
+        """A standby is not stale any more."""
+        async with self._changing:
             stale = {each: how for each, how in self.record.stale.items() if each != name}
-            if (generations, stale) != (self.record.generations, self.record.stale):
-                await self._save(generations=generations, stale=stale)
+            if stale != self.record.stale:
+                await self._save(stale=stale)
 
     async def note_stale(self, name: str, seq: int) -> None:
         """A standby is left behind from now on."""
@@ -93,18 +119,38 @@ class Memory:
                 if new := self.activity.new(paths):
                     await trio.to_thread.run_sync(self.activity.note, new)
 
+    async def note_under_way(self, log: Log) -> None:
+        """Note what ``log`` keeps for standbys, or owes them, and has sent to nobody."""
+        paths = log.written
+        for follower in log.followers:
+            if follower.owed is not None:
+                paths |= follower.owed.written
+                follower.owed.written = set()
+        await self.note_written(paths)
+
     async def empty_activity(self, log: Log, root: int) -> None:
-        """Flush the backing directory, and forget what was written before, where all have it."""
+        """Flush the backing directory, and forget what was written before, where all show it.
+
+        That they have it durably is too little: a standby whose copy does not fit the log drops
+        what it has not done, and is compared.
+        """
         self.activity.begin_emptying()
-        await log.wait(log.head, Level.DURABLE)
+        await log.wait_shown(log.head)
         async with self._changing:
-            await trio.to_thread.run_sync(_flush, root)
+            await trio.to_thread.run_sync(flush, root)
             await trio.to_thread.run_sync(self.activity.finish_emptying)
+        self.written = ()
 
     async def end_clean(self) -> None:
         """Everything is flushed here and there."""
         async with self._changing:
             await self._save(clean=True)
+
+    async def end_noted(self, root: int) -> None:
+        """Everything is flushed here; what a standby may lack has been noted."""
+        async with self._changing:
+            await trio.to_thread.run_sync(flush, root)
+            await self._save(noted=True)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -112,7 +158,8 @@ class Memory:
         self._slots.close()
 
 
-def _flush(root: int) -> None:
+def flush(root: int) -> None:
+    """Bring all of the mirror's directory to disk. Blocks; raises ``RootError``."""
     try:
         sync_file_system(root)
     except OSError as error:

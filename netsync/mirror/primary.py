@@ -26,6 +26,8 @@ from netsync.state.live import FollowerLive, PrimaryLive
 from netsync.state.primary_record import primary_directory
 from netsync.tree.directories import OPEN_DIRECTORY
 
+NOTING_SECONDS: Final = 1.0
+"""How often it is noted what is owed to a stale standby."""
 EMPTYING_SECONDS: Final = 30.0
 """How often the activity log is emptied: each time the backing directory is flushed."""
 PARTING_SECONDS: Final = 30.0
@@ -64,6 +66,7 @@ async def opened(wanted: WantedMirror, watch: Watch | None = None) -> AsyncGener
                     nursery.start_soon(tell_live, place, lambda: _live(log))
                     await log.ready()
                     nursery.start_soon(_keep_emptying, log, memory, root)
+                    nursery.start_soon(_keep_noting, log, memory)
                     try:
                         yield primary
                     except BaseException as error:
@@ -92,6 +95,13 @@ async def _keep_emptying(log: Log, memory: Memory, root: int) -> None:
                 await memory.empty_activity(log, root)
 
 
+async def _keep_noting(log: Log, memory: Memory) -> None:
+    while True:
+        await trio.sleep(NOTING_SECONDS)
+        if any(each.owed is not None for each in log.followers):
+            await memory.note_under_way(log)
+
+
 def _live(log: Log) -> PrimaryLive:
     return PrimaryLive(
         tuple(
@@ -107,11 +117,14 @@ async def _part(log: Log, memory: Memory, root: int) -> None:
     """Let everybody have everything; if that takes too long the next start compares more."""
     with trio.move_on_after(PARTING_SECONDS) as scope:
         await log.wait(log.head, Level.DURABLE)
-        if all(each.is_waited_for for each in log.followers):
-            await memory.empty_activity(log, root)
-            await memory.end_clean()
     if scope.cancelled_caught:
         raise IndeterminateError(
             f"not everything was acknowledged within {PARTING_SECONDS:g} seconds",
             op="end the mirror", hint="start it again: it compares, and goes on",
         )  # fmt: skip
+    await memory.note_under_way(log)
+    await memory.end_noted(root)
+    with trio.move_on_after(PARTING_SECONDS), contextlib.suppress(IndeterminateError):
+        if all(each.is_waited_for for each in log.followers):
+            await memory.empty_activity(log, root)
+            await memory.end_clean()

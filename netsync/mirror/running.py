@@ -166,6 +166,8 @@ _WORDS: Final = {
     State.SYNC: "in step",
     State.DEGRADED: "stale: writes are acknowledged without it, and it is owed what changes",
     State.RESYNC: "back, and is sent what it lacks",
+    State.REFUSING: "not ours any more: nothing can be written here until the mirror is stopped, "
+    "and started again when that is mended",
 }
 _LOST: Final = {
     Loss.BLOCK: "lost: what must be safe waits for it",

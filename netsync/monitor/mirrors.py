@@ -20,7 +20,7 @@ from netsync.state.slots import FILE
 
 AT_REST = "at rest"
 STATES = ("receiving", "waiting", "incomplete", "promoted", "starting", "sync", "lost", "degraded",
-          "resync", AT_REST)  # fmt: skip
+          "resync", "refusing", AT_REST)  # fmt: skip
 """All that a mirror can be in, of either side."""
 
 

@@ -125,6 +125,7 @@ class StreamChannel:
         self._sending = trio.Lock()
         self._send_scope = trio.CancelScope()
         self._last_sent = -math.inf
+        self._heard = -math.inf
         self._ping_every = timeout / 3
         self._welcomed = False
         self._send_failure: NetsyncError | None = None
@@ -194,6 +195,7 @@ class StreamChannel:
                 hint="see the other side's log; what was finished stays",
             )
         self._decoder.wrote(count)
+        self._heard = trio.current_time()
         self._send_scope.deadline = trio.current_time() + self.timeout
 
     @contextlib.contextmanager
@@ -219,6 +221,11 @@ class StreamChannel:
         self._welcomed = True
         self.features = frozenset(features)
         self._ping_every = min(self.timeout, peer_timeout) / 3
+
+    @property
+    def is_heard(self) -> bool:
+        """Tell whether the peer was heard as lately as one that lives, and pings, must be."""
+        return trio.current_time() - self._heard < 2 * self._ping_every
 
     async def heartbeat(self) -> None:
         """Ping whenever nothing was sent for a while. Runs until cancelled."""

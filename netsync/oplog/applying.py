@@ -25,6 +25,7 @@ from netsync.state.mirror_record import Record, RecordFile
 from netsync.state.operation_journal import JournalRecord, Kind, OperationJournal, Position
 from netsync.tree.apply import Applier
 from netsync.tree.durable import sync_file_system
+from netsync.tree.publication import recover
 from netsync.wire.operations import unpack
 
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
@@ -110,6 +111,16 @@ class Applying:
         self.position = self._journal.position
         self.seq, self.chain = seq, chain
 
+    def finish_comparison(self) -> None:
+        """Publish the rest of a comparison that was cut while it published all at once.
+
+        Half of it is no state of the primary, and nobody may publish the rest later, into a tree
+        that has gone its own way. What was not committed to changes nothing. Raises ``RootError``.
+        """
+        self._applier.close()
+        recover(self._root)
+        self._flush()
+
     def close(self) -> None:
         """Let go of what is open in the tree."""
         self._applier.close()
@@ -147,11 +158,7 @@ class Applying:
 
     def checkpoint(self) -> None:
         """Flush the tree, then the record of how far it is. A failed flush is final."""
-        self._settle()
-        try:
-            sync_file_system(self._root)
-        except OSError as error:
-            raise root_error(error, op="flush", where=self.record.place) from error
+        self._flush()
         now = msgspec.structs.replace(
             self.record, seq=self.seq, part=self.part, chain=self.chain, at=time.time()
         )
@@ -160,6 +167,13 @@ class Applying:
         self._journal.drop_before(self.position)
         self._window = Window()
         self._bytes = 0
+
+    def _flush(self) -> None:
+        self._settle()
+        try:
+            sync_file_system(self._root)
+        except OSError as error:
+            raise root_error(error, op="flush", where=self.record.place) from error
 
     def _settle(self) -> None:
         try:
@@ -173,6 +187,7 @@ class Applying:
         if is_fatal(error):
             return root_error(error, op=f"do operation {self.seq + 1} ({what}) in", where=where)
         words = f"operation {self.seq + 1} ({what}) does not fit what is there: {reason(error)}"
+        self._flush()  # what it shows so far is known to the primary, which thinks it safe
         self._records.save(
             msgspec.structs.replace(self.record, complete=False, words=words, at=time.time())
         )

@@ -14,13 +14,17 @@ from netsync.wire.mirroring import Acked
 
 
 class State(enum.StrEnum):
-    """Where a standby is. Only a degraded one is not waited for."""
+    """Where a standby is. Only a degraded one is not waited for.
+
+    ``REFUSING`` is only told (``Follower.fence``).
+    """
 
     STARTING = "starting"
     SYNC = "sync"
     LOST = "lost"
     DEGRADED = "degraded"
     RESYNC = "resync"
+    REFUSING = "refusing"
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ class Follower:
     def status(self, head: int) -> FollowerStatus:
         """Return what is known of it now."""
         owed = self.owed
+        state = State.REFUSING if self.fence else self.state
         return FollowerStatus(
-            self.name, self.state, self.durable, self.applied, head - self.durable,
+            self.name, state, self.durable, self.applied, head - self.durable,
             owed.operations if owed else 0, owed.bytes if owed else 0, self.words,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import trio
 
 from netsync.errors import IndeterminateError, NetsyncError
-from netsync.operation import DATA, Level, Loss, Operation
+from netsync.operation import Level, Loss, Operation, written_by
 from netsync.oplog.follower import Follower, FollowerStatus, State
 from netsync.oplog.owed import Owed
 from netsync.wire.frames import TAIL_MAX
@@ -52,9 +52,9 @@ class LogStatus:
 
 
 class Entry(NamedTuple):
-    """An operation that is kept. ``chain`` is that after it, ``written`` the file that it changes.
+    """An operation that is kept. ``chain`` is that after it.
 
-    ``written`` is empty where no data changes.
+    ``written`` is the name under which it puts content, empty where it puts none.
     """
 
     seq: int
@@ -68,6 +68,11 @@ class Entry(NamedTuple):
     def operation(self) -> Operation:
         """The operation itself."""
         return next(unpack(memoryview(self.packed))).operation
+
+
+def written_in(entries: Iterable[Entry]) -> set[bytes]:
+    """Return the names under which ``entries`` put content."""
+    return {entry.written for entry in entries if entry.written}
 
 
 NoteStale = Callable[[str, int], Awaitable[None]]
@@ -127,8 +132,8 @@ class Log:
                 if follower.names is not None:
                     follower.names.follow(operation)
         if is_kept:
-            written = operation.path if isinstance(operation, DATA) else b""
-            self._entries.append(Entry(self.head, packed, self.chain, file, left, written))
+            entry = Entry(self.head, packed, self.chain, file, left, written_by(operation))
+            self._entries.append(entry)
             self._bytes += len(packed)
         else:
             self._base = self.chain
@@ -164,6 +169,17 @@ class Log:
     def is_everywhere(self, seq: int, level: Level) -> bool:
         """Tell whether all standbys that count have everything up to ``seq`` at ``level``."""
         return all(each.has(seq, level) for each in self.followers if each.is_waited_for)
+
+    async def wait_shown(self, seq: int) -> None:
+        """Return when the trees of all standbys show everything up to ``seq``. Raises as ``wait``.
+
+        Also those that do not count: it is over when they have caught up.
+        """
+        self.want_durable(seq)
+        while any(each.applied < seq for each in self.followers):
+            if (failure := self._failure()) is not None:
+                raise failure
+            await self._wait_or_give_up()
 
     def want_durable(self, seq: int) -> None:
         """Have the standbys flush everything up to ``seq``."""
@@ -233,6 +249,11 @@ class Log:
     async def wait_work(self) -> None:
         """Return when there is something to send."""
         await self._sending.park()
+
+    @property
+    def written(self) -> set[bytes]:
+        """The files of which content is kept, that a standby may not have yet."""
+        return written_in(self._entries)
 
     @property
     def queued_bytes(self) -> int:

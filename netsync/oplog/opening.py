@@ -16,25 +16,25 @@ from netsync.tree.apply import Applier
 from netsync.tree.capability import sees_trusted
 
 
-def open_replica(state: Path, new: Record, root: int, *, special: bool) -> Replica:
+def open_replica(state: Path, new: Record, root: int) -> Replica:
     """Hold the copy at ``new.place``, whose directory is open as ``root``, and recover it.
 
-    ``new`` is what is known of a place that was none before. Blocks; raises ``StateError`` and
-    ``RootError``. ``root`` stays the caller's.
+    ``new`` is what is known of a place that was none before; its ``special`` holds. Blocks; raises
+    ``StateError`` and ``RootError``. ``root`` stays the caller's.
     """
     records = RecordFile(state, new.place)
     try:
         if records.record is None:
             records.save(new)
-        return _opened(records, root, special=special)
+        return _opened(records, root, special=new.special)
     except BaseException:
         records.close()
         raise
 
 
-def promote_closed(state: Path, record: Record, root: int, *, special: bool) -> Record:
+def promote_closed(state: Path, record: Record, root: int) -> Record:
     """Finish and promote a copy that no server holds. Blocks; raises like ``open_replica``."""
-    replica = open_replica(state, record, root, special=special)
+    replica = open_replica(state, record, root)
     try:
         return replica.promote_at_rest()
     finally:

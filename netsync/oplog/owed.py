@@ -4,7 +4,9 @@ While a standby is degraded its operations are not kept: their data is on the pr
 is kept is enough to make up for them: every operation that is not about data, and for each file the
 ranges that were written, coalesced. Files are told apart by inode, since names change; each has the
 names under which it was met. If a file with owed data loses its last known name and is said to have
-others, only a comparison of everything can find it: ``whole`` then says why.
+others, only a comparison of everything can find it: ``whole`` then says why. Which files were
+written is known all the same (``written``), and a comparison looks at their content: size and time
+may be those that the standby has.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Final
 
 from netsync.names import shown
 from netsync.operation import (
-    Allocate,
+    DataOperation,
     Link,
     Operation,
     PunchHole,
@@ -24,6 +26,7 @@ from netsync.operation import (
     Unlink,
     Write,
     ZeroRange,
+    written_by,
 )
 
 OWED_BYTES: Final = 512 * 1024 * 1024
@@ -31,6 +34,8 @@ OWED_BYTES: Final = 512 * 1024 * 1024
 OWED_NAMES: Final = 64 * 1024 * 1024
 """Bytes of operations on names, and of names of files."""
 ENDLESS: Final = 2**63 - 1
+WRITTEN_MAX: Final = 65_536
+"""Names of written files until somebody takes them; with more, all count as written."""
 _RANGE_COST: Final = 64
 """Bytes that one range is counted with."""
 
@@ -138,6 +143,8 @@ class Owed:
     """What there is to make up for since operation ``since``; ``until`` is the last of it.
 
     ``chains`` are those of the places at which the standby may be.
+    ``written`` are the names of files with new content, until they are taken; the empty one stands
+    for all.
     """
 
     def __init__(self, since: int) -> None:
@@ -149,15 +156,20 @@ class Owed:
         self.names: list[tuple[int, bytes]] = []
         self.files: dict[int | bytes, OwedFile] = {}
         self.known = FileNames()
+        self.written: set[bytes] = set()
         self._text = 0
 
     def add(self, seq: int, operation: Operation, packed: bytes, file: int, left: int) -> None:
         """An operation is done that the standby does not get. See ``Log.append``."""
         self.operations += 1
         self.until = seq
+        if written := written_by(operation):
+            self.written.add(written)
+            if len(self.written) > WRITTEN_MAX:
+                self.written = {b""}
         if self.whole:
             return
-        if isinstance(operation, Write | Truncate | PunchHole | ZeroRange | Allocate):
+        if isinstance(operation, DataOperation):
             self._add_data(operation, file)
         else:
             self.names.append((seq, packed))

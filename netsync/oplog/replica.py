@@ -253,9 +253,13 @@ class Replica:
         The copy is closed after it.
         """
         self._refusal = refusal
-        await self.settle()
-        async with self._writing, self._doing:
-            await trio.to_thread.run_sync(self._promote)
+        try:
+            await self.settle()
+            async with self._writing, self._doing:
+                await trio.to_thread.run_sync(self._promote)
+        except BaseException:
+            self._refusal = None  # it is a standby as before
+            raise
         self.failure = refusal
         self._scope.cancel()
         return self.record
@@ -267,6 +271,7 @@ class Replica:
 
     def _promote(self) -> None:
         self._catch_up()
+        self._applying.finish_comparison()
         self._records.save(promoted(self.record))
         self._journal.restart()
 

@@ -20,7 +20,7 @@ from netsync.net.channel import Channel
 from netsync.operation import Operation
 from netsync.oplog.debts import Debt, open_debt, read_debt
 from netsync.oplog.follower import Follower, State
-from netsync.oplog.log import Log
+from netsync.oplog.log import Log, written_in
 from netsync.oplog.owed import Owed
 from netsync.oplog.streaming import BeforeSending
 from netsync.wire.frames import TAIL_MAX
@@ -80,6 +80,7 @@ class Resyncing:
     async def _send_meanwhile(self, after: int) -> int:
         """Send what was done since the debts were closed; return the last of it."""
         while entries := self._log.after(after):
+            await self._before_sending(written_in(entries))
             for entry in entries:
                 await self._add(entry.packed)
             after = entries[-1].seq

@@ -16,7 +16,7 @@ import trio
 from netsync.errors import ProtocolError, unwrapped
 from netsync.net.channel import Channel
 from netsync.oplog.follower import Follower, State
-from netsync.oplog.log import QUEUE_BYTES, Entry, Log
+from netsync.oplog.log import QUEUE_BYTES, Entry, Log, written_in
 from netsync.wire.mirroring import Acked, Operations, Stream, Sync
 
 SYNC_SECONDS: Final = 1.0
@@ -82,7 +82,7 @@ class Streaming:
                 await self._log.wait_work()
 
     async def _send(self, batch: list[Entry]) -> None:
-        await self._before_sending({entry.written for entry in batch if entry.written})
+        await self._before_sending(written_in(batch))
         last = batch[-1]
         is_wanted = self._log.sync_wanted > self._sync_sent
         is_due = is_wanted or self._log.queued_bytes > QUEUE_BYTES // 2

@@ -4,6 +4,11 @@ There is one writer. A place belongs to the certificate that mirrors to it, at a
 certificate, an older epoch and a log that the copy does not come from are refused in words that
 say what has diverged and what helps. A primary that comes again takes the place of its own last
 session, which may be dead without our knowing.
+
+A certificate may be on two hosts, with a copy of all that a primary remembers. So each start of one
+is a generation of its own, the last that was let in is remembered durably, before it is answered,
+and only who knows of that one is let in next: a copy from before does not. A copy from after it
+looks like a restart; it waits as long as the other one is heard.
 """
 
 from __future__ import annotations
@@ -18,11 +23,11 @@ from typing import Final
 import msgspec
 import trio
 
-from netsync.errors import ProtocolError, RefusedError, unwrapped
-from netsync.net.channel import Channel, Received
+from netsync.errors import NetworkError, ProtocolError, RefusedError, unwrapped
+from netsync.net.channel import Received, StreamChannel
 from netsync.operation import Level
 from netsync.oplog.replica import Mark, Replica
-from netsync.server.mirrors import Mirrors, Supersede, plain_path, refuse_overlap
+from netsync.server.mirrors import Mirrors, plain_path, refuse_overlap
 from netsync.server.modules import Module, Right
 from netsync.state.mirror_record import PRIMARY, STANDBY, Record, known_places
 from netsync.tree.threads import in_thread
@@ -44,12 +49,16 @@ APPLIED_SECONDS: Final = 0.5
 """How long word may wait of what the tree shows: nobody waits for it."""
 
 Receive = Callable[[], Awaitable[Received]]
+Succeed = Callable[[bytes, bytes], Awaitable[None]]
+"""Ends the session that mirrors to a place, for one of a generation. Raises ``NetworkError``."""
 
 
 class Mirroring:
     """Serves one primary. ``place`` is where it writes, empty until it has said so."""
 
-    def __init__(self, channel: Channel, identity: str, state: Path, mirrors: Mirrors) -> None:
+    def __init__(
+        self, channel: StreamChannel, identity: str, state: Path, mirrors: Mirrors
+    ) -> None:
         self.place = b""
         self._channel = channel
         self._identity = identity
@@ -58,7 +67,18 @@ class Mirroring:
         self._replica: Replica | None = None
         self._asked: Mirror | None = None
 
-    async def open(self, request: Mirror, module: Module, supersede: Supersede) -> None:
+    def refuse_other(self, generation: bytes) -> None:
+        """Raise ``NetworkError`` if our primary lives, and is not of ``generation``."""
+        asked = self._asked
+        if asked is not None and asked.generation != generation and self._channel.is_heard:
+            raise NetworkError(
+                "this primary is connected already, in another run of it that is alive",
+                op="mirror to", where=self.place,
+                hint="it is let in when that one is gone; if it runs on another host, with a copy "
+                "of this one's state, stop one of the two",
+            )  # fmt: skip
+
+    async def open(self, request: Mirror, module: Module, supersede: Succeed) -> None:
         """Let the primary write to a place of ``module``, and tell what is there."""
         module.require(self._identity, Right.MIRROR)
         if module.user is not None:
@@ -75,26 +95,27 @@ class Mirroring:
         for record in known:
             if record.place == new.place:
                 refuse_writer(record, request, self._identity)
-        await supersede(new.place)
+        await supersede(new.place, request.generation)
         self.place = new.place  # nothing came between, so nobody else has it
         self._asked = request
-        self._replica = replica = await self._mirrors.replica(new, special=module.special)
+        self._replica = replica = await self._mirrors.replica(new)
         refuse_writer(replica.record, request, self._identity)
         mark = await replica.settle()
-        await self._note_writer(replica, request, special=module.special)
+        await self._note_writer(replica, new, request.generation)
         await self._tell(mark)
 
-    async def _note_writer(self, replica: Replica, request: Mirror, *, special: bool) -> None:
+    async def _note_writer(self, replica: Replica, new: Record, generation: bytes) -> None:
         """Remember who writes from now on, before anything follows from it."""
         now = msgspec.structs.replace(
             replica.record,
-            identity=self._identity,
-            epoch=request.epoch,
+            identity=new.identity,
+            epoch=new.epoch,
             role=STANDBY,
-            special=special,
+            special=new.special,
+            claim=generation,
         )
         if now != replica.record:
-            if request.generation != now.generation:
+            if generation != now.generation:
                 now = msgspec.structs.replace(now, generation=b"")
             await replica.save(now)
 
@@ -125,9 +146,7 @@ class Mirroring:
         """The trees are equal: this is where the log goes on."""
         replica, asked = self._held(), self._asked
         assert asked is not None
-        record = msgspec.structs.replace(
-            replica.record, generation=asked.generation, epoch=asked.epoch, identity=self._identity
-        )
+        record = msgspec.structs.replace(replica.record, generation=asked.generation)
         mark = Mark(request.seq, request.chain)
         await replica.adopt(mark, record)
         await self._tell(mark)
@@ -211,6 +230,8 @@ def refuse_writer(record: Record, request: Mirror, identity: str) -> None:
     """Raise ``RefusedError`` unless ``identity`` may write to the place with its log."""
     where = record.place
     kept = f"{record.identity!r} at epoch {record.epoch}, up to operation {record.seq}"
+    if record.role == STANDBY:
+        kept += " at least"  # since the last checkpoint there may be more
     if record.role == PRIMARY and request.epoch <= record.epoch:
         raise RefusedError(
             f"this place was promoted on {_day(record.at)} and is a primary of its own at epoch "
@@ -235,14 +256,16 @@ def refuse_writer(record: Record, request: Mirror, identity: str) -> None:
             op="mirror to", where=where,
             hint="one primary writes to a place; use another, or promote this one first",
         )  # fmt: skip
-    known = (request.generation, *request.parents)
-    if record.generation and record.generation not in known:
+    last = record.claim or record.generation
+    if last and last not in (request.generation, *request.parents):
         raise RefusedError(
-            f"the log it follows ({record.generation.hex()}) is not the one that this primary "
-            "remembers: another host has written to it with this certificate, or this primary's "
-            f"state was lost; it holds {kept}",
+            f"the log that it let in last ({last.hex()}) is not one that this primary remembers: "
+            "another host has written to it with this certificate (a copy of this one, perhaps), "
+            f"or this primary's state was lost or is an old one; it holds {kept}, as of "
+            f"{_day(record.at)}. {_diverged(record, request)}",
             op="mirror to", where=where,
-            hint="if this primary has the newer data, netsync mirror --adopt replaces the copy",
+            hint="see which host has the newer data: netsync mirror --adopt on that one replaces "
+            "the copy, and what only the other has must be merged by hand",
         )  # fmt: skip
 
 

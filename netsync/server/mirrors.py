@@ -50,6 +50,7 @@ class Mirrors:
         self._state = state
         self._supersede = supersede
         self._open: dict[bytes, Replica] = {}
+        self._let_go = trio.lowlevel.ParkingLot()
         self._opening = trio.Lock()
         self._nursery: trio.Nursery | None = None
         self._lock: locks.Lock | None = None
@@ -100,9 +101,7 @@ class Mirrors:
             raise UsageError("nothing is mirrored there", op="promote", where=place)
         refuse_promotion(record, force=force)
         async with self._opening:
-            held = self._open.get(place)
-            if held is None or held.failure is not None:
-                held = await self._opened(record, special=record.special)
+            held = await self._held(place) or await self._opened(record)
             refusal = RefusedError(
                 f"this place was promoted just now, to epoch {record.epoch + 1}: it is a primary "
                 "of its own",
@@ -121,28 +120,29 @@ class Mirrors:
         for record in records:
             if record.role == STANDBY and record.complete:
                 try:
-                    await self.replica(record, special=record.special)
+                    await self.replica(record)
                 except NetsyncError as error:
                     log.error("mirror %s: %s", shown(record.place), error)  # noqa: TRY400
 
-    async def replica(self, new: Record, *, special: bool) -> Replica:
+    async def replica(self, new: Record) -> Replica:
         """Return the copy at ``new.place``, recovered. Raises ``NetsyncError``."""
         async with self._opening:
-            held = self._open.get(new.place)
-            if held is None or held.failure is not None:
-                held = await self._opened(new, special=special)
+            return await self._held(new.place) or await self._opened(new)
+
+    async def _held(self, place: bytes) -> Replica | None:
+        """Return the copy that is open; one that failed is waited for until it is let go of."""
+        while (held := self._open.get(place)) is not None and held.failure is not None:
+            await self._let_go.park()
         return held
 
-    async def _opened(self, new: Record, *, special: bool) -> Replica:
+    async def _opened(self, new: Record) -> Replica:
         assert self._nursery is not None
         if self._lock is None:
             await self._begin()
         known = await trio.to_thread.run_sync(read_record, directory_of(self._state, new.place))
         root = await trio.to_thread.run_sync(open_root, known or new)
         try:
-            opened = await trio.to_thread.run_sync(
-                lambda: open_replica(self._state, new, root, special=special)
-            )
+            opened = await trio.to_thread.run_sync(open_replica, self._state, new, root)
         except BaseException:
             os.close(root)
             raise
@@ -170,6 +170,7 @@ class Mirrors:
                 del self._open[place]
             replica.close()
             os.close(root)
+            self._let_go.unpark_all()
 
 
 def open_root(record: Record) -> int:
@@ -207,10 +208,12 @@ def refuse_promotion(record: Record, *, force: bool) -> None:
 
 def promoted_words(record: Record) -> str:
     """Return what has come of a promotion, in words."""
-    return (
-        f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with everything "
-        f"up to operation {record.seq} of {record.identity!r}"
+    what = (
+        f"everything up to operation {record.seq} of {record.identity!r}"
+        if record.generation
+        else f"what the last comparison by {record.identity!r} has left"
     )
+    return f"{shown(record.place)} is a primary of its own at epoch {record.epoch}, with {what}"
 
 
 def plain_path(path: bytes) -> bytes:

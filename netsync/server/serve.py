@@ -199,6 +199,13 @@ class Server:
             if running.peer.name == peer.name and running.session.run_token == run:
                 await self._end(running)
 
+    async def _succeed_mirror(self, place: bytes, generation: bytes) -> None:
+        """The same for one of ``generation``. Raises ``NetworkError`` if another one lives."""
+        for each in self._running:
+            if each.session.mirrored_place == place:
+                each.session.refuse_other(generation)
+        await self._end_mirror(place)
+
     async def _end_mirror(self, place: bytes) -> None:
         """End the session that mirrors to ``place``, whose primary has come again.
 
@@ -226,7 +233,7 @@ class Server:
             peer.name,
             settings.modules,
             settings.state,
-            Superseding(lambda run: self._supersede(peer, run), self._end_mirror),
+            Superseding(lambda run: self._supersede(peer, run), self._succeed_mirror),
             self._mirrors,
         )
         with trio.CancelScope() as scope:

@@ -27,7 +27,7 @@ from netsync.server import confined
 from netsync.server.browse import send_entries, send_modules
 from netsync.server.committing import Committing
 from netsync.server.confined import Job
-from netsync.server.mirroring import Mirroring
+from netsync.server.mirroring import Mirroring, Succeed
 from netsync.server.mirrors import Mirrors
 from netsync.server.modules import Module, Right, find_module, reached
 from netsync.server.receiving import Receiving, place_of
@@ -57,10 +57,10 @@ Waited = TypeVar("Waited")
 @dataclass(frozen=True)
 class Superseding:
     """How older sessions are ended: that in which this client's run with a token is under way, and
-    that which mirrors to a place."""
+    that which mirrors to a place, unless it lives and is another's."""
 
     run: Callable[[bytes], Awaitable[None]]
-    place: Callable[[bytes], Awaitable[None]]
+    place: Succeed
 
 
 class Session:
@@ -100,6 +100,10 @@ class Session:
     def mirrored_place(self) -> bytes:
         """The place that the client mirrors to, on this host; empty if it does not."""
         return self._mirroring.place
+
+    def refuse_other(self, generation: bytes) -> None:
+        """Raise ``NetworkError`` if the client lives and mirrors another ``generation``."""
+        self._mirroring.refuse_other(generation)
 
     @property
     def done(self) -> list[str]:

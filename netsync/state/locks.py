@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,9 @@ from netsync.errors import StateError, reason
 
 DAEMON: Final = "daemon.lock"
 MIRRORS: Final = "server.lock"
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.005
+"""How often, and how long after another, it is tried again while others only look."""
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -43,14 +47,37 @@ def take(directory: Path, name: str) -> Lock | None:
     except OSError as error:
         raise StateError(reason(error), op="use state in", where=str(directory)) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        is_ours = seize(fd)
     except OSError as error:
         os.close(fd)
         raise StateError(reason(error), op="lock", where=str(directory / name)) from error
+    if not is_ours:
+        os.close(fd)
+        return None
     return Lock(fd)
+
+
+def seize(fd: int) -> bool:
+    """Take the lock of an open file; tell whether nobody else holds it. Raises ``OSError``.
+
+    Who looks whether it is held holds it for an instant, but shares it: that is no holder.
+    """
+    for _ in range(_LOOKS):
+        if _locked(fd, fcntl.LOCK_EX):
+            return True
+        if not _locked(fd, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _locked(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_held(directory: Path, name: str) -> bool:

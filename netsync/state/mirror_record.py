@@ -31,7 +31,8 @@ class Record(Struct, frozen=True):
     resync behind that the first ``part`` operations). Without ``complete`` it is no whole copy yet,
     or not any more, for the reason in ``words``. ``at`` is when the record was last changed,
     ``special`` the module's leave for devices and set-id bits. ``inode`` is the directory's own, by
-    which an empty mount point is told from what should be mounted there.
+    which an empty mount point is told from what should be mounted there. ``claim`` is the
+    generation of the primary that was let in last, which may not be followed yet.
     """
 
     base: bytes
@@ -49,6 +50,7 @@ class Record(Struct, frozen=True):
     at: float = 0.0
     special: bool = False
     inode: int = 0
+    claim: bytes = b""
 
     @property
     def place(self) -> bytes:

@@ -1,9 +1,11 @@
 """What a primary knows of its mirror, durably: its generation, its epoch, the stale standbys.
 
 A *generation* is one life of a log: each start of a primary begins one, at number 0. For each
-standby the generations are kept that it may be in, so that after any crash it can be told from a
-standby that another primary has written to. ``stale`` says since which operation a standby was
-left behind on purpose: it is on the disk before anything is acknowledged without that standby.
+standby the generations are kept that it may have let in last: before one is told to it, and until
+it has answered. So after any crash it can be told from a standby that has let in another primary
+since, be it a copy of this one with all of its state. ``stale`` says since which operation a
+standby was left behind on purpose: it is on the disk before anything is acknowledged without that
+standby.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from netsync.state.slots import SlotFile, read_slots
 
 FOLDER: Final = "primaries"
 """The directory of all mirrors that this host writes to, in the state directory."""
-GENERATIONS_MAX: Final = 4
-"""Generations kept of one standby: crashes in a row before it has taken to the newest."""
+GENERATIONS_MAX: Final = 8
+"""Generations kept of one standby: starts in a row that it did not answer."""
 
 
 class Stale(Struct, frozen=True):
@@ -31,12 +33,15 @@ class Stale(Struct, frozen=True):
 
 
 class PrimaryRecord(Struct, frozen=True):
-    """One mirror. ``clean``: its last life ended with everything flushed here and there."""
+    """One mirror. ``clean``: its last life ended with everything flushed here and there; ``noted``:
+    it ended in order, and the activity log names all files that a standby may not have.
+    """
 
     source: bytes
     generation: bytes
     epoch: int = 1
     clean: bool = True
+    noted: bool = False
     generations: dict[str, tuple[bytes, ...]] = {}
     stale: dict[str, Stale] = {}
     at: float = 0.0

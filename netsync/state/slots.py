@@ -6,11 +6,8 @@ number counts, so a torn write leaves the one before. Whoever writes holds a loc
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import struct
-import time
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -18,14 +15,13 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from netsync.errors import StateError, reason
+from netsync.state import locks
 
 FILE: Final = "record"
 _SLOT: Final = 16 * 1024
 """Bytes of a slot: room for two paths of 4 KiB and the rest."""
 _HEAD: Final = struct.Struct("<8sQIQ")
 _MAGIC: Final = b"nsmirror"
-_TRIES: Final = 10
-_TRY_SECONDS: Final = 0.05
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -81,12 +77,10 @@ class SlotFile(Generic[Value]):
         except OSError as error:
             raise StateError(reason(error), op="use state in", where=str(directory)) from error
         try:
-            _lock(self._fd)
+            if not locks.seize(self._fd):
+                words, hint = "another process is at work there", "is a server running? then ask it"
+                raise StateError(words, op="use", where=str(directory), hint=hint)
             self._number, self.value = _newest(self._fd, directory, kind)
-        except BlockingIOError:
-            self.close()
-            words, hint = "another process is at work there", "is a server running? then ask it"
-            raise StateError(words, op="use", where=str(directory), hint=hint) from None
         except BaseException:
             self.close()
             raise
@@ -113,16 +107,6 @@ class SlotFile(Generic[Value]):
         """Let go of the file and its lock; nothing can be saved from then on."""
         fd, self._fd = self._fd, -1  # the number may be another file's soon
         os.close(fd)
-
-
-def _lock(fd: int) -> None:
-    """Take the lock; who looks whether it is held holds it for an instant."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(_TRY_SECONDS)
-    raise BlockingIOError
 
 
 def _make(directory: Path) -> None:

@@ -25,6 +25,7 @@ from typing import Final
 from netsync.operation import (
     Allocate,
     Create,
+    DataOperation,
     Link,
     Mkdir,
     Mknod,
@@ -46,7 +47,7 @@ from netsync.operation import (
 from netsync.plan.xattrs import Scope
 from netsync.tree.directories import Directories
 from netsync.tree.holes import allocate, make_hole
-from netsync.tree.place import OWNER_REFUSED, SET_ID_BITS
+from netsync.tree.place import OWNER_REFUSED, SET_ID_BITS, change_mode
 from netsync.tree.read import write_fully
 from netsync.tree.xattrs import of_name
 
@@ -64,7 +65,6 @@ _ATTRIBUTE_REFUSED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOD
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
 _SPECIAL: Final = (*_DEVICES, stat.S_IFIFO, stat.S_IFSOCK)
 
-Data = Write | Truncate | Allocate | PunchHole | ZeroRange
 Making = Create | Symlink | Mknod
 
 
@@ -80,6 +80,7 @@ class Applier:
         self.refused = 0
         self.last_refusal = ""
         self._special = special
+        self._owns_all = os.geteuid() == 0
         self._scope = scope
         self._directories = Directories(root)
         self._files: OrderedDict[bytes, int] = OrderedDict()
@@ -116,7 +117,7 @@ class Applier:
         ``new`` says that what it renames or links was made since the last checkpoint.
         """
         try:
-            if isinstance(operation, Data):
+            if isinstance(operation, DataOperation):
                 self._change_data(operation)
                 return
             self.settle()
@@ -150,7 +151,7 @@ class Applier:
 
     # --- data ----------------------------------------------------------------------------------
 
-    def _change_data(self, operation: Data) -> None:
+    def _change_data(self, operation: DataOperation) -> None:
         fd = self._file(operation.path)
         match operation:
             case Write(offset=offset, data=data):
@@ -186,11 +187,7 @@ class Applier:
         try:
             fd = os.open(name, _OPEN, dir_fd=directory)
         except PermissionError:
-            os.chmod(name, stat.S_IMODE(mode) | stat.S_IWUSR, dir_fd=directory)
-            try:
-                fd = os.open(name, _OPEN, dir_fd=directory)
-            finally:
-                os.chmod(name, stat.S_IMODE(mode), dir_fd=directory)
+            fd = _opened_anyway(directory, name)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.ESTALE, "is no regular file")
@@ -238,8 +235,8 @@ class Applier:
                     self._refuse(f"device {operation.path!r}: the module has special = false")
                     kind, device, mode = stat.S_IFREG, 0, 0
                 os.mknod(name, kind | 0o600, device, dir_fd=directory)
-        self._own(directory, name, operation.uid, operation.gid)
-        self._permit(directory, name, stat.S_IMODE(mode))
+        is_owned = self._own(directory, name, operation.uid, operation.gid)
+        self._permit(directory, name, stat.S_IMODE(mode), owned=is_owned)
 
     def _make_directory(self, operation: Mkdir, *, redo: bool) -> None:
         directory, name = self._above(operation.path), self._name(operation.path)
@@ -249,8 +246,8 @@ class Applier:
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if not (redo and stat.S_ISDIR(found.st_mode)):
                 raise
-        self._own(directory, name, operation.uid, operation.gid)
-        self._permit(directory, name, operation.mode)
+        is_owned = self._own(directory, name, operation.uid, operation.gid)
+        self._permit(directory, name, operation.mode, owned=is_owned)
 
     def _link(self, operation: Link, *, anew: bool) -> None:
         above, name = self._above(operation.to), self._name(operation.to)
@@ -284,7 +281,7 @@ class Applier:
         directory, name = self._above(operation.path), self._name(operation.path)
         match operation:
             case Mode(mode=mode):
-                self._permit(directory, name, mode)
+                self._permit(directory, name, mode, owned=self._owns_all)
             case Owner(uid=uid, gid=gid):
                 self._own(directory, name, uid, gid)
             case Times(atime=atime, mtime=mtime):
@@ -296,29 +293,38 @@ class Applier:
             case _:
                 raise OSError(errno.EOPNOTSUPP, "an operation of no known kind")
 
-    def _own(self, directory: int, name: bytes, uid: int, gid: int) -> None:
+    def _own(self, directory: int, name: bytes, uid: int, gid: int) -> bool:
+        """Give ``name`` to an owner and a group; tell whether it has them now."""
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if (status.st_uid, status.st_gid) == (uid, gid):
-            return
+            return True
         try:
             os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
         except OSError as error:
             if error.errno not in OWNER_REFUSED:
                 raise
+            self._owns_all = False
             self._refuse(f"owner {uid}:{gid}: {error.strerror}")
             mode = stat.S_IMODE(status.st_mode)
             if mode & SET_ID_BITS and not stat.S_ISLNK(status.st_mode):
-                os.chmod(name, mode & ~SET_ID_BITS, dir_fd=directory)
+                change_mode(directory, name, mode & ~SET_ID_BITS)
+            return False
+        return True
 
-    def _permit(self, directory: int, name: bytes, mode: int) -> None:
+    def _permit(self, directory: int, name: bytes, mode: int, *, owned: bool) -> None:
+        """Set permission bits, those that give an owner's rights only if it is the right one."""
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             return
-        if mode & SET_ID_BITS and not self._special and not stat.S_ISDIR(status.st_mode):
-            self._refuse("set-id bits: the module has special = false")
-            mode &= ~SET_ID_BITS
+        if mode & SET_ID_BITS and not stat.S_ISDIR(status.st_mode):
+            if not self._special:
+                self._refuse("set-id bits: the module has special = false")
+                mode &= ~SET_ID_BITS
+            elif not owned:
+                self._refuse("set-id bits: the owner may be another than the primary's")
+                mode &= ~SET_ID_BITS
         if stat.S_IMODE(status.st_mode) != mode:
-            os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
+            change_mode(directory, name, mode)
 
     def _attribute(
         self, directory: int, name: bytes, attribute: bytes, value: bytes | None
@@ -354,3 +360,23 @@ class Applier:
     @staticmethod
     def _name(path: bytes) -> bytes:
         return path.rpartition(b"/")[2] or b"."
+
+
+def _opened_anyway(directory: int, name: bytes) -> int:
+    """Open a file for writing whose mode shuts us out, and leave the mode as it is.
+
+    All of it is done to the file that is held, whatever becomes of its name.
+    """
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        mode = os.fstat(held).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ESTALE, "is no regular file")
+        path = b"/proc/self/fd/%d" % held
+        os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
+        try:
+            return os.open(path, _OPEN & ~os.O_NOFOLLOW)
+        finally:
+            os.chmod(path, stat.S_IMODE(mode))
+    finally:
+        os.close(held)

@@ -88,8 +88,10 @@ def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes)
         )
     if mode is not None and refused:
         mode &= ~SET_ID_BITS
+    if present.kind is Kind.SYMLINK:
+        mode = None
     if mode is not None and (owner_changes or mode != present.mode):
-        _chmod(directory, name, present, mode)
+        change_mode(directory, name, mode)
     if wanted.xattrs is not None:
         refused += settle(of_name(directory, name), wanted.xattrs)
     if wanted.mtime_ns is not None and wanted.mtime_ns != present.mtime_ns:
@@ -98,9 +100,8 @@ def set_on_name(directory: int, name: bytes, present: Entry, wanted: Attributes)
     return refused
 
 
-def _chmod(directory: int, name: bytes, present: Entry, mode: int) -> None:
-    if present.kind is Kind.SYMLINK:
-        return
+def change_mode(directory: int, name: bytes, mode: int) -> None:
+    """Set the permission bits of ``name``, which must be no link. Raises ``OSError``."""
     try:
         os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
     except (ValueError, NotImplementedError) as error:  # Python's words for a link

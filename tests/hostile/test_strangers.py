@@ -188,8 +188,8 @@ async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
     stream = FakeStream()
     channel = StreamChannel(stream, peer="x", expects=State.CLIENT_GREETS, timeout=30)
 
-    async def refuse(token: bytes) -> None:
-        raise AssertionError(token)
+    async def refuse(token: bytes, generation: bytes = b"") -> None:
+        raise AssertionError(token, generation)
 
     session = Session(
         channel,

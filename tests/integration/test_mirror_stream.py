@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import trio
 
 from netsync.errors import IndeterminateError, NetworkError, RefusedError, RootError
 from netsync.mirror.comparing import Comparison, compare
+from netsync.mirror.primary import opened
 from netsync.modes.session import session
 from netsync.monitor.metrics import JobMetrics
 from netsync.operation import Level, Loss
@@ -31,6 +33,10 @@ from tests.support.processes import netsync, succeed, wait_until
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 250.0
 """Seconds for what takes some on a machine that has nothing else to do."""
+
+
+class EndedError(Exception):
+    """A primary ends without order."""
 
 
 @pytest.fixture
@@ -110,19 +116,56 @@ async def end_without_order(pair: Pair) -> None:
     async with pair.primary() as writer:
         writer.write("f", b"synced")
         await writer.log.wait(writer.write("g", b"synced"), Level.DURABLE)
-        raise RuntimeError("the primary ends without order")
+        raise EndedError
 
 
 async def test_content_is_compared_after_an_end_without_order(pair: Pair) -> None:
     """Same size, same time, other bytes: the activity log knows which files to look at."""
     with pair.standby(), trio.fail_after(PATIENCE):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(EndedError):
             await end_without_order(pair)
         status = (pair.source / "f").stat()
         (pair.source / "f").write_bytes(b"gone! ")
         os.utime(pair.source / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
         async with pair.primary():
             assert (pair.copy / "f").read_bytes() == b"gone! "
+
+
+def rename(writer: Writer) -> int:
+    return writer.rename("d/f", "g")
+
+
+def link(writer: Writer) -> int:
+    writer.link("d/f", "g")
+    return writer.unlink("d/f")
+
+
+def rename_above(writer: Writer) -> int:
+    writer.rename("d", "e")
+    return writer.rename("e", "h")
+
+
+async def give_another_name(pair: Pair, change: Callable[[Writer], int]) -> None:
+    async with pair.primary() as writer:
+        writer.mkdir("d")
+        await writer.log.wait(writer.write("d/f", b"synced"), Level.DURABLE)
+        await writer.log.wait(change(writer), Level.DURABLE)
+        raise EndedError
+
+
+@pytest.mark.parametrize(("change", "name"), [(rename, "g"), (link, "g"), (rename_above, "h/f")])
+async def test_content_is_compared_under_the_last_name(
+    pair: Pair, change: Callable[[Writer], int], name: str
+) -> None:
+    """After an end without order, whatever the file was called when it was written."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        with pytest.raises(EndedError):
+            await give_another_name(pair, change)
+        status = (pair.source / name).stat()
+        (pair.source / name).write_bytes(b"gone! ")
+        os.utime(pair.source / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+        async with pair.primary():
+            assert (pair.copy / name).read_bytes() == b"gone! "
 
 
 async def test_a_lost_standby_makes_the_answer_indeterminate(pair: Pair) -> None:
@@ -374,6 +417,49 @@ async def test_what_is_owed_and_too_much_is_compared(
             assert equal(pair)
             await writer.log.wait(writer.write("d/g", b"new"), Level.DURABLE)
             await until_equal(pair)
+
+
+async def test_a_second_write_of_one_instant_is_seen_by_a_comparison(pair: Pair) -> None:
+    """The copy shows the first, with the same size and time, when it stops to fit the log."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            writer.write("x", b"x")
+            await writer.log.wait(writer.write("f", b"first "), Level.DURABLE)
+            await until_equal(pair)
+            (pair.copy / "x").unlink()
+            writer.rename("x", "y")
+            await writer.log.wait(writer.rewrite("f", b"second"), Level.DURABLE)
+            await until_equal(pair)
+            assert (pair.copy / "f").read_bytes() == b"second"
+
+
+@pytest.mark.parametrize("end", ["none", "in order", "without order"])
+async def test_what_a_stale_standby_lacks_is_compared_by_content(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Too much is owed to be known, and of one file the standby has another write's size and time;
+    while the primary lives on, and after it has ended."""
+    monkeypatch.setattr(owed, "OWED_BYTES", 1000)
+    policy = LogPolicy(loss=Loss.DEGRADE, timeout=0.1)
+    with contextlib.ExitStack() as stack, trio.fail_after(PATIENCE):
+        server = stack.enter_context(pair.standby())
+        with contextlib.suppress(EndedError):
+            async with opened(pair.wanted(policy)) as primary:
+                writer = pair.writer(primary)
+                await writer.log.wait(writer.write("f", b"first "), Level.DURABLE)
+                await primary.memory.empty_activity(primary.log, primary.root)
+                server.signal(signal.SIGKILL)
+                await writer.log.wait(writer.write("g", bytes(5000)), Level.DURABLE)
+                await writer.log.wait(writer.rewrite("f", b"second"), Level.DURABLE)
+                if end == "without order":
+                    raise EndedError
+                if end == "none":
+                    stack.enter_context(pair.standby())
+                    await in_step(writer)
+        if end != "none":
+            stack.enter_context(pair.standby())
+            await pair.start(policy=policy)
+        assert (pair.copy / "f").read_bytes() == b"second"
 
 
 async def test_a_copy_that_others_have_changed_is_compared_again(pair: Pair) -> None:

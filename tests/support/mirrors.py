@@ -47,6 +47,15 @@ class Writer:
         operation = o.Write(os.fsencode(name), offset, data, status.st_mtime_ns)
         return self.log.append(operation, file=status.st_ino)
 
+    def rewrite(self, name: str, data: bytes) -> int:
+        """Write the whole file anew within the instant of the write before."""
+        status = self.path(name).stat()
+        with self.path(name).open("r+b") as file:
+            file.write(data)
+        os.utime(self.path(name), ns=(status.st_atime_ns, status.st_mtime_ns))
+        operation = o.Write(os.fsencode(name), 0, data, status.st_mtime_ns)
+        return self.log.append(operation, file=status.st_ino)
+
     def create(self, name: str, mode: int = 0o644) -> int:
         fd = os.open(self.path(name), os.O_CREAT | os.O_EXCL, mode)
         os.fchmod(fd, mode)

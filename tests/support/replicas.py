@@ -29,7 +29,7 @@ class Copy:
         self.tree = base / "tree"
         self.tree.mkdir(exist_ok=True)
         self.state = base / "state"
-        self.record = Record(os.fsencode(self.tree), b"", "m", "primary1", 1)
+        self.record = Record(os.fsencode(self.tree), b"", "m", "primary1", 1, special=True)
         self.log: list[bytes] = []
         self.chains = [NO_CHAIN]
 
@@ -37,7 +37,7 @@ class Copy:
     async def opened(self) -> AsyncIterator[Replica]:
         """Hold it with its tasks at work; it ends as if it were killed."""
         root = os.open(self.tree, OPEN_DIRECTORY)
-        replica = open_replica(self.state, self.record, root, special=True)
+        replica = open_replica(self.state, self.record, root)
         try:
             if not replica.record.complete:
                 await replica.adopt(Mark(0, NO_CHAIN), replica.record)

@@ -27,6 +27,12 @@ REQUEST = Mirror(Place("m", b"db"), OURS, 3, head=52)
         ({}, {}, "primary1"),
         ({}, {"generation": THEIRS, "parents": (OURS,)}, "primary1"),
         ({"generation": b""}, {"generation": THEIRS}, "primary1"),
+        (
+            {"generation": b"", "claim": OURS},
+            {"generation": THEIRS, "parents": (OURS,)},
+            "primary1",
+        ),
+        ({"generation": b"", "claim": OURS}, {"generation": THEIRS, "adopt": True}, "primary1"),
         ({}, {"generation": THEIRS, "adopt": True}, "primary1"),
         ({}, {"adopt": True}, "other"),
         ({}, {"epoch": 4, "generation": THEIRS}, "other"),
@@ -45,7 +51,19 @@ def test_who_may_write(record: dict[str, Any], request_: dict[str, Any], identit
     ("record", "request_", "identity", "words"),
     [
         ({}, {}, "other", "copy of another primary: 'primary1' at epoch 3, up to operation 40"),
-        ({}, {"generation": THEIRS, "parents": (OLD,)}, "primary1", "not the one that this"),
+        ({}, {"generation": THEIRS, "parents": (OLD,)}, "primary1", "not one that this"),
+        (
+            {"generation": b"", "claim": OURS},
+            {"generation": THEIRS, "parents": (OLD,)},
+            "primary1",
+            "not one that this",
+        ),
+        (
+            {"generation": OLD, "claim": OURS},
+            {"generation": THEIRS, "parents": (OLD,)},
+            "primary1",
+            "not one that this",
+        ),
         ({}, {"epoch": 2}, "primary1", "12 operations of yours, from 41 on, are not in it"),
         ({"role": PRIMARY}, {}, "primary1", "promoted on .* at epoch 3.* 12 operations of yours"),
         ({"role": PRIMARY}, {"adopt": True}, "primary1", "--epoch 4"),

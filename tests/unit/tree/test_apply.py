@@ -13,6 +13,7 @@ from netsync import operation as o
 from netsync.plan.xattrs import USER, Scope
 from netsync.tree.apply import FILES_MAX, Applier
 from netsync.tree.directories import OPEN_DIRECTORY
+from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
 
 OWN = (os.getuid(), os.getgid())
 TIME = 1_234_567_890_123_456_789
@@ -166,3 +167,62 @@ def test_what_does_not_fit_is_an_error_the_first_time(applier: Applier, root: Pa
         with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's business
             applier.apply(operation)
         applier.apply(operation, redo=True)
+
+
+@needs_root
+@needs_known_calls
+def test_who_may_not_give_files_away_gives_nobody_their_rights(root: Path) -> None:
+    """As an ordinary user: set-id bits would be those of another owner than the primary's."""
+    os.chown(root, NOBODY, NOBODY)
+    for parent in root.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o005)
+
+    def work() -> tuple[int, str]:
+        fd = os.open(root, OPEN_DIRECTORY)
+        with Applier(fd, Scope((USER,)), special=True) as applier:
+            do(
+                applier,
+                o.Create(b"made", 0o6755, 0, 0),
+                o.Create(b"mine", 0o4755, NOBODY, NOBODY),
+                o.Create(b"given", 0o4755, NOBODY, NOBODY),
+                o.Owner(b"given", 0, 0),
+                o.Create(b"named", 0o755, 0, 0),
+                o.Mode(b"named", 0o4755),
+                o.Mkdir(b"d", 0o755, 0, 0),
+            )
+            os.close(fd)
+            return applier.refused, applier.last_refusal
+
+    refused, words = as_nobody(work)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in root.iterdir()}
+    assert modes == {"made": 0o755, "mine": 0o4755, "given": 0o755, "named": 0o755, "d": 0o755}
+    assert refused == 6, "each owner, and the bits that were left out"
+    assert "owner" in words
+
+
+@needs_root
+@needs_known_calls
+def test_what_its_mode_shuts_us_out_of_is_written_all_the_same(root: Path) -> None:
+    """As an ordinary user: the mode stays, and where a link leads nothing is changed."""
+    (root.parent / "outside").write_text("untouched")
+    (root.parent / "outside").chmod(0o444)
+    (root / "link").symlink_to(root.parent / "outside")
+    for path in (root, root.parent / "outside"):
+        os.chown(path, NOBODY, NOBODY)
+    for parent in root.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o005)
+
+    def work() -> None:
+        fd = os.open(root, OPEN_DIRECTORY)
+        with Applier(fd, Scope((USER,)), special=True) as applier:
+            do(applier, o.Create(b"f", 0o444, NOBODY, NOBODY), o.Rename(b"f", b"g"))
+            do(applier, o.Write(b"g", 0, b"written", TIME))
+            with pytest.raises(OSError, match="no regular file"):
+                do(applier, o.Write(b"link", 0, b"x", TIME))
+        os.close(fd)
+
+    as_nobody(work)
+    assert (root / "g").read_text() == "written"
+    assert stat.S_IMODE((root / "g").stat().st_mode) == 0o444
+    assert (root.parent / "outside").read_text() == "untouched"
+    assert stat.S_IMODE((root.parent / "outside").stat().st_mode) == 0o444

@@ -1,0 +1,76 @@
+"""A primary and a copy of it, with its certificate and all that it remembers: one may write."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+
+from netsync.errors import RefusedError
+from netsync.mirror.primary import opened
+from netsync.operation import Level
+from netsync.oplog.log import Log
+from tests.support.mirrors import Pair, Writer
+
+pytestmark = pytest.mark.timeout(300)
+PATIENCE = 250.0
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+def cloned(pair: Pair) -> Path:
+    """Return a copy of what the primary remembers now."""
+    copy = pair.base / "clone-state"
+    shutil.copytree(pair.base / "primary-state", copy)
+    return copy
+
+
+async def acknowledged(writer: Writer, data: bytes) -> None:
+    await writer.log.wait(writer.write("f", data), Level.DURABLE)
+
+
+async def test_of_two_that_were_one_the_second_is_refused(pair: Pair) -> None:
+    """Beside the first and after it; and the first, where the second was meant to replace it."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        await pair.start()
+        clone = cloned(pair)
+        async with pair.primary() as writer:
+            await acknowledged(writer, b"mine")
+            with pytest.raises(RefusedError, match="a copy of this one"):
+                await pair.start(state=clone)
+            await acknowledged(writer, b"goes on")
+        with pytest.raises(RefusedError, match="how much is only yours is not known"):
+            await pair.start(state=clone)
+        async with pair.primary(state=clone, adopt=True) as writer:
+            await acknowledged(writer, b"of the clone")
+        with pytest.raises(RefusedError, match="a copy of this one"):
+            await pair.start()
+        await pair.start(state=clone)
+
+
+async def test_a_copy_of_a_primary_at_work_waits_until_that_is_gone(pair: Pair) -> None:
+    """It knows all that the first does, as after a crash; but the first is heard."""
+    seen: set[str] = set()
+
+    async def look(log: Log) -> None:
+        while True:
+            seen.update(each.words for each in log.status().standbys)
+            await trio.sleep(0.01)
+
+    with pair.standby() as server, trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            clone = cloned(pair)
+            with trio.move_on_after(1) as waiting:
+                async with opened(pair.wanted(state=clone), look):
+                    pass
+            assert waiting.cancelled_caught, "it is not let in"
+            assert any("another run of it that is alive" in words for words in seen)
+            server.wait_for(lambda: "another run of it that is alive" in server.log, "it is told")
+            await acknowledged(writer, b"as before")
+            assert [each.state for each in writer.log.status().standbys] == ["sync"]
+        await pair.start(state=clone)
