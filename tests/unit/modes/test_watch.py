@@ -108,8 +108,14 @@ async def test_a_barrier_holds_for_what_was_mounted_inside_just_now(watched: Wat
             assert (watched.target / "disk" / "f").exists()
             await watched.barrier()
             assert (watched.target / "disk" / "f").exists(), "nothing deleted it"
+            with small_disk(watched.source / "disk", 1 << 20) as disk:
+                (disk / "g").write_bytes(b"1")
+                await watched.barrier()
+            assert (watched.target / "disk" / "g").exists()
+            assert not (watched.target / "disk" / "f").exists()
         nursery.cancel_scope.cancel()
-    assert [each.code for each in watched.answers] == [0, 0, 0]
+    assert [each.code for each in watched.answers] == [0, 0, 25, 0]
+    assert "mounted at disk in the source the last time" in watched.answers[2].words
 
 
 async def test_a_source_that_is_not_there_is_the_answer_to_who_asks_for_a_run(
