@@ -150,6 +150,7 @@ class Observing:
                 self._owing.change(directory, tree=True, writing=False)
             elif not self._is_excluded(each):
                 self._owing.change(each.path, tree=each.tree, writing=each.writing)
+                self._owing.dirty.mark(each.path, came=each.came, went=each.went)
                 if each.before is not None:
                     self._owing.move(each.before, each.path, tree=each.tree)
 
