@@ -322,6 +322,60 @@ def test_a_watch_that_gives_up_leaves_no_alarm_behind(pair: WatchedPair) -> None
         assert pair.received() == {}
 
 
+def test_a_watch_that_is_configured_no_more_parts_from_its_standby(pair: WatchedPair) -> None:
+    """By a reload; what is left out while the daemon is down; also if nothing else is configured.
+
+    One that only stops says nothing: then the alarm is right.
+    """
+    with pair.standby() as standby:
+        with pair.primary() as primary:
+            pair.wait_in_step()
+            wait_until(pair.received, "the standby knows")
+            pair.configure(watched=False)
+            primary.reload()
+            wait_until(lambda: not pair.received(), "it said that it leaves")
+            wait_until(lambda: not pair.status(), "it is forgotten here too")
+        for others in (True, False):
+            with pair.primary():
+                wait_until(pair.received, "the standby expects it again")
+            assert pair.received(), "it has only stopped"
+            pair.configure(watched=False)
+            if not others:
+                text = pair.primary_file.read_text().partition("[job")[0]
+                address = 'listen = ["127.0.0.1:0"]\n'
+                pair.primary_file.write_text(f'{text}{address}[module.x]\npath = "{pair.source}"\n')
+            ready = "carrying out" if others else "listening on"
+            with pair.daemon(ready):
+                wait_until(lambda: not pair.received(), "it said that it leaves")
+                wait_until(lambda: not pair.status(), "it is forgotten here too")
+        assert "internal error" not in standby.log
+
+
+def test_a_watch_that_goes_elsewhere_parts_from_where_it_went(pair: WatchedPair) -> None:
+    (pair.target / "below").mkdir()
+    with pair.both() as (primary, _):
+        wait_until(pair.received, "the standby knows")
+        text = pair.primary_file.read_text()
+        pair.primary_file.write_text(text.replace("/m/", "/m/below/"))
+        primary.reload()
+        wait_until(lambda: not pair.received(), "it is expected there no more")
+        wait_until(lambda: "primary1:m/below" in pair.ask_standby("status").stdout, "but here")
+
+
+def test_a_standby_that_cannot_be_told_of_the_end_is_named(pair: WatchedPair) -> None:
+    with pair.standby(), pair.primary() as primary:
+        pair.wait_in_step()
+        wait_until(pair.received, "the standby knows")
+    with pair.daemon() as primary:
+        pair.configure(watched=False)
+        primary.reload()
+        wait_until(lambda: any("was not told" in each for each in pair.events()), "it is told")
+        wait_until(lambda: not pair.status(), "it is forgotten here all the same")
+    (told,) = [each for each in pair.events() if "was not told" in each]
+    assert "refused" in told
+    assert "take the right push" in told
+
+
 def test_a_directory_by_name_goes_below_the_destination(pair: WatchedPair, tmp_path: Path) -> None:
     """Also on one host, without a server."""
     target = tmp_path / "local"
