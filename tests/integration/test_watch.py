@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -164,6 +165,35 @@ def test_another_directory_in_the_source_s_place_deletes_nothing(pair: WatchedPa
         write(pair.source, {"other": "tree"})
         wait_until(lambda: "another directory" in (pair.status()["last_error"] or ""), "held", 30)
         assert (pair.target / "a").exists()
+
+
+@needs_mount
+def test_a_file_system_unmounted_inside_is_named_and_keeps_its_files(pair: WatchedPair) -> None:
+    """While it is watched, and over a start without it; mounted again, all is well."""
+    said = "a file system was mounted at disk "
+    with pair.standby():
+        with small_disk(pair.source / "disk", 1 << 20) as disk:
+            write(disk, {"deep/precious": "1"})
+            with pair.primary():
+                pair.wait_in_step()
+                subprocess.run(["umount", str(disk)], check=True)
+                wait_until(lambda: said in (pair.status()["last_error"] or ""), "it is named")
+                assert pair.status()["state"] == "DEGRADED"
+                subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)
+                write(disk, {"deep/precious": "1"})
+                pair.wait_in_step()
+        with pair.primary():
+            wait_until(lambda: said in (pair.status()["last_error"] or ""), "it is named again")
+            assert pair.ask("wait", JOB, "--timeout", "30", seconds=40).code == 25
+            assert pair.ask("check").code in (1, 2)
+            write(pair.source, {"others": "go on"})
+            wait_until((pair.target / "others").exists, "it arrives")
+            assert (pair.target / "disk" / "deep" / "precious").exists()
+            url = f"netsync://127.0.0.1:{pair.port}/m/"
+            words = ("push", "--delete", "--accept-new-source", f"{pair.source}/", url)
+            assert netsync(*words).code == 0
+            pair.wait_in_step()
+            assert os.listdir(pair.target / "disk") == []
 
 
 # What may go wrong
