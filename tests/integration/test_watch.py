@@ -424,12 +424,15 @@ REFUSED = [
     (["--json", "SRC", "DEST"], 1, "--json"),
     (["SRC/nothing/", "DEST"], 11, "no such file"),
     (["SRC", "netsync://127.0.0.1:PORT/none/"], 5, "no such module"),
+    (["SRC/", "netsync://127.0.0.1:PORT/m/../x/"], 5, "leads out of the module"),
+    (["SRC/", "netsync://127.0.0.1:PORT/m/file/"], 11, "a file is where a directory should be"),
     (["h::m/", "DEST"], 1, "the source is remote"),
     (["SRC", "SRC/b"], 1, "contains the destination"),
 ]
 
 
 def test_what_cannot_be_watched_is_refused_with_words(pair: WatchedPair) -> None:
+    (pair.target / "file").touch()
     with serving("--module", f"m={pair.target}") as server:
         named = {"SRC": str(pair.source), "DEST": str(pair.target), "PORT": str(server.port)}
         for words, code, says in REFUSED:
@@ -439,6 +442,28 @@ def test_what_cannot_be_watched_is_refused_with_words(pair: WatchedPair) -> None
             result = netsync("watch", *line.split("\n"))
             assert result.code == code, result
             assert says in result.stderr
+            assert result.stderr.count("\n") == 1, "it is said once"
+
+
+def test_a_watch_in_the_foreground_says_each_trouble_once(pair: WatchedPair) -> None:
+    """And that it goes on; after a signal it says what it waits for, and can be cut short."""
+    with pair.standby() as standby:
+        with running("watch", f"{pair.source}/", standby.url("m/")) as client:
+            client.wait_for(lambda: "watching " in client.stderr, "it is in step")
+            standby.process.kill()
+            standby.process.wait()
+            client.wait_for(lambda: "refused" in client.stderr, "it is told")
+            write(pair.source, {"owed": "1"})
+            time.sleep(1.5)  # for more attempts in vain
+            client.signal(signal.SIGINT)
+            client.wait_for(lambda: "sending what is outstanding" in client.stderr, "it waits")
+            client.signal(signal.SIGINT)
+            result = client.wait(5)
+    assert result.code == 20
+    said = result.stderr.splitlines()
+    assert sum("connection refused" in line for line in said) == 1, result
+    assert all(line.endswith("; it is tried again") for line in said[1:-2]), result
+    assert "interrupted by SIGINT" in said[-1]
 
 
 @pytest.mark.slow
