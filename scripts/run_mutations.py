@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mutation.table import MUTATIONS, Mutation
+from prepare import testing
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("netsync", "tests", "scripts", "pyproject.toml")
@@ -24,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/mutations", description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutations whose name has one of these")
     options = parser.parse_args()
+    testing.enter()
     chosen = [
         mutation
         for mutation in MUTATIONS
