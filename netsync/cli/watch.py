@@ -51,7 +51,7 @@ _SLOW_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
 """How often it is seen what is wrong."""
 _QUIET: Final = frozenset({"started", "finished", "failed"})
-"""Kinds of events that are no news in a terminal; of what fails the trouble itself is told, once."""
+"""Kinds of events that are no news in a terminal; of failures the trouble is told, once."""
 _NOT_HERE: Final = ("as_json", "stats", "progress", "progress_flag")
 
 

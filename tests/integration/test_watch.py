@@ -447,18 +447,20 @@ def test_what_cannot_be_watched_is_refused_with_words(pair: WatchedPair) -> None
 
 def test_a_watch_in_the_foreground_says_each_trouble_once(pair: WatchedPair) -> None:
     """And that it goes on; after a signal it says what it waits for, and can be cut short."""
-    with pair.standby() as standby:
-        with running("watch", f"{pair.source}/", standby.url("m/")) as client:
-            client.wait_for(lambda: "watching " in client.stderr, "it is in step")
-            standby.process.kill()
-            standby.process.wait()
-            client.wait_for(lambda: "refused" in client.stderr, "it is told")
-            write(pair.source, {"owed": "1"})
-            time.sleep(1.5)  # for more attempts in vain
-            client.signal(signal.SIGINT)
-            client.wait_for(lambda: "sending what is outstanding" in client.stderr, "it waits")
-            client.signal(signal.SIGINT)
-            result = client.wait(5)
+    with (
+        pair.standby() as standby,
+        running("watch", f"{pair.source}/", standby.url("m/")) as client,
+    ):
+        client.wait_for(lambda: "watching " in client.stderr, "it is in step")
+        standby.process.kill()
+        standby.process.wait()
+        client.wait_for(lambda: "refused" in client.stderr, "it is told")
+        write(pair.source, {"owed": "1"})
+        time.sleep(1.5)  # for more attempts in vain
+        client.signal(signal.SIGINT)
+        client.wait_for(lambda: "sending what is outstanding" in client.stderr, "it waits")
+        client.signal(signal.SIGINT)
+        result = client.wait(20)
     assert result.code == 20
     said = result.stderr.splitlines()
     assert sum("connection refused" in line for line in said) == 1, result
