@@ -25,6 +25,7 @@ from netsync.config.file import Config
 from netsync.errors import ConfigError, NetsyncError, StateError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.modes.job import Site
+from netsync.modes.parting import forget_others
 from netsync.modes.service import JobService
 from netsync.monitor.notify import keep_watchdog, notify, watchdog_seconds
 from netsync.net.address import parse_address
@@ -111,7 +112,7 @@ class Daemon:
         await trio.to_thread.run_sync(recover_all, ours, state)
         await trio.to_thread.run_sync(forget_strangers, state, config.modules)
         if not config.jobs:
-            await trio.to_thread.run_sync(forget_jobs, state)
+            await forget_jobs(site_of(config))
         raise_descriptor_limit()
         listeners = await open_listeners(config.listen if config.listens else ())
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
@@ -207,16 +208,17 @@ class Daemon:
                 log.warning("a new value of [server] %s takes effect at the next start", what)
 
 
-def forget_jobs(state: Path) -> None:
+async def forget_jobs(site: Site) -> None:
     """Forget the jobs of before, where none is configured and no other daemon has some.
 
-    They would be told to be behind for ever. Blocks; raises nothing.
+    They would be told to be behind for ever, here and by the standbys of watches. Raises nothing.
     """
     try:
-        states = JobStates(state)
-        if states.standings() and (lock := locks.take(state, locks.DAEMON)) is not None:
+        states = JobStates(site.state)
+        known = await trio.to_thread.run_sync(states.standings)
+        if known and (lock := locks.take(site.state, locks.DAEMON)) is not None:
             try:
-                states.keep_only([])
+                await forget_others(states, site, (), {})
             finally:
                 lock.release()
     except StateError as error:

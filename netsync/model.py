@@ -202,12 +202,17 @@ class DeleteLimit(Struct, frozen=True, array_like=True):
     percent: bool = False
 
 
+ORIGINS_MAX: Final = 128
+"""Origins of one source, at most 300 bytes each."""
+
+
 class Origin(Struct, frozen=True, array_like=True):
     """Which directory a source really is, so that a target notices another in its place.
 
     ``listed`` is its name in the transfer, empty where its contents are the root's. ``uuid`` is
     its file system's (empty where the kernel does not tell), ``file_system`` what statfs(2) calls
-    f_fsid, ``inode`` that of the directory; numbers are cut to 63 bits.
+    f_fsid, ``inode`` that of the directory; numbers are cut to 63 bits. A ``listed`` with a slash
+    at its end is the path of a file system mounted inside the source, and its numbers are 0.
     """
 
     listed: Annotated[bytes, Meta(max_length=255)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mutation import mirrors, table
 from mutation.table import Mutation
+from prepare import testing
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("netsync", "tests", "scripts", "pyproject.toml")
@@ -29,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/mutations", description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutations whose name has one of these")
     options = parser.parse_args()
+    testing.enter()
     chosen = [
         mutation
         for mutation in (*table.MUTATIONS, *mirrors.MUTATIONS)

@@ -2,14 +2,13 @@
 
 import argparse
 import os
-import platform
 import re
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepare import debian, venv
+from prepare import debian, testing, venv
 from prepare.processes import (
     Command,
     StepError,
@@ -22,7 +21,6 @@ from prepare.processes import (
 )
 
 ROOT = venv.ROOT
-PLACE = ROOT / ".venv-test"
 PROGRAMS = {
     "rsync": "rsync",
     "setfacl": "acl",
@@ -47,10 +45,6 @@ WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 """Many tests wait for a process or a disk, so two files run at a time, those that take long first.
 A file's tests stay together and in order: what it serves or mounts is made once."""
 NOTHING_COLLECTED = 5
-KERNEL = (
-    "import netsync.delta.kernel as k, sys; "
-    "sys.exit(None if k.NAME == 'compiled' else f'the kernel in use is {k.NAME}')"
-)
 CLOSING = re.compile(r"^(=+ )?.*\b\d+ (passed|failed|errors?|skipped|deselected)\b.* in [\d.]+s")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -66,9 +60,7 @@ def main() -> int:
     options, rest = arguments()
     missing = debian.packages_for(PROGRAMS)
     debian.ensure(missing, "without these some tests are skipped", required=False)
-    building = [*debian.packages_for_compiling(), *debian.packages_for_mounting()]
-    debian.ensure(building, "to compile the kernel and what mounts", required=True)
-    python = prepare_environment()
+    python = testing.prepare_environment()
     outcomes = [check(python, *words) for words in checks()]
     outcomes.append(tests(python, "compiled", rest))
     if not options.quick:
@@ -86,29 +78,6 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--quick", action="store_true", help="leave out the pure kernel")
     return parser.parse_known_args()
-
-
-def prepare_environment() -> Path:
-    """The kept environment, made anew when what it was made from has changed."""
-    wanted = venv.fingerprint("pyproject.toml", "netsync/**/*.pyx")
-    python = venv.python_of(PLACE)
-    with step("environment") as remarks:
-        if not (venv.is_current(PLACE, wanted) and kernel_is_compiled(python)):
-            remarks.append("installed")
-            python = venv.create(PLACE)
-            venv.pip_install(python, "--editable", f"{ROOT}[dev]")
-            run([python, "-c", KERNEL], cwd=ROOT, env=environment(NETSYNC_KERNEL="compiled"))
-            venv.mark_current(PLACE, wanted)
-        remarks.append(f"{PLACE.name}, Python {platform.python_version()}, kernel compiled")
-    return python
-
-
-def kernel_is_compiled(python: Path) -> bool:
-    try:
-        run([python, "-c", KERNEL], cwd=ROOT, env=environment(NETSYNC_KERNEL="compiled"))
-    except StepError:
-        return False
-    return True
 
 
 def checks() -> list[tuple[str, ...]]:

@@ -46,8 +46,12 @@ _PARTING_SECONDS: Final = 2.0
 """How long a watch that is given up may take to part, so that DEST's server expects no more."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IN_STEP: Final = "in step"
-_QUIET: Final = frozenset({"started", "finished"})
-"""Kinds of events that are no news in a terminal."""
+_SLOW_SECONDS: Final = 1.0
+"""How long after a signal nothing is said about what is still being sent."""
+_LOOK_SECONDS: Final = 0.1
+"""How often it is seen what is wrong."""
+_QUIET: Final = frozenset({"started", "finished", "failed"})
+"""Kinds of events that are no news in a terminal; of failures the trouble is told, once."""
 _NOT_HERE: Final = ("as_json", "stats", "progress", "progress_flag")
 
 
@@ -108,6 +112,7 @@ class _Foreground:
         self._job = job
         self._quiet = quiet
         self._said = self._is_there = False
+        self._told = ""
         self._record = Record(Standing(name=job.name), self._save, site.now)
         self._runner = WatchRunner(job, self._record, site, lambda phase: None)
 
@@ -115,7 +120,7 @@ class _Foreground:
         """Watch until a signal, or until it turns out that it cannot be."""
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._give_up, nursery.cancel_scope)
+                nursery.start_soon(self._attend, nursery.cancel_scope)
                 nursery.start_soon(self._runner.work)
                 numbers = aiter(signals)
                 caught = signal.Signals(await anext(numbers))
@@ -132,31 +137,51 @@ class _Foreground:
     async def _end(self, scope: trio.CancelScope) -> None:
         """Send what is outstanding and part, unless that takes too long."""
         scope.deadline = trio.current_time() + _LAST_SECONDS
-        done = await self._runner.ask(Ask.BARRIER)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._explain)
+            done = await self._runner.ask(Ask.BARRIER)
+            nursery.cancel_scope.cancel()
         self._is_there = done.point is not None
         self._runner.leave()
         await self._runner.ended.wait()
         scope.cancel()
 
-    async def _give_up(self, scope: trio.CancelScope) -> None:
-        """End a watch that was never in step for a reason that only its user can mend."""
-        while not self._said and not scope.cancel_called:
-            await trio.sleep(0.1)
+    async def _explain(self) -> None:
+        """Say why there is no end yet."""
+        await trio.sleep(_SLOW_SECONDS)
+        if not self._quiet:
+            self._tell(
+                f"sending what is outstanding, for {_LAST_SECONDS:g} seconds at most "
+                "(another signal ends it at once)"
+            )
+
+    async def _attend(self, scope: trio.CancelScope) -> None:
+        """Tell what is wrong, each trouble once; end a watch that was never in step for a reason
+        that only its user can mend.
+        """
+        while not scope.cancel_called:
+            await trio.sleep(_LOOK_SECONDS)
             trouble = self._runner.trouble
-            if trouble is None or trouble.retryable or self._said:
+            if trouble is None or trouble.words == self._told:
                 continue
             error = error_for_exit_code(trouble.code)
-            if error.exit_code == trouble.code:  # else it is about some paths: they are tried again
+            is_final = not trouble.retryable and not self._said
+            if is_final and error.exit_code == trouble.code:  # else it is about some paths
                 self._runner.leave()
                 with trio.move_on_after(_PARTING_SECONDS):
                     await self._runner.ended.wait()
                 raise error(trouble.words)
+            self._told = trouble.words
+            if not self._quiet:
+                self._tell(f"{trouble.words}; it is tried again")
 
     async def _save(self, standing: Standing, events: Sequence[Event]) -> None:
         """Tell what happened."""
         del standing
         await trio.lowlevel.checkpoint()
         for event in events:
+            if event.kind == _IN_STEP:
+                self._told = ""
             if event.kind == _IN_STEP and not self._said:
                 self._said = True
                 self._tell(f"watching {self._job.source}")

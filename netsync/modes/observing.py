@@ -150,6 +150,7 @@ class Observing:
                 self._owing.change(directory, tree=True, writing=False)
             elif not self._is_excluded(each):
                 self._owing.change(each.path, tree=each.tree, writing=each.writing)
+                self._owing.dirty.mark(each.path, came=each.came, went=each.went)
                 if each.before is not None:
                     self._owing.move(each.before, each.path, tree=each.tree)
 
@@ -171,10 +172,12 @@ class Observing:
     async def _heed_mounts(self, directory: WatchedDirectory) -> None:
         """Owe a look if a file system was mounted inside: nobody told of what it holds.
 
-        None is owed for one that was unmounted: what it held changed nowhere.
+        Also if one was unmounted: it meets the guard that keeps what it held at the standby, and so
+        is told at once.
         """
         if await directory.heed_mounts():
-            self._owing.owe_look("a file system was mounted in it", self._owing.drained, rests=True)
+            why = "a file system was mounted or unmounted in it"
+            self._owing.owe_look(why, self._owing.drained, rests=True)
 
     async def _look_again(self, directory: WatchedDirectory) -> None:
         """See again and again what the kernel does not tell."""

@@ -86,9 +86,15 @@ class Owing:
         """
         many = tree and len(self.dirty) > _SEARCHED_MAX
         owed = self.until if many else self.dirty.since(before, below=tree)
+        self.dirty.mark(path, came=many or self.dirty.has_come(before, below=tree), went=False)
         for since in (owed, self.look_since, self._looking):
             if since is not None:
                 self.dirty.date_back(path, since)
+
+    @property
+    def looking_since(self) -> float | None:
+        """Since when was owed what a look at the whole is about to settle; None if nothing was."""
+        return self._looking
 
     def owe_look(self, why: str, since: float | None = None, *, rests: bool = False) -> None:
         """Owe a look at the whole: something changed, and nobody knows what.

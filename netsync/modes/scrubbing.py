@@ -77,6 +77,7 @@ class Scrubber:
         try:
             await (self._rest() if pace is None else self._begin(pace))
             while True:
+                self._wake = trio.Event()  # before looking: who asks meanwhile is not waited for
                 if waiting := self._asking.take():
                     done = _CUT
                     try:
@@ -151,7 +152,6 @@ class Scrubber:
 
     async def _wait(self, pace: Pace | None) -> None:
         """Wait until there may be something to do."""
-        self._wake = trio.Event()
         seconds = math.inf if pace is None else min(self._left(), LOOK_SECONDS)
         with trio.move_on_after(max(0.0, seconds)):
             await self._wake.wait()

@@ -2,8 +2,8 @@
 
 Jobs are values, so what a reload means follows from comparing: an equal job is not touched, a
 changed one is cancelled and begins anew when its old runner has ended, one that is gone is
-cancelled and forgotten. A defect in one job is told and ends that job's runner only, which is
-started again after a pause.
+cancelled, parts from its standby, and is forgotten. A defect in one job is told and ends that job's
+runner only, which is started again after a pause.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import trio
 from netsync.errors import StateError, UsageError, defect
 from netsync.modes.attempt import Ping
 from netsync.modes.job import Job, Mode, Runner, Site, described
+from netsync.modes.parting import forget_others, has_left, leave
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
@@ -142,7 +143,8 @@ class Supervisor:
             if self._ending.get(post.job.name) is post:
                 del self._ending[post.job.name]
         try:
-            await trio.to_thread.run_sync(self._states.keep_only, list(self._posts))
+            identities = {post.job.name: post.job.identity for post in ending}
+            await forget_others(self._states, self.site, self._posts, identities)
         except StateError as error:
             log.error("%s", error)  # noqa: TRY400 - one line
 
@@ -188,6 +190,9 @@ class Supervisor:
         except StateError as error:
             log.error("job %s: %s", job.name, error)  # noqa: TRY400 - one line
             known = None
+        if known is not None and has_left(known, job):
+            assert self._nursery is not None
+            self._nursery.start_soon(leave, self._states, self.site, known, job.identity)
         standing = described(job, known)
         record = Record(standing, saving_in(self._states), self.site.now)
         await record.keep()

@@ -39,6 +39,7 @@ from netsync.modes.observing import Observing
 from netsync.modes.outcome import EXIT_CODES, Outcome, troubled, worst_in_words
 from netsync.modes.owing import Owing
 from netsync.modes.record import Record
+from netsync.modes.renamed import date_back
 from netsync.modes.route import route_of
 from netsync.modes.session import Connection
 from netsync.modes.standby import Standby, over, reached
@@ -48,6 +49,7 @@ from netsync.plan.dirty import Dirty
 from netsync.plan.schedule import next_run
 from netsync.transfer.tally import Unobserved
 from netsync.tree.glance import Glance, glance
+from netsync.tree.watched import WatchedDirectory
 from netsync.wire.messages import Place
 from netsync.wire.watching import Beat
 
@@ -251,11 +253,16 @@ class WatchRunner:
                     batch = dirty.taken
                 report = await standby.receive([directory.source()], self._run_for(batch))
                 await self._observing.drain()  # of what moved on it is known yet what it owes
+                await self._date_back(directory, dirty.gone_since(seen.gone))
                 is_done = True
             finally:
                 if not is_done:
                     dirty.give_back(moment)
         self._learn(report, batch, seen)
+
+    async def _date_back(self, directory: WatchedDirectory, since: float | None) -> None:
+        if since is not None:
+            await date_back(self._owing, self._observing, directory, since, self._site)
 
     def _run_for(self, batch: Sequence[Dirty]) -> Run:
         paths = tuple(each.path + b"/" if each.tree else each.path for each in batch)
@@ -327,7 +334,8 @@ class WatchRunner:
                 attempt = Attempt(self._job, self._record, site, self._ping, why)
                 try:
                     done = await attempt.run()
-                    await self._observing.drain()  # as below
+                    await self._observing.drain()  # as above
+                    await self._date_back(directory, self._owing.looking_since)
                 finally:
                     self._learn_look(done, self._site.steady() - begun.at)
             await self._books.save_journal()

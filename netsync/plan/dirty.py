@@ -32,6 +32,7 @@ class Dirty(NamedTuple):
     """One dirty path: since when, and when it should be sent.
 
     ``rests`` is until when it is left alone because it has failed, however often it changes.
+    ``came`` says that the name is new here, or some below it, ``went`` that it was taken away.
     """
 
     path: bytes
@@ -39,6 +40,8 @@ class Dirty(NamedTuple):
     since: float
     due: float
     rests: float = 0.0
+    came: bool = False
+    went: bool = False
 
 
 class DirtyPaths:
@@ -87,6 +90,43 @@ class DirtyPaths:
         self._put(Dirty(path, tree, since, due))
         if len(self._waiting) > PATHS_MAX:
             self._coarsen()
+
+    def mark(self, path: bytes, *, came: bool, went: bool) -> None:
+        """Note of a path that has just been added that its name came, or went."""
+        known = _tree_above(path, self._waiting) or self._waiting[path]
+        self._waiting[known.path] = known._replace(came=known.came or came, went=known.went or went)
+
+    def has_come(self, path: bytes, *, below: bool) -> bool:
+        """Tell whether ``path`` waits under a name that came, or with ``below`` any in it."""
+        inside = path + b"/"
+        return any(
+            each.came and (each.path == path or (below and each.path.startswith(inside)))
+            for each in self._waiting.values()
+        )
+
+    def came(self) -> list[Dirty]:
+        """Return what waits under names that came."""
+        return [each for each in self._waiting.values() if each.came]
+
+    def gone_since(self, gone: Container[bytes]) -> float | None:
+        """Return since when what was taken is dirty, of that which may not have been there.
+
+        Those are ``gone``, and those whose name, or one above or below it, went meanwhile.
+        """
+        went = {each.path for each in self._waiting.values() if each.went}
+        above = {path for each in went for path in _above(each)}
+        return min(
+            (
+                each.since
+                for each in self._taken.values()
+                if each.went
+                or each.path in gone
+                or not went.isdisjoint(_above(each.path))
+                or each.path in went
+                or (each.tree and each.path in above)
+            ),
+            default=None,
+        )
 
     def since(self, path: bytes, *, below: bool = False) -> float | None:
         """Return since when ``path`` is dirty, taken or not, or what is ``below`` it with it."""
@@ -166,11 +206,12 @@ class DirtyPaths:
         above = _tree_above(path, self._waiting)
         known = above or self._waiting.get(new.path)
         if above is not None:
-            new = above._replace(since=new.since, due=min(above.due, new.due))
+            new = new._replace(path=above.path, tree=True, due=min(above.due, new.due))
         if known is not None:
             rests = max(known.rests, new.rests)
             since, due = min(new.since, known.since), max(new.due, rests)
-            new = Dirty(new.path, new.tree or known.tree, since, due, rests)
+            came, went = new.came or known.came, new.went or known.went
+            new = Dirty(new.path, new.tree or known.tree, since, due, rests, came, went)
         self._waiting[new.path] = new
         self._unsaved.update((path, new.path))
 
@@ -227,6 +268,13 @@ def _tree_above(path: bytes, among: Mapping[bytes, Dirty]) -> Dirty | None:
         if found is not None and found.tree:
             return found
     return None
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Yield the directories that ``path`` is in, the nearest first."""
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _since(dirty: Dirty) -> float:

@@ -1,16 +1,17 @@
 """The deletion guards: when a run must hold its deletes back, and what it says then.
 
 A tree that is not there looks like a tree whose files were deleted. So before the first deletion,
-when the whole listing is known, three questions are asked: does the source list anything at all,
-is it the directory it was the last time, and is what would go more than somebody allowed? Any of
-them holds every deletion and every replacement of a directory that is not empty; what is created
-and updated stays. Pure: the target counts and remembers, and asks here.
+when the whole listing is known, four questions are asked: does the source list anything at all,
+is it the directory it was the last time, would anything go where a file system was mounted then and
+is not now, and is what would go more than somebody allowed? Any of them holds every deletion and
+every replacement of a directory that is not empty; what is created and updated stays. Pure: the
+target counts and remembers, and asks here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from netsync.model import DeleteLimit, Options, Origin
@@ -130,6 +131,21 @@ def missing(remembered: Iterable[Origin], offered: Sequence[Origin]) -> list[Ori
     ]
 
 
+def is_mount(origin: Origin) -> bool:
+    """Tell whether an origin is a file system mounted in the source, and not a source itself."""
+    return origin.listed.endswith(b"/")
+
+
+def mount_above(path: bytes, mounts: Container[bytes]) -> bytes | None:
+    """Return the outermost of ``mounts``, paths with a slash at their end, that ``path`` is in."""
+    end = path.find(b"/")
+    while end >= 0:
+        if path[: end + 1] in mounts:
+            return path[: end + 1]
+        end = path.find(b"/", end + 1)
+    return None
+
+
 def words_for_empty(path: bytes, options: Options) -> str:
     """Return why a source that lists nothing holds the run, or nothing if it does not."""
     if options.allow_empty_source:
@@ -149,6 +165,14 @@ def words_for_other(path: bytes, options: Options) -> str:
     return (
         f"the source{where} is another directory or file system than the last time"
         " (is it mounted? --accept-new-source accepts and remembers it)"
+    )
+
+
+def words_for_unmounted(mount: bytes) -> str:
+    """Return why a file system that was unmounted inside the source holds the run."""
+    return (
+        f"a file system was mounted at {shown(mount.rstrip(b'/'))} in the source the last time and "
+        "is not now (mount it; --accept-new-source accepts that it is gone)"
     )
 
 

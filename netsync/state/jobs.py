@@ -77,6 +77,12 @@ class JobStates:
             if events:
                 _append(database, events)
 
+    def tell(self, event: Event) -> None:
+        """Keep what happened to a job of which nothing else is new. Raises ``StateError``."""
+        with opened(self.directory, write=True, since=_TABLES) as database:
+            assert database is not None
+            _append(database, [event])
+
     def keep_only(self, names: Iterable[str]) -> None:
         """Forget all jobs but these; what happened to them stays. Raises ``StateError``."""
         with opened(self.directory, write=True, since=_TABLES) as database:

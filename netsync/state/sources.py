@@ -33,12 +33,16 @@ class RememberedSources:
             return [Origin(*row) for row in rows]
 
     def remember(self, origins: Sequence[Origin]) -> None:
-        """Let ``origins`` take the place of what was known of their names.
+        """Let ``origins`` take the place of what was known of their names, and of all mounts.
 
         Blocks; raises ``StateError``.
         """
         with opened(self.directory, write=True) as database:
             assert database is not None
+            database.execute(
+                "DELETE FROM source WHERE place = ? AND client = ? AND substr(listed, -1) = ?",
+                (*self._key, b"/"),
+            )
             for listed in {origin.listed for origin in origins}:
                 database.execute(
                     "DELETE FROM source WHERE place = ? AND client = ? AND listed = ?",

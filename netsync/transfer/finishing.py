@@ -78,7 +78,7 @@ class Finisher:
         """
         complete = self._complete = complete and not self._lander.source_failed
         try:
-            self._guards.decide(self._comparer.dooming, self._directories, self._due())
+            self._guards.decide(self._comparer.dooming, self._directories, self._due)
             if (complete or self._options.verify) and not self._guards.held:
                 for doomed in self._due():
                     self._delete(doomed)
@@ -105,7 +105,7 @@ class Finisher:
         except OSError as error:
             raise root_error(error, op="finish", where=b".") from error
         if self.published:
-            self._guards.remember(listed=self._comparer.tally.considered > 0)
+            self._guards.remember(self._directories, listed=self._comparer.tally.considered > 0)
         for words in self._guards.notices:
             self.tally.notice(words)
 

@@ -8,18 +8,19 @@ Everything that blocks is called in a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from netsync.errors import StateError
-from netsync.model import DeleteLimit, Options, Origin
+from netsync.model import ORIGINS_MAX, DeleteLimit, Options, Origin
 from netsync.plan import guards
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.dooming import Dooming
 from netsync.transfer.preparing import Pending
 from netsync.transfer.wanted import Doomed
-from netsync.tree.directories import Directories
+from netsync.tree.directories import ABSENT, Directories
+from netsync.wire.messages import Offer
 
 
 class Memory(Protocol):
@@ -29,7 +30,7 @@ class Memory(Protocol):
         """Return what is remembered."""
 
     def remember(self, origins: Sequence[Origin]) -> None:
-        """Let ``origins`` take the place of what was known of their names."""
+        """Let ``origins`` take the place of what was known of their names, and of all mounts."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,15 @@ class Guards:
     tell which guard is off.
     """
 
-    def __init__(self, guarding: Guarding, options: Options, origins: Sequence[Origin]) -> None:
+    def __init__(self, guarding: Guarding, options: Options, offer: Offer) -> None:
         self.held = ""
         self.notices: list[str] = []
         self._guarding = guarding
         self._options = options
-        self._origins = origins
+        self._origins = [each for each in offer.origins if not guards.is_mount(each)]
+        self._mounts: set[bytes] | None = None
+        if offer.tells_mounts:
+            self._mounts = _mounts_among(offer.origins)
         self._known: list[Origin] | None = None
 
     @property
@@ -73,22 +77,25 @@ class Guards:
         """What remembers the destination's files, for a verification."""
         return self._guarding.verified if self._options.verify else None
 
-    def decide(self, dooming: Dooming, here: Directories, records: Iterable[Doomed]) -> None:
-        """Ask all guards about ``records``, those of ``dooming`` that would be carried out now."""
+    def decide(
+        self, dooming: Dooming, here: Directories, due: Callable[[], Iterable[Doomed]]
+    ) -> None:
+        """Ask all guards about what is ``due``, what of ``dooming`` would be carried out now."""
         if self._options.verify:
             return  # nothing will be deleted, and everything is to be told
         self._recall()
         if not self._options.delete:
             return
-        reasons = [self._other_source(), self._many(dooming, here, records)]
+        reasons = [self._other_source(), self._unmounted(due), self._many(dooming, here, due())]
         if dooming.emptied is not None:
             reasons.append(guards.words_for_empty(dooming.emptied, self._options))
         self.held = guards.sentence(reasons)
 
-    def remember(self, *, listed: bool) -> None:
+    def remember(self, here: Directories, *, listed: bool) -> None:
         """Remember the sources of a run that did what it should; ``listed`` anything at all.
 
-        Another source than the remembered one is taken only where that was asked for.
+        Another source than the remembered one is taken only where that was asked for, and what was
+        mounted in it is forgotten only then, or when there is no such directory ``here`` any more.
         """
         if self._known is None or self.held or self._options.dry_run or not self._origins:
             return
@@ -97,13 +104,23 @@ class Guards:
         lost = guards.missing(self._known, self._origins)
         if lost and not self._options.accept_new_source:
             return
-        if not lost and all(origin in self._known for origin in self._origins):
+        before = _mounts_among(self._known)
+        mounts = self._mounts_to_remember(before, here)
+        if not lost and mounts == before and all(each in self._known for each in self._origins):
             return
         assert self._guarding.memory is not None
+        told = [*self._origins, *(Origin(path, 0, 0) for path in sorted(mounts))]
         try:
-            self._guarding.memory.remember(self._origins)
+            self._guarding.memory.remember(told[:ORIGINS_MAX])
         except StateError as error:
             self._without_memory(error)
+
+    def _mounts_to_remember(self, before: set[bytes], here: Directories) -> set[bytes]:
+        """Return what is mounted in the source, and what was and is not now."""
+        if self._mounts is None or self._options.changes:
+            return before
+        kept = set() if self._options.accept_new_source else before - self._mounts
+        return self._mounts | {path for path in kept if _is_there(here, path)}
 
     def _recall(self) -> None:
         memory = self._guarding.memory
@@ -126,6 +143,15 @@ class Guards:
             return guards.words_for_other(origin.listed, self._options)
         return ""
 
+    def _unmounted(self, due: Callable[[], Iterable[Doomed]]) -> str:
+        """Return why nothing may go, if any of it is where a file system was mounted."""
+        if self._mounts is None or self._options.accept_new_source:
+            return ""
+        gone = _mounts_among(self._known or []) - self._mounts
+        above = (guards.mount_above(each.path, gone) for each in due()) if gone else ()
+        mount = next((each for each in above if each is not None), None)
+        return "" if mount is None else guards.words_for_unmounted(mount)
+
     def _many(self, dooming: Dooming, here: Directories, records: Iterable[Doomed]) -> str:
         limits = [
             (name, limit)
@@ -146,3 +172,16 @@ class Guards:
         if dooming.count(here, records, most) <= most:
             return ""
         return guards.words_for_many(name, limit, most)
+
+
+def _mounts_among(origins: Iterable[Origin]) -> set[bytes]:
+    return {each.listed for each in origins if guards.is_mount(each)}
+
+
+def _is_there(here: Directories, path: bytes) -> bool:
+    """Tell whether there is a directory, or whether that cannot be known."""
+    try:
+        here.fd(path.rstrip(b"/"))
+    except OSError as error:
+        return error.errno not in ABSENT
+    return True

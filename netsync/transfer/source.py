@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from netsync.errors import ProtocolError, root_error
-from netsync.model import Kind, Options, Problem, Report
+from netsync.model import ORIGINS_MAX, Kind, Options, Problem, Report
 from netsync.net.channel import Channel
 from netsync.plan.restriction import names_root
 from netsync.state.verified import VerifiedFiles
@@ -32,7 +32,7 @@ from netsync.transfer.outgoing import DeltaRequest, Outgoing, RestRequest, next_
 from netsync.transfer.reading import SMALL_MAX, Reader, ReadError
 from netsync.transfer.signatures_taken import Ready, SignaturesTaken
 from netsync.transfer.tally import Observer
-from netsync.tree.origin import origin_of
+from netsync.tree.origin import mounts_in, origin_of
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at
 from netsync.tree.threads import in_thread
@@ -125,6 +125,15 @@ class Source:
         notices = (*self._report.notices, *self._judge.notices)
         return msgspec.structs.replace(self._report, notices=notices)
 
+    def _with_origins(self, offer: m.Offer) -> m.Offer:
+        """Return ``offer`` with what the roots are, and what is mounted in them if it may go."""
+        options = self._options
+        origins = [origin for root in self._roots if (origin := origin_of(root)) is not None]
+        mounts = mounts_in(self._roots) if options.paths is None or options.changes else None
+        if mounts is None or len(origins) + len(mounts) > ORIGINS_MAX:
+            return msgspec.structs.replace(offer, origins=origins[:ORIGINS_MAX])
+        return msgspec.structs.replace(offer, origins=origins + mounts, tells_mounts=True)
+
     def _offer(self) -> m.Offer:
         """Describe the roots: a lone regular file, or a directory's own metadata."""
         single = False
@@ -136,8 +145,7 @@ class Source:
             contents = [root for root in self._roots if not root.name and named]
             own = contents[0].fd if contents else None
             offer = self._describer.offer(own, single_file=single)
-            origins = [origin for root in self._roots if (origin := origin_of(root)) is not None]
-            return msgspec.structs.replace(offer, origins=origins[: m.ORIGINS_MAX])
+            return self._with_origins(offer)
         except OSError as error:
             raise root_error(error, op="read source", where=self._roots[0].listed) from error
 

@@ -358,7 +358,7 @@ async def receive_tree(
         target: Target | None = None
         try:
             await in_thread(resumption.open)
-            guards = Guards(guarding, policy.options, offer.origins)
+            guards = Guards(guarding, policy.options, offer)
             if policy.asked is not None:
                 policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
             target = Target(channel, resumption, root.file_name, policy, observer, guards)

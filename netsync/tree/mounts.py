@@ -34,14 +34,11 @@ def mount_of(fd: int) -> tuple[int, int]:
 def mounts_below(directory: int) -> Mapping[int, bytes]:
     """Return the mounts in a directory: each one's number, and its path relative to that.
 
-    Empty where /proc does not tell.
+    Raises ``OSError`` where /proc does not tell.
     """
-    try:
-        above = os.readlink(b"/proc/self/fd/%d" % directory).rstrip(b"/") + b"/"
-        with open("/proc/self/mountinfo", "rb") as file:
-            fields = [line.split(b" ", 5) for line in file]
-    except OSError:
-        return {}
+    above = os.readlink(b"/proc/self/fd/%d" % directory).rstrip(b"/") + b"/"
+    with open("/proc/self/mountinfo", "rb") as file:
+        fields = [line.split(b" ", 5) for line in file]
     found = {int(each[0]): unescaped(each[4]) for each in fields}
     return {number: path[len(above) :] for number, path in found.items() if path.startswith(above)}
 

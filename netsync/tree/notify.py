@@ -43,6 +43,7 @@ _WATCHED: Final = (
     | flags.ONLYDIR | flags.EXCL_UNLINK
 )  # fmt: skip
 _ENDS_ROOT: Final = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+_GOES: Final = flags.MOVED_FROM | flags.DELETE
 _BUFFER: Final = 256 * 1024
 """Bytes of events read at once: some thousand."""
 _READS: Final = 64
@@ -53,13 +54,16 @@ class Changed(NamedTuple):
     """One path that changed; with ``tree`` all below it may have.
 
     ``writing`` says that a file was written to and not closed yet, ``before`` what it was called
-    until it was moved here.
+    until it was moved here, ``came`` that the name is new and nobody knows of what, ``went`` that
+    it was taken away.
     """
 
     path: bytes
     tree: bool = False
     writing: bool = False
     before: bytes | None = None
+    came: bool = False
+    went: bool = False
 
 
 EVERYTHING: Final = Changed(b"", tree=True)
@@ -186,7 +190,10 @@ class Notifier:
             self._directory(node, name, path, mask, cookie, found)
         else:
             before = self._came_from(cookie) if mask & flags.MOVED_TO else None
-            found.append(Changed(path, writing=bool(mask & flags.MODIFY), before=before))
+            came = before is None and bool(mask & (flags.MOVED_TO | flags.CREATE))
+            went = bool(mask & _GOES)
+            writing = bool(mask & flags.MODIFY)
+            found.append(Changed(path, writing=writing, before=before, came=came, went=went))
 
     def _came_from(self, cookie: int) -> bytes | None:
         """Return what something was called before it was moved; None if it came from elsewhere."""
@@ -196,7 +203,7 @@ class Notifier:
         self, above: _Node, name: bytes, path: bytes, mask: int, cookie: int, found: list[Changed]
     ) -> None:
         """A directory in ``above`` came, went or changed."""
-        if mask & (flags.MOVED_FROM | flags.DELETE):
+        if mask & _GOES:
             node = above.below.pop(name, None)
             holed = self._uncover(path)
             if node is not None:
@@ -206,14 +213,15 @@ class Notifier:
                     self._moving[cookie] = node
                 else:
                     self._drop(node)
-            found.append(Changed(path))
+            found.append(Changed(path, went=True))
         elif mask & (flags.MOVED_TO | flags.CREATE):
             moved = self._moving.pop(cookie, None) or self._moving_before.pop(cookie, None)
             if moved is not None and mask & flags.MOVED_TO:
                 self._hook(moved, above, name)
             if moved is None or moved.is_holed:  # what has no watch there is told again as such
                 self._new[above, name] = None
-            found.append(Changed(path, tree=True, before=self._came_from(cookie)))
+            before = self._came_from(cookie)
+            found.append(Changed(path, tree=True, before=before, came=before is None))
         else:
             found.append(Changed(path))
 
@@ -237,7 +245,7 @@ class Notifier:
                 continue
             self._cover(above, name)
             if (above, name) not in self._new:
-                late.append(Changed(join(path, name), tree=True))
+                late.append(Changed(join(path, name), tree=True, came=True))
         return late
 
     def _cover(self, above: _Node | None, name: bytes) -> list[int]:

@@ -127,20 +127,21 @@ class WatchedDirectory:
             self._uncovered = frozenset(self._watching.uncovered)
 
     async def heed_mounts(self) -> bool:
-        """Watch what has been mounted inside meanwhile; tell whether anything has been.
+        """Watch what has been mounted inside meanwhile; tell whether anything has been, or is not
+        any more.
 
         What is below a file system that was unmounted is watched again too.
         """
         async with self._reading:
             if self._notifier is None:
                 return False
-            before, self._mounts = self._mounts, mounts_below(self.root)
+            before, self._mounts = self._mounts, _mounts_in(self.root)
             if before == self._mounts:
                 return False
             await trio.to_thread.run_sync(self._notifier.cover)
             self._uncovered = frozenset(self._notifier.uncovered)
-            new = self._mounts.keys() - before.keys()
-            return any(not self._is_left_out(self._mounts[each]) for each in new)
+            changed = self._mounts.items() ^ before.items()
+            return any(not self._is_left_out(path) for _, path in changed)
 
     def _is_left_out(self, path: bytes) -> bool:
         """Tell whether ``path``, or a directory above it, takes no part."""
@@ -159,7 +160,7 @@ class WatchedDirectory:
     def _open(self) -> None:
         self.root = self._opened()
         self._identity = _identity(self.root)
-        self._mounts = mounts_below(self.root)
+        self._mounts = _mounts_in(self.root)
         try:
             self._notifier = Notifier(self.root, self._leaves_out)
             self._notifier.cover()
@@ -191,6 +192,14 @@ class WatchedDirectory:
             return _identity(fd) == self._identity
         finally:
             os.close(fd)
+
+
+def _mounts_in(fd: int) -> Mapping[int, bytes]:
+    """Return what is mounted in a directory, nothing where /proc does not tell."""
+    try:
+        return mounts_below(fd)
+    except OSError:
+        return {}
 
 
 def _identity(fd: int) -> tuple[int, int]:

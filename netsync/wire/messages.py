@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from netsync.model import (
     I64,
+    ORIGINS_MAX,
     RULES_MAX,
     U32,
     U63,
@@ -41,8 +42,6 @@ PROTOCOL: int = 1
 
 FILES_MAX: int = 256
 """Small files in one frame: they share a thread hop, and cost the target a descriptor each."""
-ORIGINS_MAX: int = 128
-"""Origins in an ``Offer``, at most 300 bytes each."""
 UNSENT_MAX: int = 1024
 """Files in one ``Unsent``."""
 SELECTIONS_MAX: int = 4096
@@ -188,7 +187,7 @@ class Offer(Message, frozen=True):
 
     ``namespaces`` are those of extended attributes that the source sees: what it does not list of
     them it does not have. ``xattrs`` are the root's, with the ``users`` and ``groups`` of both.
-    ``origins`` tell which directories the source is really made of, as far as they fit.
+    ``origins``, as far as they fit, are its directories; with ``tells_mounts`` all mounts in them.
     """
 
     type = 32
@@ -200,6 +199,7 @@ class Offer(Message, frozen=True):
     users: Annotated[list[Name], Meta(max_length=16384)] = []
     groups: Annotated[list[Name], Meta(max_length=16384)] = []
     origins: Annotated[list[Origin], Meta(max_length=ORIGINS_MAX)] = []
+    tells_mounts: bool = False
 
 
 class List(Message, frozen=True):

@@ -11,7 +11,7 @@ import trio
 from xxhash import xxh3_128_digest
 
 from netsync.errors import ProtocolError, unwrapped
-from netsync.model import DeleteLimit, Entry, Kind, Options, Origin, Report
+from netsync.model import ORIGINS_MAX, DeleteLimit, Entry, Kind, Options, Origin, Report
 from netsync.net.channel import Channel, memory_channels
 from netsync.state.sources import RememberedSources
 from netsync.transfer.guarding import UNGUARDED, Guarding
@@ -159,7 +159,7 @@ async def test_an_origin_is_only_compared(root: Path, tmp_path: Path) -> None:
 
 
 def test_too_many_origins_are_refused_while_decoding() -> None:
-    origins = [Origin(b"x", number, 0) for number in range(m.ORIGINS_MAX + 1)]
+    origins = [Origin(b"x", number, 0) for number in range(ORIGINS_MAX + 1)]
     (frame,) = FrameDecoder(LIMITS).feed(b"".join(encode(m.Offer(False, origins=origins), [])))
     with pytest.raises(ProtocolError):
         decode(frame)

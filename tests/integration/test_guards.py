@@ -364,6 +364,88 @@ def test_a_locked_state_holds_nobody_up_for_long(place: Place, tmp_path: Path) -
     assert "locked" in result.stderr
 
 
+# a file system inside the source that is not mounted any more
+
+
+@needs_mount
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_was_unmounted_inside_the_source_is_not_deleted(
+    place: Place, tmp_path: Path, route: str, way: tuple[str, ...]
+) -> None:
+    """Held, also where something else lies at the mount point; what is accepted is forgotten."""
+    state = tmp_path / "state"
+    source, target = place.path / "source", place.path / "target"
+    write(source, {"a": "1", "srv/x": "1"})
+    with small_disk(source / "srv" / "disk", 1 << 20) as disk:
+        write(disk, {"deep/precious": "1"})
+        assert_done(place.transfer(route, "--delete", *way, state=state))
+    (source / "a").unlink()
+    for _ in range(2):
+        write(source / "srv" / "disk", {"stray": "written to the mount point"})
+        for extra in (("-n",), ()):
+            result = place.transfer(route, "--delete", *way, *extra, state=state)
+            assert_held(result, "mounted at srv/disk ", "--accept-new-source")
+        assert (target / "srv" / "disk" / "deep" / "precious").exists()
+        assert (target / "a").exists(), "nothing else is deleted either"
+        assert_done(place.transfer(route, state=state))
+    accepted = place.transfer(route, "--delete", *way, "--accept-new-source", state=state)
+    assert_done(accepted)
+    assert names(target) == {b"srv", b"srv/x", b"srv/disk", b"srv/disk/stray"}
+    (source / "srv" / "disk" / "stray").unlink()
+    assert_done(place.transfer(route, "--delete", *way, state=state))
+    assert names(target) == {b"srv", b"srv/x", b"srv/disk"}
+
+
+@needs_mount
+def test_what_is_mounted_again_goes_on_and_its_files_may_be_deleted(
+    place: Place, tmp_path: Path
+) -> None:
+    """Another file system there is no alarm: after each start some are."""
+    state, source = tmp_path / "state", place.path / "source"
+    source.mkdir()
+    for content in ("one", "two"):
+        with small_disk(source / "disk", 1 << 20) as disk:
+            write(disk, {content: "1"})
+            assert_done(place.transfer("push", "--delete", state=state))
+            assert names(place.path / "target") == {b"disk", b"disk/" + content.encode()}
+        assert_held(place.transfer("push", "--delete", state=state), "mounted at disk ")
+
+
+@needs_mount
+def test_a_mount_point_that_is_removed_is_deleted_like_any_directory(
+    place: Place, tmp_path: Path
+) -> None:
+    """Who removes it means it; a directory that is made there later is like any other."""
+    state, source = tmp_path / "state", place.path / "source"
+    write(source, {"a": "1"})
+    with small_disk(source / "disk", 1 << 20) as disk:
+        write(disk, {"f": "1"})
+        assert_done(place.transfer("local", "--delete", state=state))
+    (source / "disk").rmdir()
+    assert_done(place.transfer("local", "--delete", state=state))
+    assert names(place.path / "target") == {b"a"}
+    write(source, {"disk/f": "1", "disk/g": "2"})
+    assert_done(place.transfer("local", "--delete", state=state))
+    (source / "disk" / "f").unlink()
+    assert_done(place.transfer("local", "--delete", state=state))
+
+
+@needs_mount
+def test_a_named_source_has_its_own_mounts_only(place: Place, tmp_path: Path) -> None:
+    """A file system beside it is none of its business."""
+    state = tmp_path / "state"
+    write(place.path / "one", {"x": "1"})
+    (place.path / "two").mkdir()
+    with small_disk(place.path / "two" / "disk", 1 << 20) as disk:
+        write(disk, {"f": "1"})
+        for name in ("one", "two"):
+            assert_done(place.transfer("push", "--delete", source=name, state=state))
+    assert_done(place.transfer("push", "--delete", source="one", state=state))
+    held = place.transfer("push", "--delete", source="two", state=state)
+    assert_held(held, "mounted at two/disk ")
+
+
 # what goes together
 
 

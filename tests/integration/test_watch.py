@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -166,6 +167,35 @@ def test_another_directory_in_the_source_s_place_deletes_nothing(pair: WatchedPa
         assert (pair.target / "a").exists()
 
 
+@needs_mount
+def test_a_file_system_unmounted_inside_is_named_and_keeps_its_files(pair: WatchedPair) -> None:
+    """While it is watched, and over a start without it; mounted again, all is well."""
+    said = "a file system was mounted at disk "
+    with pair.standby():
+        with small_disk(pair.source / "disk", 1 << 20) as disk:
+            write(disk, {"deep/precious": "1"})
+            with pair.primary():
+                pair.wait_in_step()
+                subprocess.run(["umount", str(disk)], check=True)
+                wait_until(lambda: said in (pair.status()["last_error"] or ""), "it is named")
+                assert pair.status()["state"] == "DEGRADED"
+                subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)
+                write(disk, {"deep/precious": "1"})
+                pair.wait_in_step()
+        with pair.primary():
+            wait_until(lambda: said in (pair.status()["last_error"] or ""), "it is named again")
+            assert pair.ask("wait", JOB, "--timeout", "30", seconds=40).code == 25
+            assert pair.ask("check").code in (1, 2)
+            write(pair.source, {"others": "go on"})
+            wait_until((pair.target / "others").exists, "it arrives")
+            assert (pair.target / "disk" / "deep" / "precious").exists()
+            url = f"netsync://127.0.0.1:{pair.port}/m/"
+            words = ("push", "--delete", "--accept-new-source", f"{pair.source}/", url)
+            assert netsync(*words).code == 0
+            pair.wait_in_step()
+            assert os.listdir(pair.target / "disk") == []
+
+
 # What may go wrong
 
 
@@ -322,6 +352,60 @@ def test_a_watch_that_gives_up_leaves_no_alarm_behind(pair: WatchedPair) -> None
         assert pair.received() == {}
 
 
+def test_a_watch_that_is_configured_no_more_parts_from_its_standby(pair: WatchedPair) -> None:
+    """By a reload; what is left out while the daemon is down; also if nothing else is configured.
+
+    One that only stops says nothing: then the alarm is right.
+    """
+    with pair.standby() as standby:
+        with pair.primary() as primary:
+            pair.wait_in_step()
+            wait_until(pair.received, "the standby knows")
+            pair.configure(watched=False)
+            primary.reload()
+            wait_until(lambda: not pair.received(), "it said that it leaves")
+            wait_until(lambda: not pair.status(), "it is forgotten here too")
+        for others in (True, False):
+            with pair.primary():
+                wait_until(pair.received, "the standby expects it again")
+            assert pair.received(), "it has only stopped"
+            pair.configure(watched=False)
+            if not others:
+                text = pair.primary_file.read_text().partition("[job")[0]
+                address = 'listen = ["127.0.0.1:0"]\n'
+                pair.primary_file.write_text(f'{text}{address}[module.x]\npath = "{pair.source}"\n')
+            ready = "carrying out" if others else "listening on"
+            with pair.daemon(ready):
+                wait_until(lambda: not pair.received(), "it said that it leaves")
+                wait_until(lambda: not pair.status(), "it is forgotten here too")
+        assert "internal error" not in standby.log
+
+
+def test_a_watch_that_goes_elsewhere_parts_from_where_it_went(pair: WatchedPair) -> None:
+    (pair.target / "below").mkdir()
+    with pair.both() as (primary, _):
+        wait_until(pair.received, "the standby knows")
+        text = pair.primary_file.read_text()
+        pair.primary_file.write_text(text.replace("/m/", "/m/below/"))
+        primary.reload()
+        wait_until(lambda: not pair.received(), "it is expected there no more")
+        wait_until(lambda: "primary1:m/below" in pair.ask_standby("status").stdout, "but here")
+
+
+def test_a_standby_that_cannot_be_told_of_the_end_is_named(pair: WatchedPair) -> None:
+    with pair.standby(), pair.primary() as primary:
+        pair.wait_in_step()
+        wait_until(pair.received, "the standby knows")
+    with pair.daemon() as primary:
+        pair.configure(watched=False)
+        primary.reload()
+        wait_until(lambda: any("was not told" in each for each in pair.events()), "it is told")
+        wait_until(lambda: not pair.status(), "it is forgotten here all the same")
+    (told,) = [each for each in pair.events() if "was not told" in each]
+    assert "refused" in told
+    assert "take the right push" in told
+
+
 def test_a_directory_by_name_goes_below_the_destination(pair: WatchedPair, tmp_path: Path) -> None:
     """Also on one host, without a server."""
     target = tmp_path / "local"
@@ -340,12 +424,15 @@ REFUSED = [
     (["--json", "SRC", "DEST"], 1, "--json"),
     (["SRC/nothing/", "DEST"], 11, "no such file"),
     (["SRC", "netsync://127.0.0.1:PORT/none/"], 5, "no such module"),
+    (["SRC/", "netsync://127.0.0.1:PORT/m/../x/"], 5, "leads out of the module"),
+    (["SRC/", "netsync://127.0.0.1:PORT/m/file/"], 11, "a file is where a directory should be"),
     (["h::m/", "DEST"], 1, "the source is remote"),
     (["SRC", "SRC/b"], 1, "contains the destination"),
 ]
 
 
 def test_what_cannot_be_watched_is_refused_with_words(pair: WatchedPair) -> None:
+    (pair.target / "file").touch()
     with serving("--module", f"m={pair.target}") as server:
         named = {"SRC": str(pair.source), "DEST": str(pair.target), "PORT": str(server.port)}
         for words, code, says in REFUSED:
@@ -355,6 +442,30 @@ def test_what_cannot_be_watched_is_refused_with_words(pair: WatchedPair) -> None
             result = netsync("watch", *line.split("\n"))
             assert result.code == code, result
             assert says in result.stderr
+            assert result.stderr.count("\n") == 1, "it is said once"
+
+
+def test_a_watch_in_the_foreground_says_each_trouble_once(pair: WatchedPair) -> None:
+    """And that it goes on; after a signal it says what it waits for, and can be cut short."""
+    with (
+        pair.standby() as standby,
+        running("watch", f"{pair.source}/", standby.url("m/")) as client,
+    ):
+        client.wait_for(lambda: "watching " in client.stderr, "it is in step")
+        standby.process.kill()
+        standby.process.wait()
+        client.wait_for(lambda: "refused" in client.stderr, "it is told")
+        write(pair.source, {"owed": "1"})
+        time.sleep(1.5)  # for more attempts in vain
+        client.signal(signal.SIGINT)
+        client.wait_for(lambda: "sending what is outstanding" in client.stderr, "it waits")
+        client.signal(signal.SIGINT)
+        result = client.wait(20)
+    assert result.code == 20
+    said = result.stderr.splitlines()
+    assert sum("connection refused" in line for line in said) == 1, result
+    assert all(line.endswith("; it is tried again") for line in said[1:-2]), result
+    assert "interrupted by SIGINT" in said[-1]
 
 
 @pytest.mark.slow

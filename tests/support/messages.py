@@ -133,6 +133,10 @@ SAMPLES: dict[str, tuple[Message, bytes]] = {
         m.Offer(False, origins=[model.Origin(b"d\xff", 2**63 - 1, 5, bytes(range(16)))]),
         b"",
     ),
+    "offer, mounts": (
+        m.Offer(False, origins=[model.Origin(b"a/b\xff/", 0, 0)], tells_mounts=True),
+        b"",
+    ),
     "offer, attributes": (
         m.Offer(
             False,

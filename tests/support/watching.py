@@ -54,21 +54,41 @@ class WatchedPair:
     @contextlib.contextmanager
     def primary(self, *lines: str, within: Sequence[str] = ()) -> Iterator[Server]:
         """Carry the watch out, with ``lines`` in its section (none: those of before)."""
-        self.lines = lines or self.lines
-        url = f"netsync://127.0.0.1:{self.port}/m/"
-        self.primary_file.write_text(
-            f'[server]\nstate = "{self.base}/primary-state"\n'
-            f'[job.{JOB}]\nmode = "watch"\nsource = "{self.source}/"\ntarget = "{url}"\n'
-            f"delete = true\ntimeout = 2\nconnect_timeout = 5\nrpo = {RPO}\n"
-            + "\n".join(self.lines)
-        )
+        self.configure(*lines)
+        with self.daemon(within=within) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def daemon(
+        self, ready: str = "carrying out jobs: ", within: Sequence[str] = ()
+    ) -> Iterator[Server]:
+        """Carry out what the primary's file says."""
         who = certificates().client.directory
-        ready = "carrying out jobs: "
         with serving(
             "--config", self.primary_file, identity=who, ready=ready, within=within
         ) as server:
             yield server
             assert "internal error" not in server.log, server.log
+
+    def configure(self, *lines: str, watched: bool = True) -> None:
+        """Write the primary's configuration, with ``lines`` in the watch's section, or without it.
+
+        Then there is another job instead, that has nothing to do with the standby.
+        """
+        self.lines = lines or self.lines
+        url = f"netsync://127.0.0.1:{self.port}/m/"
+        watch = (
+            f'[job.{JOB}]\nmode = "watch"\nsource = "{self.source}/"\ntarget = "{url}"\n'
+            f"delete = true\ntimeout = 2\nconnect_timeout = 5\nrpo = {RPO}\n"
+            + "\n".join(self.lines)
+        )
+        other = (
+            f'[job.other]\nmode = "push"\nsource = "{self.base}/source/"\n'
+            f'target = "{self.base}/other"\nevery = "1h"\n'
+        )
+        self.primary_file.write_text(
+            f'[server]\nstate = "{self.base}/primary-state"\n{watch if watched else other}'
+        )
 
     @contextlib.contextmanager
     def both(self, *lines: str) -> Iterator[tuple[Server, Server]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from datetime import UTC
 from pathlib import Path
 
 import trio
 
 from netsync.config.file import load_config
 from netsync.daemon import Daemon, forget_jobs
+from netsync.modes.job import Site
 from netsync.plan.standing import Standing
 from netsync.state import locks
 from netsync.state.jobs import JobStates
@@ -38,16 +41,20 @@ async def test_told_to_stop_while_it_waits_for_its_lock_it_stops(tmp_path: Path)
             held.release()
 
 
-def test_jobs_of_before_are_forgotten_where_none_is_configured(tmp_path: Path) -> None:
+async def test_jobs_of_before_are_forgotten_where_none_is_configured(tmp_path: Path) -> None:
     """They would be critical for ever: nobody carries them out."""
-    forget_jobs(tmp_path / "none")
+
+    def site_with(state: Path) -> Site:
+        return Site(tmp_path / "identity", state, time.time, UTC)
+
+    await forget_jobs(site_with(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
     states = JobStates(tmp_path)
     states.save(Standing(name="gone"))
     held = locks.take(tmp_path, locks.DAEMON)
     assert held is not None
-    forget_jobs(tmp_path)
+    await forget_jobs(site_with(tmp_path))
     assert len(states.standings()) == 1, "another daemon's"
     held.release()
-    forget_jobs(tmp_path)
+    await forget_jobs(site_with(tmp_path))
     assert states.standings() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,8 @@ from netsync.modes.job import Job, Mode
 from netsync.modes.scrubbing import Scrubber, scrub_options
 from netsync.plan.differing import ROT, is_in, rotted_words
 from netsync.plan.scrub import Pace
+from netsync.plan.standing import Standing
+from netsync.state.jobs import Event
 from tests.support.fake_jobs import Bench
 
 HOURLY = Pace(24, 3600.0)
@@ -33,8 +35,18 @@ class Trees(Bench):
         self.rotten: dict[bytes, str] = {}
         self.diverged: list[bytes] = []
         self.down = False
+        self.kept = 0
+        self.before_kept: Callable[[], None] | None = None
         self.asked: list[Options] = []
         self.site = dataclasses.replace(self.site, transfer=self._verify)
+
+    async def _save(self, standing: Standing, events: Sequence[Event]) -> None:
+        self.kept += 1
+        if self.before_kept is not None:
+            self.before_kept()
+            self.before_kept = None
+            await trio.sleep(0.01)
+        await super()._save(standing, events)
 
     async def _verify(self, job: Job, run: Run) -> Report:
         del job
@@ -233,3 +245,20 @@ def test_a_scrub_changes_nothing_whatever_the_job_does() -> None:
     assert options.numeric_ids
     whole = msgspec.structs.replace(job, delete_excluded=False)
     assert not scrub_options(whole, None).size_only
+
+
+async def test_who_asks_while_it_is_looked_what_is_due_is_heard_at_once(
+    trees: Trees, autojump_clock: MockClock
+) -> None:
+    """The question comes while what is known is being kept, and nobody waits yet."""
+    async with trees.scrubbed() as scrubber, trio.open_nursery() as nursery:
+        await trio.sleep(10)
+        trees.ahead -= 86400  # so that there is something to keep
+        known = trees.kept
+        trees.before_kept = lambda: nursery.start_soon(scrubber.ask)
+        while trees.kept == known:
+            await trio.sleep(0.1)
+        asked = trio.current_time()
+        while not any(options.slice is None for options in trees.asked):
+            await trio.sleep(0.1)
+        assert trio.current_time() - asked < 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC
 from pathlib import Path
 
@@ -23,23 +26,27 @@ from netsync.tree.roots import SourceRoot
 from netsync.tree.watched import WatchedDirectory
 from tests.support.trees import make_tree, needs_mount, small_disk
 
-EPOCH = 1_760_000_000.0
-
 
 class Standby(LocalStandby):
-    """A directory of this host. ``before`` is called before each transfer of changes."""
+    """A directory of this host.
+
+    ``before`` is called before each transfer of changes, ``around`` around each look at the whole.
+    """
 
     def __init__(self, target: Path) -> None:
         super().__init__(bytes(target) + b"/", trio.current_time)
         self.sent: list[tuple[bytes, ...]] = []
         self.before: Callable[[], None] = lambda: None
+        self.around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 
     async def receive(self, roots: Sequence[SourceRoot], run: Run) -> Report:
         if run.options.changes:
             self.sent.append(run.options.paths or ())
             await wait_all_tasks_blocked()
             self.before()
-        return await super().receive(roots, run)
+            return await super().receive(roots, run)
+        with self.around():
+            return await super().receive(roots, run)
 
 
 class Watched:
@@ -60,7 +67,7 @@ class Watched:
             await trio.lowlevel.checkpoint()
 
         monkeypatch.setattr(watch, "reached", reached)
-        site = Site(base / "identity", base / "state", lambda: EPOCH + trio.current_time(), UTC)
+        site = Site(base / "identity", base / "state", time.time, UTC)
         job = Job(
             name="w", mode=Mode.WATCH, sources=(f"{self.source}/",), target=f"{self.target}/",
             schedule=None, options=Options(delete=delete),
@@ -108,8 +115,14 @@ async def test_a_barrier_holds_for_what_was_mounted_inside_just_now(watched: Wat
             assert (watched.target / "disk" / "f").exists()
             await watched.barrier()
             assert (watched.target / "disk" / "f").exists(), "nothing deleted it"
+            with small_disk(watched.source / "disk", 1 << 20) as disk:
+                (disk / "g").write_bytes(b"1")
+                await watched.barrier()
+            assert (watched.target / "disk" / "g").exists()
+            assert not (watched.target / "disk" / "f").exists()
         nursery.cancel_scope.cancel()
-    assert [each.code for each in watched.answers] == [0, 0, 0]
+    assert [each.code for each in watched.answers] == [0, 0, 25, 0]
+    assert "mounted at disk in the source the last time" in watched.answers[2].words
 
 
 async def test_a_source_that_is_not_there_is_the_answer_to_who_asks_for_a_run(
@@ -155,3 +168,104 @@ async def test_a_barrier_holds_for_what_moves_while_it_is_sent(
     assert answered == [1], "it was answered before the new name was sent"
     assert not (watched.target / old).exists()
     assert (watched.target / new).exists()
+
+
+def relink(source: Path) -> None:
+    """Give ``f`` another name in two steps that nothing connects."""
+    os.link(source / "f", source / "g")
+    (source / "f").unlink()
+
+
+def relink_into_a_directory(source: Path) -> None:
+    (source / "g").mkdir()
+    os.link(source / "f", source / "g" / "f")
+    (source / "f").unlink()
+
+
+def move_out_and_in(source: Path) -> None:
+    (source / "f").rename(source.parent / "outside")
+    (source.parent / "outside").rename(source / "g")
+
+
+@pytest.mark.parametrize("rename", [relink, relink_into_a_directory, move_out_and_in])
+async def test_a_barrier_holds_for_what_got_another_name_while_it_was_sent(
+    watched: Watched, rename: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without a move: that the name is gone there is not that its content is there."""
+    monkeypatch.setattr(WatchedDirectory, "listen", lambda _: trio.sleep_forever())
+    source, standby = watched.source, watched.standby
+    answered: list[int] = []
+
+    def act() -> None:
+        rename(source)
+        standby.before = lambda: answered.append(len(watched.answers))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        await watched.barrier()
+        make_tree(source, {"f": b"2"})
+        standby.before = act
+        with trio.fail_after(30):
+            await watched.barrier()
+        nursery.cancel_scope.cancel()
+    assert [each.code for each in watched.answers] == [0, 0]
+    assert answered == [1], "it was answered before the new name was sent"
+    assert not (watched.target / "f").exists()
+    assert (watched.target / "g").exists()
+
+
+async def test_a_barrier_holds_for_what_a_look_at_the_whole_missed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there while that went on, and came back under another name."""
+    monkeypatch.setattr(WatchedDirectory, "listen", lambda _: trio.sleep_forever())
+    source, standby = watched.source, watched.standby
+    answered: list[int] = []
+
+    @contextlib.contextmanager
+    def missed() -> Iterator[None]:
+        (source / "f").rename(source.parent / "outside")
+        yield
+        (source.parent / "outside").rename(source / "g")
+        standby.before = lambda: answered.append(len(watched.answers))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        await watched.barrier()
+        make_tree(source, {"f": b"2"})
+        standby.around = missed
+        nursery.start_soon(watched.runner.ask, Ask.RUN)
+        with trio.fail_after(30):
+            await watched.barrier()
+        nursery.cancel_scope.cancel()
+    assert [each.code for each in watched.answers] == [0, 0]
+    assert answered == [1], "it was answered before the new name was sent"
+    assert (watched.target / "g").exists()
+
+
+async def test_what_is_new_is_owed_since_it_was_made_whatever_went_before(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where names come and go all the time the lag is not that of the first of them."""
+    monkeypatch.setattr(WatchedDirectory, "listen", lambda _: trio.sleep_forever())
+    source, standby = watched.source, watched.standby
+    sent: list[tuple[bytes, ...]] = []
+
+    def act() -> None:
+        (source / "f").unlink()
+        make_tree(source, {"new": b"3", "d": {"new": b"3"}})
+        standby.before = lambda: sent.append(standby.sent[-1])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        await watched.barrier()
+        make_tree(source, {"f": b"2"})
+        standby.before = act
+        with trio.fail_after(30):
+            await watched.barrier()
+            assert standby.sent == [(b"f",)]
+            assert not sent, "the barrier does not wait for what was made after it"
+            await watched.barrier()
+        nursery.cancel_scope.cancel()
+    assert {*sent[0]} == {b"f", b"d/", b"new"}
+    assert sorted(os.listdir(watched.target)) == ["a", "d", "new"]

@@ -258,3 +258,43 @@ def near(each: Dirty, path: bytes) -> bool:
     if each.path == path or not each.path or not path:
         return True
     return path.startswith(each.path + b"/") or each.path.startswith(path + b"/")
+
+
+@pytest.mark.parametrize(
+    ("gone", "went", "since"),
+    [
+        ((), (), None),
+        ((b"a/x",), (), 1.0),
+        ((), (b"a/x",), 1.0),
+        ((), (b"a",), 1.0),
+        ((), (b"t/deep/y",), 2.0),
+        ((), (b"other",), None),
+        ((b"a/x", b"t"), (), 1.0),
+    ],
+)
+def test_since_when_is_dirty_what_may_not_have_been_there(
+    gone: tuple[bytes, ...], went: tuple[bytes, ...], since: float | None
+) -> None:
+    """What was found gone, and what or in what a name went since it was taken."""
+    dirty = DirtyPaths()
+    dirty.add(b"a/x", 1.0)
+    dirty.add(b"t", 2.0, tree=True)
+    dirty.add(b"b", 3.0)
+    dirty.take(10.0, ALL)
+    dirty.add(b"b", 11.0)
+    for path in went:
+        dirty.add(path, 12.0)
+        dirty.mark(path, came=False, went=True)
+    assert dirty.gone_since(gone) == since
+
+
+def test_a_name_that_came_is_known_as_such_also_below_a_tree() -> None:
+    dirty = DirtyPaths()
+    dirty.add(b"a/x", 1.0)
+    dirty.mark(b"a/x", came=True, went=False)
+    assert dirty.has_come(b"a/x", below=False)
+    assert dirty.has_come(b"a", below=True)
+    assert not dirty.has_come(b"a", below=False)
+    dirty.add(b"a", 2.0, tree=True)
+    dirty.take(0.0, ALL)  # what is below a tree is put into it
+    assert [each.path for each in dirty.came()] == [b"a"]

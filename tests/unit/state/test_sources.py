@@ -42,6 +42,18 @@ def test_a_name_is_replaced_whole_and_others_stay(tmp_path: Path) -> None:
     assert here.known() == [Origin(b"", 8, 8), B]
 
 
+def test_mounts_are_replaced_whole_by_those_that_are_told(tmp_path: Path) -> None:
+    """Of this destination only; they end with a slash, whatever else is in their paths."""
+    here, other = (RememberedSources(tmp_path, place, "") for place in (b"/srv", b"/other"))
+    one, two = Origin(b"a/b\xff/", 0, 0), Origin(b"c/", 0, 0)
+    for memory in (here, other):
+        memory.remember([A, one])
+    here.remember([A, two])
+    assert here.known() == [A, two]
+    here.remember([A])
+    assert (here.known(), other.known()) == ([A], [A, one])
+
+
 def _work(directory: Path, number: int) -> None:
     own = RememberedSources(directory, b"/p%d" % number, "c")
     own.known()

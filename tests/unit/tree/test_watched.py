@@ -63,6 +63,7 @@ async def test_what_is_mounted_inside_is_watched_from_when_that_is_seen(tree: Pa
             (tree / "d" / "g").write_bytes(b"1")
             await watched.directory.drain()
             assert b"d/g" in watched.paths
+        assert await watched.directory.heed_mounts(), "that it is gone is told too"
         with small_disk(tree / "left" / "d", 1 << 20):
             assert not await watched.directory.heed_mounts(), "it takes no part"
         assert not await watched.directory.heed_mounts()

@@ -1,0 +1,52 @@
+"""The environment that the tests run in, made where it is not there: `.venv-test` in the clone."""
+
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Final
+
+from prepare import debian, venv
+from prepare.processes import StepError, environment, run, step
+
+PLACE: Final = venv.ROOT / ".venv-test"
+KERNEL: Final = (
+    "import netsync.delta.kernel as k, sys; "
+    "sys.exit(None if k.NAME == 'compiled' else f'the kernel in use is {k.NAME}')"
+)
+NEEDED: Final = ("netsync", "trio", "inotify_simple", "pytest")
+"""Modules that an interpreter has in which scripts for who changes the code can run."""
+
+
+def enter() -> None:
+    """Go on in that environment, unless this interpreter is one in which all is there."""
+    if all(importlib.util.find_spec(name) for name in NEEDED):
+        return
+    python = prepare_environment()
+    os.execv(python, [str(python), *sys.argv])  # noqa: S606 - our own words
+
+
+def prepare_environment() -> Path:
+    """The kept environment, made anew when what it was made from has changed."""
+    building = [*debian.packages_for_compiling(), *debian.packages_for_mounting()]
+    debian.ensure(building, "to compile the kernel and what mounts", required=True)
+    wanted = venv.fingerprint("pyproject.toml", "netsync/**/*.pyx")
+    python = venv.python_of(PLACE)
+    with step("environment") as remarks:
+        if not (venv.is_current(PLACE, wanted) and kernel_is_compiled(python)):
+            remarks.append("installed")
+            python = venv.create(PLACE)
+            venv.pip_install(python, "--editable", f"{venv.ROOT}[dev]")
+            run([python, "-c", KERNEL], cwd=venv.ROOT, env=environment(NETSYNC_KERNEL="compiled"))
+            venv.mark_current(PLACE, wanted)
+        remarks.append(f"{PLACE.name}, Python {platform.python_version()}, kernel compiled")
+    return python
+
+
+def kernel_is_compiled(python: Path) -> bool:
+    try:
+        run([python, "-c", KERNEL], cwd=venv.ROOT, env=environment(NETSYNC_KERNEL="compiled"))
+    except StepError:
+        return False
+    return True
