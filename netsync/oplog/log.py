@@ -27,9 +27,10 @@ from netsync.errors import IndeterminateError, NetsyncError
 from netsync.operation import DATA, Level, Loss, Operation
 from netsync.oplog.follower import Follower, FollowerStatus, State
 from netsync.oplog.owed import Owed
+from netsync.wire.codec import Buffer
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.mirroring import BATCH_OPERATIONS
-from netsync.wire.operations import NO_CHAIN, chained, pack, unpack
+from netsync.wire.operations import NO_CHAIN, chained, packed_parts, unpack
 
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """Bytes of operations that are not durable everywhere; with more, writers wait."""
@@ -58,11 +59,17 @@ class Entry(NamedTuple):
     """
 
     seq: int
-    packed: bytes
+    parts: tuple[Buffer, ...]
+    size: int
     chain: bytes
     file: int
     left: int
     written: bytes
+
+    @property
+    def packed(self) -> bytes:
+        """The operation as it is sent."""
+        return b"".join(self.parts)
 
     @property
     def operation(self) -> Operation:
@@ -115,21 +122,22 @@ class Log:
         self.head += 1
         if not self.followers:
             return self.head
-        packed = pack(operation)
-        self.chain = chained(self.chain, packed)
+        parts = packed_parts(operation)
+        size = sum(map(len, parts))
+        self.chain = chained(self.chain, *parts)
         is_kept = False
         for follower in self.followers:
             if follower.is_degraded:
                 assert follower.owed is not None
-                follower.owed.add(self.head, operation, packed, file, left)
+                follower.owed.add(self.head, operation, parts, file, left)
             else:
                 is_kept = True
                 if follower.names is not None:
                     follower.names.follow(operation)
         if is_kept:
             written = operation.path if isinstance(operation, DATA) else b""
-            self._entries.append(Entry(self.head, packed, self.chain, file, left, written))
-            self._bytes += len(packed)
+            self._entries.append(Entry(self.head, parts, size, self.chain, file, left, written))
+            self._bytes += size
         else:
             self._base = self.chain
         self._sending.unpark_all()
@@ -259,7 +267,7 @@ class Log:
         size = 0
         start = seq + 1 - self.first
         for entry in islice(self._entries, start, start + BATCH_OPERATIONS):
-            size += len(entry.packed)
+            size += entry.size
             if batch and size > TAIL_MAX:
                 break
             batch.append(entry)
@@ -271,7 +279,7 @@ class Log:
         while self._entries and self._entries[0].seq <= kept:
             entry = self._entries.popleft()
             self._base = entry.chain
-            self._bytes -= len(entry.packed)
+            self._bytes -= entry.size
         self.tell()
 
     def pause(self) -> None:
@@ -322,7 +330,7 @@ class Log:
     def _owe_behind(self, owed: Owed, seq: int) -> None:
         for entry in self._entries:
             if entry.seq > seq:
-                owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+                owed.add(entry.seq, entry.operation, entry.parts, entry.file, entry.left)
 
     def owe_again(self, follower: Follower) -> None:
         """What ``follower`` is owed has not arrived, and what came since is owed too."""

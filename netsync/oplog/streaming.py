@@ -91,7 +91,7 @@ class Streaming:
             self._sync_sent = last.seq
         await self._channel.send(
             Operations(batch[0].seq, len(batch), last.chain, sync=is_due),
-            [entry.packed for entry in batch],
+            [part for entry in batch for part in entry.parts],
         )
 
     async def _sync(self) -> None:

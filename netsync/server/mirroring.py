@@ -21,7 +21,8 @@ import trio
 from netsync.errors import ProtocolError, RefusedError, unwrapped
 from netsync.net.channel import Channel, Received
 from netsync.operation import Level
-from netsync.oplog.replica import Mark, Replica
+from netsync.oplog.journaling import Mark
+from netsync.oplog.replica import Replica
 from netsync.server.mirrors import Mirrors, Supersede, plain_path, refuse_overlap
 from netsync.server.modules import Module, Right
 from netsync.state.mirror_record import PRIMARY, STANDBY, Record, known_places

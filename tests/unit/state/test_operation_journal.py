@@ -10,7 +10,8 @@ import pytest
 from netsync import operation as o
 from netsync.errors import StateError
 from netsync.state import operation_journal
-from netsync.state.operation_journal import End, JournalRecord, Kind, OperationJournal, Position
+from netsync.state.journal_record import JournalRecord, Kind, Position
+from netsync.state.operation_journal import End, OperationJournal
 from netsync.wire.operations import NO_CHAIN, chained, pack
 
 SEGMENT = "journal-000000000001"
