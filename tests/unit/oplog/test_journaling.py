@@ -42,7 +42,10 @@ class Bench:
         self.journal = SlowJournal(directory)
         self.journal.open_after(0, NO_CHAIN)
         self._changed = trio.lowlevel.ParkingLot()
-        self.journaling = Journaling(self.journal, Mark(0, NO_CHAIN), self._changed.unpark_all)
+        self.journaling = Journaling(self.journal, Mark(0, NO_CHAIN), self._tell)
+
+    def _tell(self) -> None:
+        self._changed.unpark_all()
 
     def add(self, seq: int, kind: Kind = Kind.OPERATIONS) -> None:
         count = 1 if kind is Kind.OPERATIONS else 0
