@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
 from netsync.state.journal_record import HEAD_BYTES, JournalRecord, Kind, Position
 from netsync.state.operation_journal import OperationJournal
+
+GATHER_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that are worth a thread hop of their own."""
+GATHER_SECONDS: Final = 0.01
+"""How long less than that waits for more, or for a flush that takes it along."""
 
 
 class Mark(NamedTuple):
@@ -36,14 +41,16 @@ class _Taken(NamedTuple):
 class Journaling:
     """Carries records into ``journal``. ``received``, ``written``, ``durable`` are how far it is.
 
-    ``usable`` is where in the journal that ends which is durable and whole. ``tell`` is called
-    when anything has changed. Its two tasks are the caller's to run.
+    ``usable`` is where in the journal that ends which is durable and whole. ``is_eager`` says that
+    somebody waits for less than a flush. ``tell`` is called when anything has changed. Its two
+    tasks are the caller's to run.
     """
 
     def __init__(self, journal: OperationJournal, at: Mark, tell: Callable[[], None]) -> None:
         self.received = self.written = self.durable = at
         self.usable = journal.position
         self.pending_bytes = 0
+        self.is_eager = False
         self.flushed = trio.lowlevel.ParkingLot()
         self._journal = journal
         self._tell = tell
@@ -95,8 +102,13 @@ class Journaling:
     async def keep_writing(self) -> None:
         """Write what arrives while nobody asks for a flush, or while one is under way."""
         while True:
-            while not self._pending or (self._must_flush() and not self._flushing.locked()):
+            while not self._is_mine():
                 await self._arrived.park()
+            with trio.move_on_after(GATHER_SECONDS):
+                while self._is_mine() and self._is_little():
+                    await self._arrived.park()
+            if not self._is_mine():
+                continue
             async with self._writing:
                 taken = self._take()
                 await trio.to_thread.run_sync(self._append, taken)
@@ -113,6 +125,14 @@ class Journaling:
             self._arrived.unpark_all()
             self.flushed.unpark_all()
             self._tell()
+
+    def _is_mine(self) -> bool:
+        """Tell whether there is something that no flush will take along."""
+        is_taken_along = self._must_flush() and not self._flushing.locked()
+        return bool(self._pending) and not is_taken_along
+
+    def _is_little(self) -> bool:
+        return self.pending_bytes < GATHER_BYTES and not self.is_eager
 
     def _must_flush(self) -> bool:
         return self._flush_asked or self._abandon

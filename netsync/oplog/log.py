@@ -28,8 +28,7 @@ from netsync.operation import DATA, Level, Loss, Operation
 from netsync.oplog.follower import Follower, FollowerStatus, State
 from netsync.oplog.owed import Owed
 from netsync.wire.codec import Buffer
-from netsync.wire.frames import TAIL_MAX
-from netsync.wire.mirroring import BATCH_OPERATIONS
+from netsync.wire.mirroring import BATCH_OPERATIONS, OPERATIONS_MAX
 from netsync.wire.operations import NO_CHAIN, chained, packed_parts, unpack
 
 QUEUE_BYTES: Final = 64 * 1024 * 1024
@@ -153,9 +152,7 @@ class Log:
         while self._paused or self._bytes > QUEUE_BYTES or self._failure() is not None:
             if (failure := self._failure()) is not None:
                 raise failure
-            if self._bytes > QUEUE_BYTES:
-                self.want_durable(self.head)
-            await self._wait_or_give_up()
+            await self._wait_or_give_up()  # links ask for flushes in time
 
     async def wait(self, seq: int, level: Level) -> None:
         """Return when all standbys have everything up to ``seq`` at ``level``.
@@ -268,7 +265,7 @@ class Log:
         start = seq + 1 - self.first
         for entry in islice(self._entries, start, start + BATCH_OPERATIONS):
             size += entry.size
-            if batch and size > TAIL_MAX:
+            if batch and size > OPERATIONS_MAX:
                 break
             batch.append(entry)
         return batch

@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from netsync.errors import NetsyncError, NetworkError, ProtocolError, unwrapped
+from netsync.operation import Level
 from netsync.oplog.applying import Applying
 from netsync.oplog.journaling import Journaling, Mark
 from netsync.state.journal_record import JournalRecord, Kind
@@ -89,6 +90,11 @@ class Replica:
         return CopyLive(self.durable.seq, self.applied, self.has_writer, refused, words)
 
     # --- what a session does -------------------------------------------------------------------
+
+    def begin(self, level: Level) -> None:
+        """A primary streams from now on, whose writers wait for ``level``."""
+        self.has_writer = True
+        self._journaling.is_eager = level < Level.DURABLE
 
     def take(self, batch: Operations, tail: memoryview) -> None:
         """Take operations that arrived. Raises ``ProtocolError`` if they do not continue the log.

@@ -138,7 +138,7 @@ class Mirroring:
         assert asked is not None
         if not replica.record.complete or replica.record.generation != asked.generation:
             raise ProtocolError("operations for a copy that is not adopted", op="mirror")
-        replica.has_writer = True
+        replica.begin(request.level)
         with unwrapped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._acknowledge, replica, request.level)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from xxhash import xxh3_64
 
-from netsync.wire.frames import TAIL_MAX
+from netsync.wire.mirroring import OPERATIONS_MAX
 
 _MAGIC: Final = b"nsop"
 _HEAD: Final = struct.Struct("<4sIBxxxIQQ16s")
@@ -81,7 +81,7 @@ def read_record(fd: int, offset: int) -> tuple[JournalRecord, int] | None:
     if len(head) < HEAD_BYTES:
         return None
     magic, length, kind, count, first, durable, chain = _HEAD.unpack_from(head)
-    if magic != _MAGIC or length > TAIL_MAX or kind not in Kind._value2member_map_:
+    if magic != _MAGIC or length > OPERATIONS_MAX or kind not in Kind._value2member_map_:
         return None
     body = _read_fully(fd, length, offset + HEAD_BYTES)
     (checksum,) = _CHECK.unpack_from(head, _HEAD.size)

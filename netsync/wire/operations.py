@@ -1,10 +1,10 @@
 """Packed operations: how a mirror's log lies in a frame and in a journal, and what it adds up to.
 
 Each operation is four bytes of length and one msgpack array. The *chain* is a running digest:
-that of an operation is made of the chain before it and its packed bytes, so two logs with equal
-chains at one number are equal up to there. What must hold: only bytes that decode to an operation
-whose paths lead down are ever handed on, and no number a peer sends is believed before its
-operations were counted.
+that of an operation is made of the chain before it and a digest of its packed bytes, so two logs
+with equal chains at one number are equal up to there. What must hold: only bytes that decode to an
+operation whose paths lead down are ever handed on, and no number a peer sends is believed before
+its operations were counted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import blake3
 import msgspec
+from xxhash import xxh3_128
 
 from netsync.errors import ProtocolError
 from netsync.names import shown
@@ -76,10 +77,10 @@ def chained(chain: bytes, *packed: Buffer) -> bytes:
 
     ``packed`` is the operation with its length, in one buffer or several.
     """
-    digest = blake3.blake3(chain)
+    digest = xxh3_128()
     for part in packed:
         digest.update(part)
-    return digest.digest(CHAIN_BYTES)
+    return blake3.blake3(chain + digest.digest()).digest(CHAIN_BYTES)
 
 
 def chained_all(chain: bytes, tail: memoryview) -> bytes:
