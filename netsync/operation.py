@@ -12,7 +12,7 @@ another's answer.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -24,7 +24,10 @@ DATA_MAX: Final = 1024 * 1024
 VALUE_MAX: Final = 64 * 1024
 """Bytes of one extended attribute: the limit of Linux."""
 
-Data = Annotated[bytes, Meta(max_length=DATA_MAX)]
+if TYPE_CHECKING:
+    Data: TypeAlias = bytes | memoryview
+else:  # encoded it is either; decoded it looks into the bytes that arrived, which are not copied
+    Data = Annotated[memoryview, Meta(max_length=DATA_MAX)]
 Value = Annotated[bytes, Meta(max_length=VALUE_MAX)]
 AttributeName = Annotated[bytes, Meta(min_length=1, max_length=255)]
 Length = Annotated[int, Meta(ge=1, le=2**63 - 1)]

@@ -11,6 +11,7 @@ and throw them away.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -33,8 +34,8 @@ from netsync.wire.messages import Fault, Message, Ping
 from netsync.wire.mirroring import MIRROR_FEATURE
 from netsync.wire.order import Order, State
 
-_JOIN_MAX: Final = 128 * 1024
-"""Bytes: buffers are joined up to here, so that small ones do not become a TLS record each."""
+_BULK: Final = 64 * 1024
+"""Bytes of a buffer that is sent as it is: copying it would cost more than a TLS record more."""
 COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
 WATCH_FEATURE: Final = "watch"
@@ -249,12 +250,12 @@ class StreamChannel:
 
 
 def _joined(buffers: list[Buffer]) -> list[Buffer]:
-    """Join what is small: one header with a few kilobytes should be one TLS record."""
-    if sum(map(len, buffers)) <= _JOIN_MAX:
-        return [b"".join(buffers)]
-    if len(buffers) > 2:
-        return [buffers[0], b"".join(buffers[1:])]
-    return buffers
+    """Join neighbours that are small: a header with some kilobytes should be one TLS record."""
+    joined: list[Buffer] = []
+    for is_bulk, run in itertools.groupby(buffers, lambda buffer: len(buffer) >= _BULK):
+        part = list(run)
+        joined += part if is_bulk else [b"".join(part)]
+    return joined
 
 
 @contextlib.asynccontextmanager

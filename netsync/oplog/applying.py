@@ -21,8 +21,9 @@ from netsync.errors import NetsyncError, RootError, is_fatal, reason, root_error
 from netsync.names import shown
 from netsync.operation import Link, Operation, Rename, names_of
 from netsync.plan.redo import WINDOW_OPERATIONS, Window
+from netsync.state.journal_record import JournalRecord, Kind, Position
 from netsync.state.mirror_record import Record, RecordFile
-from netsync.state.operation_journal import JournalRecord, Kind, OperationJournal, Position
+from netsync.state.operation_journal import OperationJournal
 from netsync.tree.apply import Applier
 from netsync.tree.durable import sync_file_system
 from netsync.tree.publication import recover

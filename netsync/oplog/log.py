@@ -27,9 +27,9 @@ from netsync.errors import IndeterminateError, NetsyncError
 from netsync.operation import Level, Loss, Operation, written_by
 from netsync.oplog.follower import Follower, FollowerStatus, State
 from netsync.oplog.owed import Owed
-from netsync.wire.frames import TAIL_MAX
-from netsync.wire.mirroring import BATCH_OPERATIONS
-from netsync.wire.operations import NO_CHAIN, chained, pack, unpack
+from netsync.wire.codec import Buffer
+from netsync.wire.mirroring import BATCH_OPERATIONS, OPERATIONS_MAX
+from netsync.wire.operations import NO_CHAIN, chained, packed_parts, unpack
 
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """Bytes of operations that are not durable everywhere; with more, writers wait."""
@@ -58,11 +58,17 @@ class Entry(NamedTuple):
     """
 
     seq: int
-    packed: bytes
+    parts: tuple[Buffer, ...]
+    size: int
     chain: bytes
     file: int
     left: int
     written: bytes
+
+    @property
+    def packed(self) -> bytes:
+        """The operation as it is sent."""
+        return b"".join(self.parts)
 
     @property
     def operation(self) -> Operation:
@@ -120,21 +126,24 @@ class Log:
         self.head += 1
         if not self.followers:
             return self.head
-        packed = pack(operation)
-        self.chain = chained(self.chain, packed)
+        parts = packed_parts(operation)
+        size = sum(map(len, parts))
+        self.chain = chained(self.chain, *parts)
         is_kept = False
         for follower in self.followers:
             if follower.is_degraded:
                 assert follower.owed is not None
-                follower.owed.add(self.head, operation, packed, file, left)
+                follower.owed.add(self.head, operation, parts, file, left)
             else:
                 is_kept = True
                 if follower.names is not None:
                     follower.names.follow(operation)
         if is_kept:
-            entry = Entry(self.head, packed, self.chain, file, left, written_by(operation))
+            entry = Entry(
+                self.head, parts, size, self.chain, file, left, written_by(operation)
+            )
             self._entries.append(entry)
-            self._bytes += len(packed)
+            self._bytes += size
         else:
             self._base = self.chain
         self._sending.unpark_all()
@@ -150,9 +159,7 @@ class Log:
         while self._paused or self._bytes > QUEUE_BYTES or self._failure() is not None:
             if (failure := self._failure()) is not None:
                 raise failure
-            if self._bytes > QUEUE_BYTES:
-                self.want_durable(self.head)
-            await self._wait_or_give_up()
+            await self._wait_or_give_up()  # links ask for flushes in time
 
     async def wait(self, seq: int, level: Level) -> None:
         """Return when all standbys have everything up to ``seq`` at ``level``.
@@ -280,8 +287,8 @@ class Log:
         size = 0
         start = seq + 1 - self.first
         for entry in islice(self._entries, start, start + BATCH_OPERATIONS):
-            size += len(entry.packed)
-            if batch and size > TAIL_MAX:
+            size += entry.size
+            if batch and size > OPERATIONS_MAX:
                 break
             batch.append(entry)
         return batch
@@ -292,7 +299,7 @@ class Log:
         while self._entries and self._entries[0].seq <= kept:
             entry = self._entries.popleft()
             self._base = entry.chain
-            self._bytes -= len(entry.packed)
+            self._bytes -= entry.size
         self.tell()
 
     def pause(self) -> None:
@@ -343,7 +350,7 @@ class Log:
     def _owe_behind(self, owed: Owed, seq: int) -> None:
         for entry in self._entries:
             if entry.seq > seq:
-                owed.add(entry.seq, entry.operation, entry.packed, entry.file, entry.left)
+                owed.add(entry.seq, entry.operation, entry.parts, entry.file, entry.left)
 
     def owe_again(self, follower: Follower) -> None:
         """What ``follower`` is owed has not arrived, and what came since is owed too."""

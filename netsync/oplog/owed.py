@@ -12,7 +12,7 @@ may be those that the standby has.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from netsync.names import shown
@@ -28,6 +28,7 @@ from netsync.operation import (
     ZeroRange,
     written_by,
 )
+from netsync.wire.codec import Buffer
 
 OWED_BYTES: Final = 512 * 1024 * 1024
 """Bytes of changed ranges; with more, a comparison is cheaper and needs no journal."""
@@ -159,8 +160,13 @@ class Owed:
         self.written: set[bytes] = set()
         self._text = 0
 
-    def add(self, seq: int, operation: Operation, packed: bytes, file: int, left: int) -> None:
-        """An operation is done that the standby does not get. See ``Log.append``."""
+    def add(
+        self, seq: int, operation: Operation, parts: Sequence[Buffer], file: int, left: int
+    ) -> None:
+        """An operation, packed in ``parts``, is done that the standby does not get.
+
+        See ``Log.append``.
+        """
         self.operations += 1
         self.until = seq
         if written := written_by(operation):
@@ -172,6 +178,7 @@ class Owed:
         if isinstance(operation, DataOperation):
             self._add_data(operation, file)
         else:
+            packed = b"".join(parts)
             self.names.append((seq, packed))
             self._text += len(packed)
             self._add_name(operation, left)

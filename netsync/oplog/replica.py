@@ -1,8 +1,6 @@
 """A standby's copy of one log: takes operations, makes them durable, lets the tree follow.
 
-*Journal first.* What arrives is checked, counted and queued; the disk task writes all that is
-queued at once and flushes it if anybody asked: those who wait share a flush, and what comes
-meanwhile shares the next one. One flush makes data, order and the memory of the promise durable.
+*Journal first.* What arrives is checked, counted and handed to ``journaling``.
 *Apply behind.* The apply task carries what is durable into the tree. What must hold: nothing is
 called durable before its flush has returned, nothing is applied before it is durable, a failed
 flush or an operation that does not fit ends everything, and a number that was told never falls.
@@ -14,23 +12,19 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import trio
 
 from netsync.errors import NetsyncError, NetworkError, ProtocolError, unwrapped
+from netsync.operation import Level
 from netsync.oplog.applying import Applying
+from netsync.oplog.journaling import Journaling, Mark
+from netsync.state.journal_record import JournalRecord, Kind
 from netsync.state.live import CopyLive
 from netsync.state.mirror_record import PRIMARY, Record, RecordFile
-from netsync.state.operation_journal import (
-    HEAD_BYTES,
-    End,
-    JournalRecord,
-    Kind,
-    OperationJournal,
-    Position,
-)
+from netsync.state.operation_journal import End, OperationJournal
 from netsync.wire.mirroring import Acked, Operations, ResyncEnd
 from netsync.wire.operations import NO_CHAIN, chained, unpack
 
@@ -44,15 +38,8 @@ IDLE_SECONDS: Final = 5.0
 """How long after the last operation a checkpoint is made, so that the journal can go."""
 
 
-class Mark(NamedTuple):
-    """A place in the log."""
-
-    seq: int
-    chain: bytes
-
-
 class Replica:
-    """One place's log and tree. ``received``, ``written``, ``durable`` are how far each is.
+    """One place's log and tree.
 
     ``failure`` is what ended it. Methods without ``async`` return at once.
     """
@@ -64,22 +51,23 @@ class Replica:
         self.has_writer = False
         self._refusal: NetsyncError | None = None
         self._scope = trio.CancelScope()
-        self.received = self.written = self.durable = Mark(end.seq, end.chain)
         self._records = records
         self._journal = journal
+        self._journaling = Journaling(journal, Mark(end.seq, end.chain), self._tell)
         self._applying = applying
-        self._usable = journal.position
-        self._pending: list[JournalRecord] = []
-        self._pending_bytes = 0
-        self._flush_asked = False
         self._resync: Mark | None = None
-        self._begun: Position | None = None
-        self._abandon = False
         self._waiting = trio.lowlevel.ParkingLot()
-        self._arrived = trio.lowlevel.ParkingLot()
-        self._flushed = trio.lowlevel.ParkingLot()
-        self._writing = trio.Lock()
         self._doing = trio.Lock()
+
+    @property
+    def received(self) -> Mark:
+        """How far the log is here."""
+        return self._journaling.received
+
+    @property
+    def durable(self) -> Mark:
+        """How far the log is flushed."""
+        return self._journaling.durable
 
     @property
     def record(self) -> Record:
@@ -102,6 +90,11 @@ class Replica:
         return CopyLive(self.durable.seq, self.applied, self.has_writer, refused, words)
 
     # --- what a session does -------------------------------------------------------------------
+
+    def begin(self, level: Level) -> None:
+        """A primary streams from now on, whose writers wait for ``level``."""
+        self.has_writer = True
+        self._journaling.is_eager = level < Level.DURABLE
 
     def take(self, batch: Operations, tail: memoryview) -> None:
         """Take operations that arrived. Raises ``ProtocolError`` if they do not continue the log.
@@ -128,32 +121,26 @@ class Replica:
 
     def _queue(self, batch: Operations, tail: memoryview, chain: bytes) -> None:
         last = batch.first + batch.count - 1
-        kind = Kind.OPERATIONS if self._resync is None else Kind.RESYNC_OPERATIONS
-        self._append(JournalRecord(kind, batch.first, batch.count, chain, tail))
         if self._resync is None:
-            self.received = Mark(last, chain)
+            kind, received = Kind.OPERATIONS, Mark(last, chain)
         else:
+            kind, received = Kind.RESYNC_OPERATIONS, self.received
             self._resync = Mark(last, chain)
-
-    def _append(self, record: JournalRecord) -> None:
-        self._pending.append(record)
-        self._pending_bytes += HEAD_BYTES + len(record.body)
-        self._arrived.unpark_all()
+        self._journaling.add(JournalRecord(kind, batch.first, batch.count, chain, tail), received)
 
     def want_durable(self, seq: int) -> None:
         """Make everything up to ``seq`` durable. Raises ``ProtocolError`` for what is not here."""
         if seq > self.received.seq:
             raise _wrong(f"operation {seq} is to be durable and was not sent")
         if seq > self.durable.seq:
-            self._flush_asked = True
-            self._arrived.unpark_all()
+            self._journaling.ask_flush()
 
     def begin_resync(self) -> None:
         """What follows makes up for what was not kept."""
         if self._resync is not None:
             raise _wrong("a resync within a resync")
         self._resync = Mark(0, NO_CHAIN)
-        self._append(JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN))
+        self._journaling.add(JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN), self.received)
 
     def end_resync(self, end: ResyncEnd) -> None:
         """It is complete: the log goes on behind ``end.seq``."""
@@ -162,21 +149,24 @@ class Replica:
         if end.seq < self.received.seq:
             raise _wrong(f"a resync leads back to operation {end.seq}")
         self._resync = None
-        self._append(JournalRecord(Kind.RESYNC_END, end.seq, 0, end.chain))
-        self.received = Mark(end.seq, end.chain)
-        self._flush_asked = True
+        record = JournalRecord(Kind.RESYNC_END, end.seq, 0, end.chain)
+        self._journaling.add(record, Mark(end.seq, end.chain))
+        self._journaling.ask_flush()
 
     async def room(self) -> None:
         """Wait until more may be received. Raises what ended the replica."""
-        while self._pending_bytes > PENDING_BYTES or self.unapplied_bytes > UNAPPLIED_BYTES:
+        while (
+            self._journaling.pending_bytes > PENDING_BYTES or self.unapplied_bytes > UNAPPLIED_BYTES
+        ):
             await self.wait_change()
 
     def acked(self) -> Acked:
         """Return what may be told to the primary now. Raises what ended the replica."""
         self._must_live()
         return Acked(
-            self.received.seq, self.written.seq, self.durable.seq, self.applied, self.durable.chain
-        )
+            self.received.seq, self._journaling.written.seq, self.durable.seq, self.applied,
+            self.durable.chain,
+        )  # fmt: skip
 
     def _must_live(self) -> None:
         """Raise what ended the replica, or is about to: its record is another's matter then."""
@@ -195,14 +185,13 @@ class Replica:
         self.has_writer = False
         if self._resync is not None:
             self._resync = None
-            self._abandon = True
-        self._flush_asked = True
-        self._arrived.unpark_all()
+            self._journaling.abandon()
+        self._journaling.ask_flush()
 
     async def settle(self) -> Mark:
         """Return how far it is, when that is durable, and nothing is under way."""
         self.release()
-        while self._abandon or self._pending or self.durable != self.received:
+        while not self._journaling.is_settled:
             await self.wait_change()
         return self.durable
 
@@ -218,11 +207,10 @@ class Replica:
 
     async def adopt(self, mark: Mark, record: Record) -> None:
         """The tree was made equal to the primary's at ``mark``: flush it, and begin there."""
-        async with self._writing, self._doing:
+        async with self._journaling.still(), self._doing:
             self._must_live()
             await trio.to_thread.run_sync(self._adopt, mark, record)
-            self.received = self.written = self.durable = mark
-            self._usable = self._journal.position
+            self._journaling.begin_at(mark)
         self._tell()
 
     def _adopt(self, mark: Mark, record: Record) -> None:
@@ -236,7 +224,7 @@ class Replica:
         self._applying.begin_at(mark.seq, mark.chain)
 
     def _catch_up(self) -> None:
-        while not self._applying.step(self._usable):
+        while not self._applying.step(self._journaling.usable):
             pass
         self._applying.checkpoint()
 
@@ -255,7 +243,7 @@ class Replica:
         self._refusal = refusal
         try:
             await self.settle()
-            async with self._writing, self._doing:
+            async with self._journaling.still(), self._doing:
                 await trio.to_thread.run_sync(self._promote)
         except BaseException:
             self._refusal = None  # it is a standby as before
@@ -275,7 +263,7 @@ class Replica:
         self._records.save(promoted(self.record))
         self._journal.restart()
 
-    # --- the two tasks -------------------------------------------------------------------------
+    # --- the three tasks -----------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write, flush and apply until cancelled, or until something fails. Raises that."""
@@ -283,7 +271,8 @@ class Replica:
             with unwrapped():
                 async with trio.open_nursery() as nursery:
                     self._scope = nursery.cancel_scope
-                    nursery.start_soon(self._keep_writing)
+                    nursery.start_soon(self._journaling.keep_writing)
+                    nursery.start_soon(self._journaling.keep_flushing)
                     nursery.start_soon(self._keep_applying)
         except NetsyncError as error:
             self.failure = error
@@ -293,49 +282,11 @@ class Replica:
                 self.failure = NetworkError("the server is stopping", hint="try again later")
             self._tell()
             with trio.CancelScope(shield=True):  # a session may have a thread at it still
-                async with self._writing, self._doing:
+                async with self._journaling.still(), self._doing:
                     pass
 
     def _tell(self) -> None:
         self._waiting.unpark_all()
-
-    async def _keep_writing(self) -> None:
-        while True:
-            while not (self._pending or self._abandon or self._flush_asked):
-                await self._arrived.park()
-            async with self._writing:
-                await self._write()
-            self._flushed.unpark_all()
-            self._tell()
-
-    async def _write(self) -> None:
-        abandon, flush, records = self._abandon, self._flush_asked, self._pending
-        target = self.received
-        self._flush_asked = False
-        self._pending, self._pending_bytes = [], 0
-        await trio.to_thread.run_sync(self._write_all, records, abandon, flush)
-        if abandon:
-            self._abandon = False
-        self.written = target
-        if flush:
-            self.durable = target
-            self._usable = self._begun or self._journal.position
-
-    def _write_all(self, records: list[JournalRecord], abandon: bool, flush: bool) -> None:
-        batch: list[JournalRecord] = []
-        for record in records:
-            if record.kind is Kind.RESYNC_BEGIN:
-                self._journal.append(batch, self.durable.seq)
-                batch, self._begun = [], self._journal.position
-            elif record.kind is Kind.RESYNC_END:
-                self._begun = None
-            batch.append(record)
-        self._journal.append(batch, self.durable.seq)
-        if abandon and self._begun is not None:
-            self._journal.cut(self._begun)
-            self._begun = None
-        if flush:
-            self._journal.sync()
 
     async def _keep_applying(self) -> None:
         while True:
@@ -344,16 +295,16 @@ class Replica:
                 if is_idle:
                     await trio.to_thread.run_sync(self._applying.checkpoint)
                 else:
-                    await trio.to_thread.run_sync(self._applying.step, self._usable)
+                    await trio.to_thread.run_sync(self._applying.step, self._journaling.usable)
             self._tell()
             await trio.sleep(GATHER_SECONDS)
 
     async def _is_idle(self) -> bool:
         """Return when there is something to apply, or, with True, to make a checkpoint of."""
-        while self._applying.position >= self._usable:
+        while self._applying.position >= self._journaling.usable:
             is_noted = self._applying.seq == self.record.seq
             with trio.move_on_after(math.inf if is_noted else IDLE_SECONDS) as waiting:
-                await self._flushed.park()
+                await self._journaling.flushed.park()
             if waiting.cancelled_caught:
                 return True
         return False

@@ -23,8 +23,13 @@ from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import Log, written_in
 from netsync.oplog.owed import Owed
 from netsync.oplog.streaming import BeforeSending
-from netsync.wire.frames import TAIL_MAX
-from netsync.wire.mirroring import BATCH_OPERATIONS, Operations, ResyncBegin, ResyncEnd
+from netsync.wire.mirroring import (
+    BATCH_OPERATIONS,
+    OPERATIONS_MAX,
+    Operations,
+    ResyncBegin,
+    ResyncEnd,
+)
 from netsync.wire.operations import NO_CHAIN, chained, pack
 
 _READ_AHEAD: Final = 2
@@ -120,7 +125,7 @@ class Resyncing:
         raise root_error(FileNotFoundError(2, ""), op="find again", where=debt.told)
 
     async def _add(self, packed: bytes) -> None:
-        is_full = len(self._batch) >= BATCH_OPERATIONS or self._size + len(packed) > TAIL_MAX
+        is_full = len(self._batch) >= BATCH_OPERATIONS or self._size + len(packed) > OPERATIONS_MAX
         if self._batch and is_full:
             await self._flush()
         self._batch.append(packed)

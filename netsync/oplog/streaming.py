@@ -2,7 +2,7 @@
 
 What is there goes out in one message, so while one is on its way the next ones gather: many
 waiting writers share messages and flushes. Nobody needs to ask for durability forever: after a
-second, or with the log half full, it is asked for.
+second, or some megabytes, it is asked for, so a log that is full gets room again by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from netsync.wire.mirroring import Acked, Operations, Stream, Sync
 
 SYNC_SECONDS: Final = 1.0
 """How long an operation stays unflushed on a standby if nobody asks."""
+SYNC_BYTES: Final = QUEUE_BYTES // 4
+"""Bytes after which a flush is asked for if nobody does: one is under way while the next gather."""
 
 BeforeSending = Callable[[Iterable[bytes]], Awaitable[None]]
 """Is told the paths of files whose data is about to be sent, and notes them durably."""
@@ -50,6 +52,7 @@ class Streaming:
         self._follower = follower
         self._before_sending = before_sending
         self._sync_sent = follower.sent
+        self._unsynced = 0
         self._in_step_at: float = log.head
         self._in_step = in_step
 
@@ -63,7 +66,7 @@ class Streaming:
                 nursery.start_soon(self.hear)
                 if resync is not None:
                     self._in_step_at = await resync()
-                    self._sync_sent = self._follower.sent
+                    self._sync_sent, self._unsynced = self._follower.sent, 0
                 await self.send_all()
 
     async def send_all(self) -> None:
@@ -84,18 +87,19 @@ class Streaming:
     async def _send(self, batch: list[Entry]) -> None:
         await self._before_sending(written_in(batch))
         last = batch[-1]
+        self._unsynced += sum(entry.size for entry in batch)
         is_wanted = self._log.sync_wanted > self._sync_sent
-        is_due = is_wanted or self._log.queued_bytes > QUEUE_BYTES // 2
+        is_due = is_wanted or self._unsynced > SYNC_BYTES
         self._follower.sent = last.seq
         if is_due:
-            self._sync_sent = last.seq
+            self._sync_sent, self._unsynced = last.seq, 0
         await self._channel.send(
             Operations(batch[0].seq, len(batch), last.chain, sync=is_due),
-            [entry.packed for entry in batch],
+            [part for entry in batch for part in entry.parts],
         )
 
     async def _sync(self) -> None:
-        self._sync_sent = self._follower.sent
+        self._sync_sent, self._unsynced = self._follower.sent, 0
         await self._channel.send(Sync(self._sync_sent))
 
     async def hear(self) -> None:

@@ -26,7 +26,8 @@ import trio
 from netsync.errors import NetworkError, ProtocolError, RefusedError, unwrapped
 from netsync.net.channel import Received, StreamChannel
 from netsync.operation import Level
-from netsync.oplog.replica import Mark, Replica
+from netsync.oplog.journaling import Mark
+from netsync.oplog.replica import Replica
 from netsync.server.mirrors import Mirrors, plain_path, refuse_overlap
 from netsync.server.modules import Module, Right
 from netsync.state.mirror_record import PRIMARY, STANDBY, Record, known_places
@@ -157,7 +158,7 @@ class Mirroring:
         assert asked is not None
         if not replica.record.complete or replica.record.generation != asked.generation:
             raise ProtocolError("operations for a copy that is not adopted", op="mirror")
-        replica.has_writer = True
+        replica.begin(request.level)
         with unwrapped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._acknowledge, replica, request.level)

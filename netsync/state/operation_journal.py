@@ -10,66 +10,40 @@ appended durable. What must hold when it is read after a crash:
   whole record is found behind a broken one that vouches for it, the disk has lost what it promised
   to keep, and nobody may go on as if it had not.
 
-A resync counts only whole: one without its end is cut off. One thread appends and syncs, another
-reads what is durable; they share files, not state.
+A resync counts only whole: one without its end is cut off.
+
+One thread appends, another syncs what was appended before, a third reads what is durable. Each
+segment is open twice for that, so that an error of writing back is told to who syncs, whatever
+became of the others. What was appended last stays in memory, within bounds: who reads it soon need
+not have it from the disk.
 """
 
 from __future__ import annotations
 
-import enum
+import contextlib
 import os
-import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from xxhash import xxh3_64
-
 from netsync.errors import StateError, reason
+from netsync.state.journal_record import (
+    HEAD_BYTES,
+    JournalRecord,
+    Kind,
+    Position,
+    head_of,
+    read_record,
+    vouched_for,
+)
+from netsync.state.recent_records import Recent
 from netsync.state.slots import flush_directory
-from netsync.wire.frames import TAIL_MAX
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes after which a new segment begins: old ones are removed whole."""
-_MAGIC: Final = b"nsop"
-_HEAD: Final = struct.Struct("<4sIBxxxIQQ16s")
-_CHECK: Final = struct.Struct("<Q")
-HEAD_BYTES: Final = _HEAD.size + _CHECK.size
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class Kind(enum.IntEnum):
-    """What a record is. Only ``OPERATIONS`` count in the log's own numbers."""
-
-    OPERATIONS = 1
-    RESYNC_BEGIN = 2
-    RESYNC_OPERATIONS = 3
-    RESYNC_END = 4
-
-
-class JournalRecord(NamedTuple):
-    """One record. ``first`` numbers its first operation, ``chain`` is that after its last.
-
-    Of an end of a resync ``first`` is the number where the standby is with it, there are none.
-    """
-
-    kind: Kind
-    first: int
-    operations: int
-    chain: bytes
-    body: bytes | memoryview = b""
-
-    @property
-    def last(self) -> int:
-        """The number of its last operation."""
-        return self.first + self.operations - 1 if self.operations else self.first
-
-
-class Position(NamedTuple):
-    """A place between two records."""
-
-    segment: int
-    offset: int
 
 
 class End(NamedTuple):
@@ -89,7 +63,11 @@ class OperationJournal:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._fd = -1
+        self._unsynced: list[int] = []
+        self._has_begun = False
+        self._changing = threading.Lock()
         self._at = Position(0, 0)
+        self._recent = Recent()
         self._readers: dict[int, int] = {}
 
     @property
@@ -115,24 +93,41 @@ class OperationJournal:
                     raise self._damaged(number, "a segment before it is missing")
                 end = end._replace(position=Position(number, 0))
                 end, keep, is_whole = self._scanned(number, end, keep)
-                if not is_whole and number != segments[-1]:
-                    raise self._damaged(number, "it is broken, and not the last")
+                if not is_whole:
+                    self._must_be_torn(number, end)
+                    break
             self._end_at(keep.position)
         return keep
+
+    def _must_be_torn(self, number: int, end: End) -> None:
+        """Segment ``number`` is broken at ``end``. Raise if anything behind it was durable."""
+        for each in self._segments():
+            if each >= number:
+                with self._opened(each) as fd:
+                    offset = end.position.offset if each == number else 0
+                    if vouched_for(fd, offset, os.fstat(fd).st_size, end.seq):
+                        raise self._damaged(number, f"what was durable after {end.seq} is broken")
+
+    @contextlib.contextmanager
+    def _opened(self, number: int) -> Iterator[int]:
+        fd = os.open(self._file(number), _READ)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def cut(self, position: Position) -> None:
         """Drop everything behind ``position``, durably."""
         with _told(self._directory):
-            os.close(self._fd)
+            self._close_segments()
             self._end_at(position)
 
     def _scanned(self, number: int, end: End, keep: End) -> tuple[End, End, bool]:
         """Walk one segment from ``end``; ``keep`` is the end if a resync is never finished."""
-        fd = os.open(self._file(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with self._opened(number) as fd:
             size = os.fstat(fd).st_size
             offset, seq, chain = 0, end.seq, end.chain
-            while (found := _read(fd, offset)) is not None:
+            while (found := read_record(fd, offset)) is not None:
                 record, _ = found
                 if record.kind is Kind.OPERATIONS:
                     if record.first > seq + 1:
@@ -145,20 +140,23 @@ class OperationJournal:
                 end = End(Position(number, offset), seq, chain)
                 if record.kind in (Kind.OPERATIONS, Kind.RESYNC_END):
                     keep = end
-            if offset < size and _vouched_for(fd, offset, size, seq):
-                raise self._damaged(number, f"what was durable after {seq} is broken")
-        finally:
-            os.close(fd)
         return end, keep, offset == size
 
     def _end_at(self, position: Position) -> None:
         for number in self._segments():
             if number > position.segment:
                 os.unlink(self._file(number))
-        self._fd = os.open(self._file(position.segment), _OPEN, 0o600)
+        self._open_segment(position, _OPEN)
         os.ftruncate(self._fd, position.offset)
         os.fsync(self._fd)
         flush_directory(self._directory)
+        self._recent.forget()
+
+    def _open_segment(self, position: Position, flags: int) -> None:
+        """Open the segment of ``position`` for both who append and who sync."""
+        path = self._file(position.segment)
+        self._fd = os.open(path, flags, 0o600)
+        self._unsynced.append(os.open(path, _READ))
         self._at = position
 
     # --- writing -------------------------------------------------------------------------------
@@ -170,32 +168,50 @@ class OperationJournal:
                 self._begin_segment()
             buffers: list[bytes | memoryview] = []
             for record in records:
-                buffers += [_head(record, durable), record.body]
-            total = sum(map(len, buffers))
+                buffers += [head_of(record, durable), record.body]
             for start in range(0, len(buffers), 512):  # fewer than the kernel takes at once
                 _write_all(self._fd, buffers[start : start + 512])
-            self._at = Position(self._at.segment, self._at.offset + total)
+            for record in records:
+                self._recent.add(self._at, record)
+                behind = self._at.offset + HEAD_BYTES + len(record.body)
+                self._at = Position(self._at.segment, behind)
 
     def sync(self) -> None:
-        """Make all that was appended durable. A failure is final: nothing more may be believed."""
+        """Make all durable that was appended before. More may be appended meanwhile.
+
+        A failure is final: nothing more may be believed.
+        """
         with _told(self._directory):
-            os.fdatasync(self._fd)
+            with self._changing:
+                synced, has_begun = list(self._unsynced), self._has_begun
+                self._has_begun = False
+            for fd in synced:
+                os.fdatasync(fd)
+            if has_begun:
+                flush_directory(self._directory)
+            with self._changing:
+                for fd in synced[:-1]:  # the last one is still written to
+                    self._unsynced.remove(fd)
+                    os.close(fd)
 
     def _begin_segment(self) -> None:
-        os.fdatasync(self._fd)
-        os.close(self._fd)
-        self._at = Position(self._at.segment + 1, 0)
-        self._fd = os.open(self._file(self._at.segment), _OPEN | os.O_EXCL, 0o600)
-        flush_directory(self._directory)
+        with self._changing:
+            os.close(self._fd)
+            self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
+            self._has_begun = True
 
     # --- reading -------------------------------------------------------------------------------
 
     def read(self, start: Position, stop: Position) -> Iterator[tuple[JournalRecord, Position]]:
         """Yield the records between two places, each with the place behind it."""
         while start < stop:
+            if (recent := self._recent.take(start)) is not None:
+                start = Position(start.segment, start.offset + HEAD_BYTES + len(recent.body))
+                yield recent, start
+                continue
             fd = self._reader(start.segment)
             with _told(self._directory):
-                found = _read(fd, start.offset)
+                found = read_record(fd, start.offset)
             if found is None:
                 if start.segment == stop.segment or start.offset < os.fstat(fd).st_size:
                     raise self._damaged(start.segment, "what was written reads otherwise")
@@ -208,7 +224,7 @@ class OperationJournal:
         fd = self._readers.get(number)
         if fd is None:
             with _told(self._directory):
-                fd = os.open(self._file(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = os.open(self._file(number), _READ)
             self.close_readers()
             self._readers[number] = fd
         return fd
@@ -236,13 +252,20 @@ class OperationJournal:
         """Forget everything: begin a new segment and remove the others."""
         with _told(self._directory):
             self.close_readers()
-            self._begin_segment()
+            self._close_segments()
+            self._recent.forget()
+            self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
             self.drop_before(self._at)
             flush_directory(self._directory)
 
     def close(self) -> None:
         """Let go of the files."""
         self.close_readers()
+        self._close_segments()
+
+    def _close_segments(self) -> None:
+        while self._unsynced:
+            os.close(self._unsynced.pop())
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -279,25 +302,6 @@ class _told:  # noqa: N801 - reads like the context manager that it is
             raise StateError(reason(error), op="use the journal in", where=where) from error
 
 
-def _head(record: JournalRecord, durable: int) -> bytes:
-    head = _HEAD.pack(
-        _MAGIC,
-        len(record.body),
-        record.kind,
-        record.operations,
-        record.first,
-        durable,
-        record.chain,
-    )
-    return head + _CHECK.pack(_checksum(head, record.body))
-
-
-def _checksum(head: bytes, body: bytes | memoryview) -> int:
-    digest = xxh3_64(head)
-    digest.update(body)
-    return digest.intdigest()
-
-
 def _write_all(fd: int, buffers: list[bytes | memoryview]) -> None:
     at = os.lseek(fd, 0, os.SEEK_END)
     total = sum(map(len, buffers))
@@ -306,40 +310,3 @@ def _write_all(fd: int, buffers: list[bytes | memoryview]) -> None:
         rest = memoryview(b"".join(buffers))
         while written < total:
             written += os.pwrite(fd, rest[written:], at + written)
-
-
-def _read(fd: int, offset: int) -> tuple[JournalRecord, int] | None:
-    """Return the record at ``offset`` and what was durable before it; None if there is none."""
-    head = _read_fully(fd, HEAD_BYTES, offset)
-    if len(head) < HEAD_BYTES:
-        return None
-    magic, length, kind, count, first, durable, chain = _HEAD.unpack_from(head)
-    if magic != _MAGIC or length > TAIL_MAX or kind not in Kind._value2member_map_:
-        return None
-    body = _read_fully(fd, length, offset + HEAD_BYTES)
-    (checksum,) = _CHECK.unpack_from(head, _HEAD.size)
-    if len(body) < length or _checksum(head[: _HEAD.size], body) != checksum:
-        return None
-    return JournalRecord(Kind(kind), first, count, chain, memoryview(body)), durable
-
-
-def _read_fully(fd: int, count: int, offset: int) -> bytes:
-    """Return ``count`` bytes at ``offset``, fewer only at the end of the file."""
-    data = os.pread(fd, count, offset)
-    while 0 < len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
-        data += more
-    return data
-
-
-def _vouched_for(fd: int, offset: int, size: int, seq: int) -> bool:
-    """Tell whether a whole record behind a broken one says that more than ``seq`` was durable."""
-    step = 1 << 20
-    for start in range(offset, size, step):
-        data = _read_fully(fd, step + len(_MAGIC), start)
-        at = data.find(_MAGIC)
-        while at >= 0:
-            found = _read(fd, start + at)
-            if found is not None and found[1] > seq:
-                return True
-            at = data.find(_MAGIC, at + 1)
-    return False

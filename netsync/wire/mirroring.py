@@ -22,6 +22,9 @@ MIRROR_FEATURE: Final = "mirror"
 BATCH_OPERATIONS: Final = 4096
 """Operations in one frame: some milliseconds of checking."""
 
+OPERATIONS_MAX: Final = TAIL_MAX + 16 * 1024
+"""Bytes of the operations in one frame: two of the largest writes, with their paths."""
+
 Chain = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Generation = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Epoch = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -81,7 +84,7 @@ class Operations(Message, frozen=True):
     """
 
     type = 68
-    limits = Limits(CONTROL_MAX, TAIL_MAX)
+    limits = Limits(CONTROL_MAX, OPERATIONS_MAX)
     first: Annotated[int, Meta(ge=1, le=2**62)]
     count: Annotated[int, Meta(ge=1, le=BATCH_OPERATIONS)]
     chain: Chain

@@ -12,8 +12,9 @@ import trio
 
 from netsync import operation as o
 from netsync.errors import NetsyncError
+from netsync.oplog.journaling import Mark
 from netsync.oplog.opening import open_replica
-from netsync.oplog.replica import Mark, Replica
+from netsync.oplog.replica import Replica
 from netsync.state.mirror_record import Record
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.wire.mirroring import Operations

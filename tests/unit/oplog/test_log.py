@@ -14,12 +14,13 @@ from netsync.errors import IndeterminateError, ProtocolError, RefusedError
 from netsync.net.channel import Channel, memory_channels
 from netsync.operation import Level, Loss
 from netsync.oplog import log as log_module
+from netsync.oplog import streaming as streaming_module
 from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import Log, LogPolicy
 from netsync.oplog.resyncing import Resyncing
 from netsync.oplog.streaming import Streaming
 from netsync.wire import order
-from netsync.wire.mirroring import Acked, ResyncEnd
+from netsync.wire.mirroring import Acked, Operations, ResyncEnd, Sync
 from netsync.wire.operations import NO_CHAIN
 
 OPERATION = o.Unlink(b"f")
@@ -66,6 +67,19 @@ class Noting:
             assert self.follower.owed is not None
             known = self.follower.owed.chains.get(message.seq) == message.chain
             self.ends.append((message.seq, self.follower.sent, known))
+
+
+class Asked:
+    """A channel that notes how far each message goes, and whether it asks for a flush."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bool]] = []
+
+    async def send(self, message: object, tail: object = ()) -> None:
+        if isinstance(message, Operations):
+            self.sent.append((message.first + message.count - 1, message.sync))
+        elif isinstance(message, Sync):
+            self.sent.append((message.seq, True))
 
 
 async def note_nothing(paths: Iterable[bytes]) -> None:
@@ -121,9 +135,30 @@ async def test_a_full_log_lets_writers_wait(
     with trio.move_on_after(1) as waiting:
         await log.room()
     assert waiting.cancelled_caught
-    assert log.sync_wanted == seq, "what is full is flushed"
     ack(log, seq)
     await log.room()
+
+
+async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for one: a full log gets room by itself, and no message asks in vain."""
+    monkeypatch.setattr(streaming_module, "SYNC_BYTES", 1000)
+    log = in_step(Log(["a"]))
+    (follower,) = log.followers
+    channel = Asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Streaming(cast("Channel", channel), log, follower).send_all)
+        for _ in range(12):
+            log.append(o.Write(b"f", 0, bytes(300), 0))
+            await trio.testing.wait_all_tasks_blocked()
+        assert [seq for seq, is_asked in channel.sent if is_asked] == [4, 8, 12]
+        log.append(OPERATION)
+        begin = trio.current_time()
+        while channel.sent[-1] != (13, True):
+            await trio.sleep(0.1)
+        assert trio.current_time() - begin == pytest.approx(1, abs=0.2)
+        nursery.cancel_scope.cancel()
 
 
 async def test_nobody_writes_while_trees_are_compared(

@@ -17,7 +17,7 @@ class Debtor:
         self.owed = Owed(10)
 
     def add(self, operation: o.Operation, file: int = 0, left: int = 0) -> None:
-        self.owed.add(self.owed.until + 1, operation, pack(operation), file, left)
+        self.owed.add(self.owed.until + 1, operation, [pack(operation)], file, left)
 
     def write(self, path: bytes, offset: int, size: int, file: int = 0) -> None:
         self.add(o.Write(path, offset, bytes(size), 0), file)

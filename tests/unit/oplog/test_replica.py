@@ -12,7 +12,7 @@ import trio.testing
 
 from netsync import operation as o
 from netsync.errors import ProtocolError, RefusedError, RootError, StateError
-from netsync.oplog.replica import Mark
+from netsync.oplog.journaling import Mark
 from netsync.state.mirror_record import PRIMARY, STANDBY, RecordFile, read_record
 from netsync.wire.mirroring import Operations, ResyncEnd
 from netsync.wire.operations import NO_CHAIN, chained, pack
@@ -158,7 +158,7 @@ async def test_a_resync_cut_by_a_kill_is_dropped(copy: Copy) -> None:
         write = pack(o.Write(b"f", 0, b"resynced", 5))
         replica.take(Operations(1, 1, chained(NO_CHAIN, write)), memoryview(write))
         with trio.fail_after(50):
-            while replica._pending:
+            while replica._journaling.pending_bytes:
                 await replica.wait_change()
     async with copy.opened() as replica:
         assert replica.durable == Mark(2, copy.chains[2])
@@ -243,6 +243,6 @@ async def test_many_small_operations_at_once_are_bounded(copy: Copy) -> None:
             await replica.room()
             copy.send(replica, number, number)
         await replica.room()
-        assert replica._pending_bytes <= 16 << 20
+        assert replica._journaling.pending_bytes <= 16 << 20
         await replica.settle()
         assert replica.durable.seq == len(copy.log)

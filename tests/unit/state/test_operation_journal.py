@@ -9,8 +9,9 @@ import pytest
 
 from netsync import operation as o
 from netsync.errors import StateError
-from netsync.state import operation_journal
-from netsync.state.operation_journal import End, JournalRecord, Kind, OperationJournal, Position
+from netsync.state import operation_journal, recent_records
+from netsync.state.journal_record import JournalRecord, Kind, Position
+from netsync.state.operation_journal import End, OperationJournal
 from netsync.wire.operations import NO_CHAIN, chained, pack
 
 SEGMENT = "journal-000000000001"
@@ -137,4 +138,79 @@ def test_a_resync_without_its_end_is_cut_off(tmp_path: Path) -> None:
     journal.close()
     journal, end = opened(tmp_path)
     assert (end.seq, end.chain) == (9, b"c" * 16)
+    journal.close()
+
+
+def segments(directory: Path, *durable: int) -> OperationJournal:
+    """A journal with one record in each segment, which say how far it was durable before."""
+    journal, _ = opened(directory)
+    for number, each in enumerate(durable, 1):
+        journal.append([record(number)], each)
+    return journal
+
+
+def test_a_segment_that_is_torn_ends_it_though_others_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One begins before that before it is flushed: a power cut may keep only the new one."""
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    segments(tmp_path, 0, 1, 1).close()
+    os.truncate(tmp_path / "journal-000000000002", 10)
+    journal, end = opened(tmp_path)
+    assert end.seq == 1
+    assert len(list(tmp_path.iterdir())) == 1, "what lies behind has gone"
+    journal.append([record(2)], 1)
+    assert [first for _, first, _ in found(journal)] == [1, 2]
+    journal.close()
+
+
+def test_a_torn_segment_that_a_later_one_vouches_for_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    segments(tmp_path, 0, 1, 2).close()
+    os.truncate(tmp_path / "journal-000000000002", 10)
+    with pytest.raises(StateError, match="what was durable after 1 is broken"):
+        opened(tmp_path)
+
+
+def test_all_segments_that_were_begun_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One flush makes durable what was appended before, in however many segments it lies."""
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    flushed: list[str] = []
+    fdatasync = os.fdatasync
+
+    def watched(fd: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{fd}")[-3:])
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    journal = segments(tmp_path, 0, 0, 0)
+    journal.sync()
+    assert flushed == ["001", "002", "003"]
+    journal.append([record(4)], 3)
+    journal.sync()
+    assert flushed[3:] == ["003", "004"], "the last one was still written to"
+    journal.close()
+
+
+def test_what_was_appended_last_is_read_from_memory_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_records, "RECENT_BYTES", 2 * 64 * 1024)
+    journal, _ = opened(tmp_path)
+    wanted = [record(number) for number in range(1, 5)]
+    journal.append(wanted, 0)
+    read = [each for each, _ in journal.read(journal.beginning, journal.position)]
+    assert read == wanted
+    assert [a.body is b.body for a, b in zip(read, wanted, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    again = [each for each, _ in journal.read(journal.beginning, journal.position)]
+    assert again == wanted, "who comes later reads the disk"
     journal.close()

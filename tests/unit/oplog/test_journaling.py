@@ -1,0 +1,130 @@
+"""A journal at work: what comes during a flush is written beside it, and is not called durable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from netsync.errors import StateError
+from netsync.oplog.journaling import Journaling, Mark
+from netsync.state.journal_record import JournalRecord, Kind
+from netsync.state.operation_journal import OperationJournal
+from netsync.wire.operations import NO_CHAIN
+
+
+class SlowJournal(OperationJournal):
+    """Its flushes wait until they are let go on; ``flushing`` counts those that have begun."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.go_on = threading.Semaphore(0)
+        self.flushing = 0
+        self.failure: Exception | None = None
+
+    def sync(self) -> None:
+        self.flushing += 1
+        if not self.go_on.acquire(timeout=50):
+            raise AssertionError("nobody let it go on")
+        if self.failure is not None:
+            raise self.failure
+        super().sync()
+
+
+class Bench:
+    """A journal, who works at it, and a way to wait until something holds."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = SlowJournal(directory)
+        self.journal.open_after(0, NO_CHAIN)
+        self._changed = trio.lowlevel.ParkingLot()
+        self.journaling = Journaling(self.journal, Mark(0, NO_CHAIN), self._tell)
+
+    def _tell(self) -> None:
+        self._changed.unpark_all()
+
+    def add(self, seq: int, kind: Kind = Kind.OPERATIONS) -> None:
+        count = 1 if kind is Kind.OPERATIONS else 0
+        record = JournalRecord(kind, seq, count, NO_CHAIN, b"x" * 50)
+        received = seq if kind is Kind.OPERATIONS else self.journaling.received.seq
+        self.journaling.add(record, Mark(received, NO_CHAIN))
+
+    async def until(self, written: int, durable: int, flushing: int) -> None:
+        now = self.journaling
+        with trio.fail_after(50):
+            while (now.written.seq, now.durable.seq, self.journal.flushing) != (
+                written, durable, flushing
+            ):  # fmt: skip
+                with trio.move_on_after(0.01):
+                    await self._changed.park()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.journaling.keep_writing)
+            nursery.start_soon(self.journaling.keep_flushing)
+            yield
+            self.journal.go_on.release(9)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.journal.close()
+
+
+async def test_what_comes_during_a_flush_is_written_and_waits_for_the_next(bench: Bench) -> None:
+    async with bench.working():
+        bench.add(1)
+        bench.journaling.ask_flush()
+        await bench.until(written=1, durable=0, flushing=1)
+        bench.add(2)
+        bench.journaling.ask_flush()
+        bench.add(3)
+        await bench.until(written=3, durable=0, flushing=1)
+        bench.journal.go_on.release()
+        await bench.until(written=3, durable=1, flushing=2)
+        bench.journal.go_on.release()
+        await bench.until(written=3, durable=3, flushing=2)
+        assert bench.journaling.is_settled
+        assert bench.journaling.usable == bench.journal.position
+
+
+async def test_a_failed_flush_makes_nothing_durable(bench: Bench) -> None:
+    bench.journal.failure = StateError("the disk", op="flush")
+    bench.add(1)
+    bench.journaling.ask_flush()
+    bench.journal.go_on.release()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with bench.working():
+            await trio.sleep_forever()
+    assert caught.group_contains(StateError)
+    assert bench.journaling.durable.seq == 0
+    with trio.fail_after(50):
+        async with bench.journaling.still():
+            pass  # it is left behind with nobody at it
+
+
+async def test_a_resync_that_is_cut_during_a_flush_is_dropped(bench: Bench) -> None:
+    async with bench.working():
+        bench.add(1)
+        bench.journaling.ask_flush()
+        await bench.until(written=1, durable=0, flushing=1)
+        end = bench.journal.position
+        bench.add(0, Kind.RESYNC_BEGIN)
+        bench.add(0, Kind.RESYNC_OPERATIONS)
+        with trio.fail_after(50):
+            while bench.journaling.pending_bytes or bench.journal.position == end:
+                await trio.sleep(0.01)
+        bench.journaling.abandon()
+        assert not bench.journaling.is_settled
+        bench.journal.go_on.release(2)
+        await bench.until(written=1, durable=1, flushing=2)
+        assert bench.journaling.is_settled
+        assert bench.journal.position == end == bench.journaling.usable
