@@ -139,9 +139,7 @@ class Log:
                 if follower.names is not None:
                     follower.names.follow(operation)
         if is_kept:
-            entry = Entry(
-                self.head, parts, size, self.chain, file, left, written_by(operation)
-            )
+            entry = Entry(self.head, parts, size, self.chain, file, left, written_by(operation))
             self._entries.append(entry)
             self._bytes += size
         else:

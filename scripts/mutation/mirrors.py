@@ -22,21 +22,21 @@ FLOODS: Final = "test_many_small_operations_at_once_are_bounded"
 MUTATIONS: Final = (
     # --- what a standby acknowledges
     Mutation(
-        "a standby tells nothing durable before its flush", "netsync/oplog/replica.py",
-        "        if flush:\n            self.durable = target\n",
-        "        if True:\n            self.durable = target\n",
+        "a standby tells nothing durable before its flush", "netsync/oplog/journaling.py",
+        "                self.written = taken.target\n            self._tell()\n",
+        "                self.written = self.durable = taken.target\n            self._tell()\n",
         LEVELS,
     ),
     Mutation(
-        "a standby's journal is flushed", "netsync/oplog/replica.py",
-        "        if flush:\n            self._journal.sync()", "",
+        "a standby's journal is flushed", "netsync/oplog/journaling.py",
+        "            self._journal.sync()\n", "",
         WITHOUT_POWER,
     ),
     Mutation(
-        "nothing is applied before the journal is durable", "netsync/oplog/replica.py",
-        "        if flush:\n            self.durable = target\n            self._usable =",
-        "        if flush:\n            self.durable = target\n        if True:\n"
-        "            self._usable =",
+        "nothing is applied before the journal is durable", "netsync/oplog/journaling.py",
+        "                self.written = taken.target\n            self._tell()\n",
+        "                self.written = taken.target\n"
+        "                self.usable = self._journal.position\n            self._tell()\n",
         f"{REPLICA}::test_nothing_is_applied_before_it_is_durable",
     ),
     Mutation(
@@ -102,7 +102,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a copy follows one log", "netsync/server/mirroring.py",
-        "    if record.generation and record.generation not in known:", "    if False:",
+        "    if last and last not in (request.generation, *request.parents):", "    if False:",
         REFUSALS,
     ),
     Mutation(
@@ -124,8 +124,9 @@ MUTATIONS: Final = (
              "if not is_confined(operation):", "if False:", LIES),
     Mutation(
         "no more operations wait than there is room", "netsync/oplog/replica.py",
-        "while self._pending_bytes > PENDING_BYTES or self.unapplied_bytes > UNAPPLIED_BYTES:",
-        "while False:",
+        "            self._journaling.pending_bytes > PENDING_BYTES or self.unapplied_bytes > "
+        "UNAPPLIED_BYTES\n",
+        "            False\n",
         f"tests/hostile/test_lying_primary.py {REPLICA}::{FLOODS}",
     ),
     # --- commits
