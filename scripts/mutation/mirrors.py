@@ -36,7 +36,8 @@ MUTATIONS: Final = (
         "nothing is applied before the journal is durable", "netsync/oplog/journaling.py",
         "                self.written = taken.target\n            self._tell()\n",
         "                self.written = taken.target\n"
-        "                self.usable = self._journal.position\n            self._tell()\n",
+        "                self.usable = self._journal.position\n"
+        "            self.flushed.unpark_all()\n            self._tell()\n",
         f"{REPLICA}::test_nothing_is_applied_before_it_is_durable",
     ),
     Mutation(
