@@ -98,9 +98,12 @@ def _mirror_table(mirrors: Sequence[MirrorView]) -> Any:
     for each in mirrors:
         owed = _backlog(None, each.owed_bytes) if each.owed_bytes else "-"
         lag = f"{each.lag} operations"
-        cells = (each.name, each.role, each.peer, each.state, str(each.epoch), lag, owed,
-                 str(each.applied), each.words)  # fmt: skip
-        table.add_row(*map(Text, cells))
+        level, why = each.verdict
+        cells = [Text(cell) for cell in (each.name, each.role, each.peer, each.state,
+                 str(each.epoch), lag, owed, str(each.applied))]  # fmt: skip
+        cells[3].stylize(_COLOURS[level])
+        known = ": ".join(filter(None, (level.name, why)))
+        table.add_row(*cells, Text(known, style=_COLOURS[level]))
     return table
 
 
@@ -155,7 +158,8 @@ def _local(moment: float) -> str:
 def check(job: str | None, config: Path | None, state: Path | None) -> int:
     """Print one line and exit with 0 OK, 1 warning, 2 critical or 3 unknown: for monitoring."""
     try:
-        level, line = check_line(_view(found(config, state)), job)
+        where = found(config, state)
+        level, line = check_line(_view(where), job, mirrors_of(where.state))
     except NetsyncError as error:
         level, line = Level.UNKNOWN, f"UNKNOWN: {error}"
     put(line)

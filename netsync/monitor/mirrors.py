@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from netsync.errors import StateError
 from netsync.names import shown
+from netsync.plan.standing import Level, Verdict
 from netsync.state import locks
 from netsync.state.live import CopyLive, FollowerLive, PrimaryLive, read_live
 from netsync.state.mirror_record import PRIMARY, Record, directory_of, known_places
@@ -19,9 +20,6 @@ from netsync.state.primary_record import PrimaryRecord, known_primaries, primary
 from netsync.state.slots import FILE
 
 AT_REST = "at rest"
-STATES = ("receiving", "waiting", "incomplete", "promoted", "starting", "sync", "lost", "degraded",
-          "resync", "refusing", AT_REST)  # fmt: skip
-"""All that a mirror can be in, of either side."""
 
 
 class MirrorView(NamedTuple):
@@ -40,6 +38,33 @@ class MirrorView(NamedTuple):
     applied: int
     words: str
 
+    @property
+    def verdict(self) -> Verdict:
+        """What an administrator must know: whether a copy protects what is written now."""
+        level, what = _VERDICTS[self.state]
+        if self.state == AT_REST and self.role == "primary" and not self.words:
+            level = Level.WARNING  # it ended in order, and all is there
+        parts = (what, f"{self.owed_bytes} bytes are owed" if self.owed_bytes else "", self.words)
+        return Verdict(level, ": ".join(part for part in parts if part))
+
+
+_VERDICTS: Final = {
+    "receiving": (Level.OK, ""),
+    "waiting": (Level.WARNING, "its primary is not connected"),
+    "incomplete": (Level.CRITICAL, "it is no whole copy"),
+    "promoted": (Level.OK, ""),
+    "starting": (Level.CRITICAL, "nothing can be written until the standby is in step"),
+    "sync": (Level.OK, "in step"),
+    "lost": (Level.CRITICAL, "the standby is lost"),
+    "degraded": (Level.CRITICAL, "the standby is stale, and writes are safe on this host alone"),
+    "resync": (Level.WARNING, "the standby is back, and is sent what it lacks"),
+    "refusing": (Level.CRITICAL, "the standby follows another, and nothing can be written here"),
+    AT_REST: (Level.CRITICAL, "nothing mirrors it"),
+}
+"""How bad each state is, and what it is in words for somebody who was woken up."""
+STATES: Final = tuple(_VERDICTS)
+"""All that a mirror can be in, of either side."""
+
 
 def mirrors_of(state: Path) -> list[MirrorView]:
     """Return all mirrors of this host. Blocks; raises ``StateError``."""
@@ -47,6 +72,9 @@ def mirrors_of(state: Path) -> list[MirrorView]:
     for record in known_primaries(state):
         views += _primary_views(state, record)
     return views
+
+
+_UNCLEAN: Final = "it was ended without order, or before all was there; start it again"
 
 
 def _is_open(directory: Path) -> bool:
@@ -87,7 +115,7 @@ def _primary_views(state: Path, record: PrimaryRecord) -> Iterable[MirrorView]:
 
 def _follower_view(record: PrimaryRecord, follower: FollowerLive, *, is_open: bool) -> MirrorView:
     stale = record.stale.get(follower.name)
-    words = follower.words if is_open else ""
+    words = follower.words if is_open else "" if record.clean else _UNCLEAN
     if stale is not None:
         words = f"stale since operation {stale.seq}{': ' if words else ''}{words}"
     return MirrorView(
@@ -108,6 +136,7 @@ def mirrors_as_json(views: Iterable[MirrorView]) -> list[dict[str, Any]]:
             "lag_operations": view.lag,
             "owed_bytes": view.owed_bytes,
             "applied": view.applied,
+            "verdict": view.verdict.level.name.lower(),
             "why": view.words or None,
         }
         for view in views

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from netsync.monitor.mirrors import MirrorView
 from netsync.names import as_text
 from netsync.plan import reception
 from netsync.plan.reception import Reception
@@ -143,28 +144,47 @@ def instant(moment: float | None) -> str | None:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def check_line(view: View, only: str | None = None) -> tuple[Level, str]:
-    """Return the verdict on all jobs, or on one, as monitoring plugins print it."""
+def check_line(
+    view: View, only: str | None = None, mirrored: Sequence[MirrorView] = ()
+) -> tuple[Level, str]:
+    """Return the verdict on all jobs and mirrors, or on one, as monitoring plugins print it."""
     jobs = [each for each in view.jobs if only in (None, each.standing.name)]
-    if not jobs:
+    mirrors = [each for each in mirrored if only in (None, each.name)]
+    judged = [(each.standing.name, each.verdict) for each in jobs]
+    if jobs and view.trouble:
+        judged = [("", Verdict(max(verdict.level for _, verdict in judged), view.trouble))]
+    judged += [(each.name, each.verdict) for each in mirrors]
+    if not judged:
         return Level.UNKNOWN, f"UNKNOWN: {NO_JOBS if only is None else f'there is no job {only}'}"
-    level = max(each.verdict.level for each in jobs)
-    worst = [each for each in jobs if each.verdict.level is level]
-    if view.trouble:
-        words = view.trouble
-    elif level is Level.OK and len(jobs) > 1:
-        lag = max(each.lag or 0.0 for each in jobs)
-        words = f"{len(jobs)} jobs, the last of them {span(lag)} behind"
+    level = max(verdict.level for _, verdict in judged)
+    if level is Level.OK and len(judged) > 1:
+        words = _all_is_well(jobs, mirrors)
     else:
-        words = "; ".join(f"{each.standing.name}: {each.verdict.why}" for each in worst)
-    return level, f"{level.name}: {words} | {_measured(jobs)}".rstrip(" |")
+        worst = ((name, verdict.why) for name, verdict in judged if verdict.level is level)
+        words = "; ".join(": ".join(filter(None, pair)) for pair in worst)
+    return level, f"{level.name}: {words} | {_measured(jobs, mirrors)}".rstrip(" |")
 
 
-def _measured(jobs: Sequence[JobView]) -> str:
+def _all_is_well(jobs: Sequence[JobView], mirrors: Sequence[MirrorView]) -> str:
+    parts = []
+    if jobs:
+        lag = span(max(each.lag or 0.0 for each in jobs))
+        parts.append(f"{_count(jobs, 'job')}, the last of them {lag} behind")
+    if mirrors:
+        parts.append(f"{_count(mirrors, 'mirror')} in order")
+    return ", ".join(parts)
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+
+
+def _measured(jobs: Sequence[JobView], mirrors: Sequence[MirrorView]) -> str:
     """Return the lags in the notation that graphs are drawn from."""
     measured = []
     for each in jobs:
         if each.lag is not None:
             bound = f";;{each.standing.rpo:.0f}" if each.standing.rpo else ""
             measured.append(f"'{each.standing.name} lag'={each.lag:.0f}s{bound}")
+    measured += [f"'{each.name} {each.peer} lag'={each.lag}" for each in mirrors]
     return " ".join(measured)

@@ -18,7 +18,7 @@ from netsync.operation import Write
 from tests.support.mirrors import Pair
 from tests.support.mounts import MountedPair, Served
 from tests.support.places import differences
-from tests.support.processes import Server, netsync, running, wait_until
+from tests.support.processes import Process, Server, netsync, running, wait_until
 
 pytestmark = pytest.mark.timeout(150)
 SECONDS = 40.0
@@ -146,6 +146,52 @@ def test_while_the_standby_is_lost_flushes_wait(mounted: MountedPair) -> None:
             assert (pair.copy / "waiting").stat().st_size == 4096 or not equal(pair)
             assert mounted.end(primary).code == 0
             wait_until(lambda: equal(pair), "the copy is equal")
+
+
+@contextlib.contextmanager
+def flush_that_waits(mounted: MountedPair, primary: Process) -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody who waits for a standby that is lost, and whom nobody can kill."""
+    writer = subprocess.Popen(
+        ["dd", "if=/dev/zero", f"of={mounted.mount}/waiting", "bs=4k", "count=1", "conv=fsync"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until((mounted.mount / "waiting").exists, "it has written")
+        primary.wait_for(lambda: "is lost" in primary.stderr, "it says so")
+        writer.kill()
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(1)
+        yield writer
+    finally:
+        writer.wait(SECONDS)
+
+
+def test_a_second_signal_frees_who_waits_for_a_lost_standby(mounted: MountedPair) -> None:
+    """Where not even SIGKILL does: the kernel waits for the mount's answer."""
+    with mounted.pair.standby() as standby, mounted.primary() as primary:
+        standby.process.kill()
+        standby.process.wait()
+        with flush_that_waits(mounted, primary):
+            primary.signal(signal.SIGTERM)
+            primary.wait_for(lambda: "a second signal" in primary.stderr, "it says how to go on")
+            primary.signal(signal.SIGTERM)
+        primary.signal(signal.SIGTERM)
+        assert primary.wait(SECONDS).code == 13
+
+
+def test_aborting_the_mount_frees_who_waits_for_a_lost_standby(mounted: MountedPair) -> None:
+    """Where the mirror itself does not answer; what is there then fails like after a crash."""
+    with mounted.pair.standby() as standby, mounted.primary() as primary:
+        standby.process.kill()
+        standby.process.wait()
+        with flush_that_waits(mounted, primary):
+            primary.signal(signal.SIGSTOP)
+            subprocess.run(["umount", "-f", mounted.mount], check=False, timeout=SECONDS)
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            os.listdir(mounted.mount)
+        assert caught.value.errno in DEAD
+        primary.process.kill()
+        primary.process.wait()
 
 
 def test_with_error_a_flush_fails_and_stays_failed(mounted: MountedPair) -> None:

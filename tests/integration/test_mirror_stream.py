@@ -315,6 +315,12 @@ async def mirrors(state: Path) -> list[dict[str, Any]]:
     return list(result.report["mirrors"])
 
 
+async def checked(state: Path) -> tuple[int, str]:
+    words = ("check", "--state", state)
+    result = await trio.to_thread.run_sync(functools.partial(netsync, *words))
+    return result.code, result.stdout
+
+
 async def test_both_sides_tell_how_it_is(pair: Pair) -> None:
     """While it runs, when the standby is lost, and at rest."""
     near = pair.base / "primary-state"
@@ -331,17 +337,22 @@ async def test_both_sides_tell_how_it_is(pair: Pair) -> None:
                     "primary", "sync", 0)  # fmt: skip
                 assert (theirs["role"], theirs["state"], theirs["peer"], theirs["applied"]) == (
                     "standby", "receiving", "primary1", seq)  # fmt: skip
+                assert (await checked(near))[0] == (await checked(pair.state))[0] == 0
                 server.signal(signal.SIGKILL)
                 await writer.log.wait(writer.write("f", b"y" * 100), Level.DURABLE)
                 await trio.sleep(2.5)
                 (ours,) = await mirrors(near)
                 assert (ours["state"], ours["owed_bytes"]) == ("degraded", 100)
                 assert f"stale since operation {seq}" in ours["why"]
+                code, line = await checked(near)
+                assert (code, "the standby is stale" in line) == (2, True)
                 families = {each.name: each for each in JobMetrics(near).collect()}
                 (owed,) = families["netsync_mirror_owed_bytes"].samples
                 assert owed.value == 100
         (ours,), (theirs,) = await mirrors(near), await mirrors(pair.state)
         assert (ours["state"], theirs["state"]) == ("at rest", "at rest")
+        assert (await checked(pair.state))[0] == 2, "no server holds the copy"
+        assert (await checked(near))[0] == 2, "it was left stale"
         words = ("status", "--state", pair.state)
         result = await trio.to_thread.run_sync(functools.partial(succeed, *words))
         assert str(pair.copy) in result.stdout

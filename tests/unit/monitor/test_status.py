@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from netsync.monitor.metrics import JobMetrics
+from netsync.monitor.mirrors import MirrorView
 from netsync.monitor.status import as_json, check_line, instant, view_of
 from netsync.plan.standing import Level, Standing, Totals
 from netsync.state import locks
@@ -68,6 +70,52 @@ def test_a_configured_job_that_nobody_knows_is_a_breach(daemon: Daemon) -> None:
     assert level is Level.CRITICAL
     assert words == "CRITICAL: db: no recovery point was ever made"
     assert as_json(view)["jobs"][0]["state"] == "NEW"
+
+
+def mirror(state: str, role: str = "primary", words: str = "", owed: int = 0) -> MirrorView:
+    return MirrorView("/srv/data", role, "standby1", state, 1, 7, owed, 40, words)
+
+
+@pytest.mark.parametrize(
+    ("view", "level", "words"),
+    [
+        (mirror("sync"), Level.OK, "OK: /srv/data: in step | '/srv/data standby1 lag'=7"),
+        (mirror("lost", words="no route"), Level.CRITICAL, "the standby is lost: no route"),
+        (mirror("degraded", owed=9), Level.CRITICAL, "on this host alone: 9 bytes are owed"),
+        (mirror("starting", words="no route"), Level.CRITICAL, "nothing can be written"),
+        (mirror("refusing", words="promoted"), Level.CRITICAL, "follows another.*: promoted"),
+        (mirror("resync"), Level.WARNING, "is sent what it lacks"),
+        (mirror("at rest"), Level.WARNING, "nothing mirrors it"),
+        (mirror("at rest", words="stale since 3"), Level.CRITICAL, "stale since 3"),
+        (mirror("receiving", "standby"), Level.OK, "OK"),
+        (mirror("waiting", "standby"), Level.WARNING, "not connected"),
+        (mirror("incomplete", "standby"), Level.CRITICAL, "no whole copy"),
+        (mirror("at rest", "standby"), Level.CRITICAL, "nothing mirrors it"),
+        (mirror("promoted"), Level.OK, "OK"),
+    ],
+    ids=lambda each: each.state if isinstance(each, MirrorView) else None,
+)
+def test_mirrors_are_judged(daemon: Daemon, view: MirrorView, level: Level, words: str) -> None:
+    """Where there are no jobs, nothing is wrong with a daemon that is not running."""
+    daemon.end()
+    found, line = check_line(view_of(daemon.directory, NOW), None, [view])
+    assert found is level
+    assert re.search(words.replace("|", r"\|"), line)
+
+
+def test_jobs_and_mirrors_share_the_line(daemon: Daemon) -> None:
+    daemon.knows("web", rpo=60.0, current_until=NOW - 5)
+    view = view_of(daemon.directory, NOW)
+    assert check_line(view, None, [mirror("sync")]) == (
+        Level.OK,
+        "OK: 1 job, the last of them 5s behind, 1 mirror in order"
+        " | 'web lag'=5s;;60 '/srv/data standby1 lag'=7",
+    )
+    level, words = check_line(view, None, [mirror("lost")])
+    assert (level, words.split(" | ")[0]) == (
+        Level.CRITICAL, "CRITICAL: /srv/data: the standby is lost")  # fmt: skip
+    assert check_line(view, "web", [mirror("lost")])[0] is Level.OK
+    assert check_line(view, "/srv/data", [mirror("lost")])[0] is Level.CRITICAL
 
 
 def test_check_says_the_worst_in_one_line(daemon: Daemon) -> None:
