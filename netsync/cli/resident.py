@@ -33,6 +33,7 @@ from netsync.modes import commit as mode
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.session import Connection, session
 from netsync.net.channel import StreamChannel
+from netsync.net.private import listen_in
 from netsync.net.resident import (
     ALIVE,
     ANSWER,
@@ -306,24 +307,12 @@ def _state_of(identity: str) -> list[tuple[int, ...] | None]:
 
 @contextlib.contextmanager
 def listening(state: Path, name: str) -> Iterator[trio.socket.SocketType]:
-    """Listen on a socket that only its owner may use, in the place of what a dead one left."""
-    directory = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    path = f"/proc/self/fd/{directory}/{name}"
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}.new")
-        sock.bind(f"{path}.new")
-        os.chmod(f"{path}.new", 0o600)
-        sock.listen(_BACKLOG)
-        os.rename(f"{path}.new", path)
+    """Listen on a socket that only its owner may use, and that is gone at the end."""
+    with listen_in(state, name, _BACKLOG) as own:
         try:
-            yield trio.socket.from_stdlib_socket(sock)
+            yield trio.socket.from_stdlib_socket(own)
         finally:
-            os.unlink(path)
-    finally:
-        sock.close()
-        os.close(directory)
+            (state / name).unlink()
 
 
 def main(arguments: list[str]) -> None:

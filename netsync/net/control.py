@@ -1,17 +1,15 @@
 """The daemon's Unix socket: one request, any number of notes, one answer.
 
 It lies in the state directory, which only its owner may enter, and may itself only be used by its
-owner: who can connect may run every job. A frame is four bytes of length and one msgpack value.
-Paths of sockets are short by law (108 bytes), those of state directories are not; so the socket is
-reached through a descriptor of its directory. A client that goes away ends the waiting, not a run.
+owner: who can connect may run every job. A frame is four bytes of length and one msgpack value. A
+client that goes away ends the waiting, not a run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +19,7 @@ from msgspec import Struct
 
 from netsync.errors import NetsyncError, NetworkError, ProtocolError, StateError, reason
 from netsync.model import Report
+from netsync.net.private import listen_in, reached
 
 SOCKET: Final = "control"
 _FRAME_MAX: Final = 16 * 1024 * 1024
@@ -77,33 +76,14 @@ _replies: Final = msgspec.msgpack.Decoder(Reply)
 Value = TypeVar("Value")
 
 
-@contextlib.contextmanager
-def _reached(directory: Path) -> Iterator[str]:
-    """Hold a short path to the socket in ``directory``."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{SOCKET}"
-    finally:
-        os.close(fd)
-
-
 async def open_control(directory: Path) -> trio.SocketListener:
     """Listen in ``directory``; only who holds the daemon's lock may. Raises ``StateError``."""
-    own = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _reached(directory) as path:
-            new = f"{path}.new"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            await own.bind(new)
-            os.chmod(new, 0o600)
-            os.rename(new, path)  # in the place of what a daemon that was killed has left
-        own.listen(_BACKLOG)
+        own = listen_in(directory, SOCKET, _BACKLOG)
     except OSError as error:
-        own.close()
         where = str(directory / SOCKET)
         raise StateError(reason(error), op="listen on", where=where) from error
-    return trio.SocketListener(own)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(own))
 
 
 async def answer(stream: trio.SocketStream, handler: Handler) -> None:
@@ -140,7 +120,7 @@ async def ask(directory: Path, request: Request, hear: Callable[[str], None]) ->
     stream = trio.SocketStream(own)
     async with stream:
         try:
-            with _reached(directory) as path:
+            with reached(directory, SOCKET) as path:
                 await own.connect(path)
             await _send(stream, request)
             while not isinstance(reply := await _receive(stream, _FRAME_MAX, _replies), Answer):

@@ -47,12 +47,10 @@ class Dirty(NamedTuple):
 class DirtyPaths:
     """The dirty paths of one source."""
 
-    def __init__(self, kept: Iterable[Dirty] = ()) -> None:
+    def __init__(self) -> None:
         self._waiting: dict[bytes, Dirty] = {}
         self._taken: dict[bytes, Dirty] = {}
         self._unsaved: set[bytes] = set()
-        for each in kept:
-            self._put(each)
 
     def __len__(self) -> int:
         """Return how many there are, those taken included."""

@@ -95,8 +95,7 @@ class Mirrors:
 
     async def promote(self, place: bytes, *, force: bool) -> Record:
         """Make the copy at ``place`` an original. Raises ``NetsyncError``."""
-        records = await trio.to_thread.run_sync(known_places, self._state)
-        record = next((each for each in records if each.place == place), None)
+        record = await trio.to_thread.run_sync(read_record, directory_of(self._state, place))
         if record is None:
             raise UsageError("nothing is mirrored there", op="promote", where=place)
         refuse_promotion(record, force=force)

@@ -19,6 +19,7 @@ import trio
 from netsync.errors import RefusedError, root_error
 from netsync.server.modules import Module, Right, find_module, opened
 from netsync.tree.changes import Changes, watchable
+from netsync.tree.directories import identity_of
 from netsync.tree.roots import open_source
 from netsync.tree.threads import in_thread
 from netsync.wire.messages import Place
@@ -71,7 +72,7 @@ class Watching:
         self.close()
         with contextlib.ExitStack() as stack:
             roots = await in_thread(self._opened, places, stack)
-            self._watched = [_identity(root) for root in roots]
+            self._watched = [identity_of(root) for root in roots]
             self._changes = await Changes.below(roots)
         self._places = list(places)
         return self._changes
@@ -80,7 +81,7 @@ class Watching:
         """Tell whether the places are the directories that are watched."""
         with contextlib.ExitStack() as stack:
             roots = await in_thread(self._opened, self._places, stack)
-            return [_identity(root) for root in roots] == self._watched
+            return [identity_of(root) for root in roots] == self._watched
 
     def _opened(self, places: Sequence[Place], stack: contextlib.ExitStack) -> list[int]:
         """Open what is to be watched; ``stack`` closes it."""
@@ -102,8 +103,3 @@ class Watching:
                 os.close(source.fd)
             stack.callback(os.close, found[-1])
         return found
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino

@@ -7,22 +7,17 @@ of what was unheard, and what happens later is heard.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 import trio
 
 from netsync.errors import reason
 from netsync.tree.directories import Directories
-from netsync.tree.notify import Notifier
+from netsync.tree.notify import Notifier, limit_words
 from netsync.tree.threads import in_thread
-
-_LIMIT: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
 class Changes:
@@ -106,9 +101,7 @@ class Changes:
         if short and short[0].why.errno != errno.ENOSPC:
             self.trouble = f"the server cannot watch all of this tree: {reason(short[0].why)}"
         elif short:
-            limit = ""
-            with contextlib.suppress(OSError):
-                limit = f" ({_LIMIT.read_text().strip()})"
+            limit = limit_words("max_user_watches")
             self.trouble = (
                 f"the server has too few inotify watches for this tree{limit}, {watches} "
                 "directories got one (raise fs.inotify.max_user_watches there)"

@@ -23,6 +23,12 @@ HELD_MAX: Final = 16
 """Descriptors one cache holds. A target has four caches, a source two for each of its roots."""
 
 
+def identity_of(fd: int) -> tuple[int, int]:
+    """Return by what an open file is told from all others: its device's number and its own."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
 class Directories:
     """Descriptors for directories below one root, opened on demand and reused.
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from inotify_simple import INotify, flags, parse_events
@@ -66,6 +67,7 @@ class Changed(NamedTuple):
     went: bool = False
 
 
+_LIMITS: Final = Path("/proc/sys/fs/inotify")
 EVERYTHING: Final = Changed(b"", tree=True)
 
 
@@ -354,3 +356,11 @@ def _subdirectories(fd: int) -> list[bytes]:
     with os.scandir(fd) as entries:
         names = [os.fsencode(each.name) for each in entries if each.is_dir(follow_symlinks=False)]
     return [name for name in names if not is_reserved(name)]
+
+
+def limit_words(name: str) -> str:
+    """Return, to be put behind what there is too little of, how much the kernel grants."""
+    try:
+        return f" ({(_LIMITS / name).read_text().strip()})"
+    except OSError:
+        return ""

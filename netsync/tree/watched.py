@@ -11,22 +11,20 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from netsync.errors import NetsyncError, RootError, reason, root_error
-from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.tree.directories import OPEN_DIRECTORY, identity_of
 from netsync.tree.mounts import mounts_below
-from netsync.tree.notify import Changed, Notifier
+from netsync.tree.notify import Changed, Notifier, limit_words
 from netsync.tree.roots import SourceRoot, local_anchor, local_path, open_source
 
 _MOVE_SECONDS: Final = 0.05
 """How long the second half of a move may be on its way."""
 _READS: Final = 4
 """How often it is waited for while others go on moving."""
-_LIMITS: Final = Path("/proc/sys/fs/inotify")
 
 Hear = Callable[[Sequence[Changed]], None]
 """Takes what changed, in order. Must not block: it is called between two looks."""
@@ -93,7 +91,7 @@ class WatchedDirectory:
                 f"{number} directories cannot be watched ({reason(self._watching.why)}): what is "
                 "in them is found by looking"
             )
-        most = _limit("max_user_watches")
+        most = limit_words("max_user_watches")
         return (
             f"too few inotify watches{most}: {self._watching.watches} directories have one, what "
             f"is in {number} others is found by looking "
@@ -159,14 +157,14 @@ class WatchedDirectory:
 
     def _open(self) -> None:
         self.root = self._opened()
-        self._identity = _identity(self.root)
+        self._identity = identity_of(self.root)
         self._mounts = _mounts_in(self.root)
         try:
             self._notifier = Notifier(self.root, self._leaves_out)
             self._notifier.cover()
             self._uncovered = frozenset(self._notifier.uncovered)
         except OSError as error:
-            hint = f"raise fs.inotify.max_user_instances{_limit('max_user_instances')}"
+            hint = f"raise fs.inotify.max_user_instances{limit_words('max_user_instances')}"
             raise RootError(reason(error), op="watch", where=self._path, hint=hint) from error
         if not self._notifier.watches and not self._notifier.uncovered:
             raise RootError("it may not be read", op="watch", where=self._path)
@@ -189,7 +187,7 @@ class WatchedDirectory:
         except NetsyncError:
             return False
         try:
-            return _identity(fd) == self._identity
+            return identity_of(fd) == self._identity
         finally:
             os.close(fd)
 
@@ -200,15 +198,3 @@ def _mounts_in(fd: int) -> Mapping[int, bytes]:
         return mounts_below(fd)
     except OSError:
         return {}
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
-
-
-def _limit(name: str) -> str:
-    try:
-        return f" ({(_LIMITS / name).read_text().strip()})"
-    except OSError:
-        return ""

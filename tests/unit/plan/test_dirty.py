@@ -182,11 +182,6 @@ def test_no_more_are_taken_than_asked_for() -> None:
         found.take(100.0, 3)
 
 
-def test_what_was_kept_is_dirty_still() -> None:
-    kept = [Dirty(b"a", False, 1.0, 1.0), Dirty(b"d", True, 2.0, 2.0)]
-    assert list(DirtyPaths(kept)) == kept
-
-
 def test_too_many_paths_become_their_directories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dirty, "PATHS_MAX", 100)
     found = DirtyPaths()
