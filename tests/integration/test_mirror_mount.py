@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from netsync.operation import Write
-from tests.support.mirrors import Pair
+from tests.support.mirrors import COPY, MODULE, Pair
 from tests.support.mounts import MountedPair, Served
 from tests.support.places import differences
-from tests.support.processes import Process, Server, netsync, running, wait_until
+from tests.support.processes import Process, Server, netsync, running, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(150)
 SECONDS = 40.0
@@ -192,6 +192,23 @@ def test_aborting_the_mount_frees_who_waits_for_a_lost_standby(mounted: MountedP
         assert caught.value.errno in DEAD
         primary.process.kill()
         primary.process.wait()
+
+
+def test_a_standby_that_was_promoted_is_not_waited_for(mounted: MountedPair) -> None:
+    """Nothing will come back: that is said, what is there can be read, and nothing be written."""
+    pair = mounted.pair
+    with pair.standby(), mounted.primary() as primary:
+        fsynced(mounted.mount / "file", b"one")
+        succeed("promote", f"{MODULE}/{COPY}", "--state", pair.state)
+        primary.wait_for(lambda: "not ours any more" in primary.stderr, "it says so")
+        assert "is lost" not in primary.stderr
+        assert "promoted" in primary.stderr
+        assert (mounted.mount / "file").read_bytes() == b"one"
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            (mounted.mount / "new").touch()
+        assert caught.value.errno == errno.EROFS
+        assert mounted.end(primary).code == 0, "the promoted one has all that was written"
+    assert (pair.copy / "file").read_bytes() == b"one"
 
 
 def test_with_error_a_flush_fails_and_stays_failed(mounted: MountedPair) -> None:

@@ -283,3 +283,38 @@ async def test_a_standby_that_lies_is_believed_nothing(lie: Acked, words: str) -
     with pytest.raises(ProtocolError, match=words):
         stream.believe(lie)
     assert not log.is_everywhere(2, Level.DURABLE)
+
+
+async def test_what_all_trees_show_is_waited_for_with_the_stale_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Durable in a journal is too little, and being left behind is no excuse."""
+    log = in_step(Log(["a", "stale"]))
+    log.followers[1].enter(State.LOST)
+    seq = log.append(OPERATION)
+    log.owe(log.followers[1])
+    shown = False
+
+    async def wait() -> None:
+        nonlocal shown
+        await log.wait_shown(seq)
+        shown = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        for follower in log.followers:
+            for applied in (0, seq):
+                await trio.testing.wait_all_tasks_blocked()
+                assert not shown
+                follower.sent = seq
+                follower.take(Acked(seq, seq, seq, applied, NO_CHAIN))
+                log.tell()
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown
+
+
+async def test_who_refuses_us_is_told_as_such() -> None:
+    log = in_step(Log(["a"]))
+    log.followers[0].enter(State.LOST, "it was promoted")
+    log.followers[0].fence = RefusedError("it was promoted")
+    assert log.status().standbys[0].state is State.REFUSING

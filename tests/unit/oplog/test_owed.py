@@ -87,3 +87,20 @@ def test_a_copy_of_the_names_goes_its_own_way() -> None:
     now = debtor.owed.known.copy()
     now.follow(o.Rename(b"f", b"g"))
     assert (debtor.owed.known.name_of(7), now.name_of(7)) == (b"f", b"g")
+
+
+def test_what_was_written_is_known_when_the_ranges_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A comparison looks at its content; too many names stand for everything."""
+    monkeypatch.setattr(owed_module, "OWED_BYTES", 5)
+    monkeypatch.setattr(owed_module, "WRITTEN_MAX", 3)
+    debtor = Debtor()
+    debtor.write(b"f", 0, 10, file=7)
+    assert debtor.owed.whole
+    debtor.write(b"g", 0, 10, file=8)
+    debtor.add(o.Mode(b"h", 0o600))
+    debtor.add(o.Rename(b"g", b"i"))
+    assert debtor.owed.written == {b"f", b"g", b"i"}
+    debtor.write(b"j", 0, 1, file=9)
+    assert debtor.owed.written == {b""}
