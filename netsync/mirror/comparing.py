@@ -17,16 +17,17 @@ from pathlib import Path
 import trio
 
 from netsync.errors import RootError
-from netsync.model import Options, Report
+from netsync.model import PATHS_MAX, Options, Report
 from netsync.modes.copy import ask_to_push
 from netsync.modes.outcome import Outcome, outcome_of
-from netsync.names import shown
+from netsync.names import is_reserved, shown
 from netsync.net.channel import Channel
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.source import send_tree
 from netsync.transfer.tally import Unobserved
 from netsync.tree.roots import local_anchor, open_sources
 from netsync.wire.messages import Place
+from netsync.wire.selection import SELECTED_BYTES_MAX
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,15 @@ async def compare(channel: Channel, comparison: Comparison) -> list[Report]:
     if comparison.written:
         there = await trio.to_thread.run_sync(_found, comparison.source, comparison.written)
         if there:
-            again = Options(
-                numeric_ids=True, checksum=True, paths=tuple(there), atomic=comparison.atomic
-            )
+            paths = tuple(there) if _fit(there) else None
+            again = Options(numeric_ids=True, checksum=True, paths=paths, atomic=comparison.atomic)
             reports.append(await _push(channel, comparison, again))
     return reports
+
+
+def _fit(paths: Sequence[bytes]) -> bool:
+    """Tell whether a transfer may be restricted to ``paths``; with more, all is compared."""
+    return len(paths) <= PATHS_MAX and sum(map(len, paths)) <= SELECTED_BYTES_MAX
 
 
 def _found(source: bytes, paths: Iterable[bytes]) -> list[bytes]:
@@ -91,8 +96,9 @@ def _found(source: bytes, paths: Iterable[bytes]) -> list[bytes]:
 def _directories(source: bytes, path: bytes) -> Iterator[bytes]:
     """Yield the directory ``path`` and all below it, each as what stands for its entries."""
     top = source + b"/"
-    for directory, _, _ in os.walk(top + path):  # what it cannot read the push will tell
+    for directory, inner, _ in os.walk(top + path):  # what it cannot read the push will tell
         yield directory[len(top) :] + b"/"
+        inner[:] = [name for name in inner if not is_reserved(name)]
 
 
 async def _push(channel: Channel, comparison: Comparison, options: Options) -> Report:

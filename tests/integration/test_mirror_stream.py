@@ -161,6 +161,7 @@ async def test_content_is_compared_under_the_last_name(
     with pair.standby(), trio.fail_after(PATIENCE):
         with pytest.raises(EndedError):
             await give_another_name(pair, change)
+        (pair.source / name).parent.joinpath("deep", ".netsync").mkdir(parents=True)
         status = (pair.source / name).stat()
         (pair.source / name).write_bytes(b"gone! ")
         os.utime(pair.source / name, ns=(status.st_atime_ns, status.st_mtime_ns))
