@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from netsync.tree.roots import (
     open_sources,
     open_target,
 )
+from netsync.tree.threads import in_thread
 from netsync.wire import messages as m
 from netsync.wire.order import State
 from netsync.wire.selection import split
@@ -105,13 +106,15 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
 
     async def work(attempt: Attempt) -> Report:
         run.begins()
-        with _open_sources(sources, run.options) as (roots, problems):
-            async with session(target, run.connection) as channel:
-                equip(channel, run.options)
-                with _counted(attempt, channel):
-                    await ask_to_push(channel, target.place, run.options, attempt.token)
-                    memory = VerifiedFiles(run.state)
-                    return await send_tree(channel, roots, run.options, attempt, problems, memory)
+        async with (
+            _open_sources(sources, run.options) as (roots, problems),
+            session(target, run.connection) as channel,
+        ):
+            equip(channel, run.options)
+            with _counted(attempt, channel):
+                await ask_to_push(channel, target.place, run.options, attempt.token)
+                memory = VerifiedFiles(run.state)
+                return await send_tree(channel, roots, run.options, attempt, problems, memory)
         raise AssertionError("unreachable: the session returns or raises")
 
     return await persist(work, run.observer, run.retries, run.say)
@@ -158,6 +161,13 @@ def _counted(attempt: Attempt, channel: Channel) -> Iterator[None]:
 
 async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
     """Copy between two local directories: both roles in one process, over memory."""
+    await in_thread(_refuse_itself, sources, target)
+    run.begins()
+    async with _open_sources(sources, run.options) as (roots, problems):
+        return await copy_between(roots, problems, target, run)
+
+
+def _refuse_itself(sources: Sequence[bytes], target: bytes) -> None:
     resolved = local_path(target)
     for source in sources:
         if contains(local_path(source), resolved):
@@ -167,9 +177,6 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
                 where=target,
                 hint="copying it into itself would never end",
             )
-    run.begins()
-    with _open_sources(sources, run.options) as (roots, problems):
-        return await copy_between(roots, problems, target, run)
 
 
 async def copy_between(
@@ -210,9 +217,9 @@ async def _receive_locally(
     from netsync.transfer.target import receive_tree  # noqa: PLC0415
 
     with local_anchor() as anchor:
-        path = local_path(target)
+        path = await in_thread(local_path, target)
         if not run.options.dry_run:
-            await trio.to_thread.run_sync(refuse_mirrored, run.state, path)
+            await in_thread(refuse_mirrored, run.state, path)
 
         def open_root(single_file: bool) -> TargetRoot:
             dry_run = run.options.dry_run
@@ -237,17 +244,21 @@ def local_policy(options: Options) -> Policy:
     return policy_for(options, capability(), special=True)
 
 
-@contextlib.contextmanager
-def _open_sources(
+@contextlib.asynccontextmanager
+async def _open_sources(
     sources: Sequence[bytes], options: Options
-) -> Iterator[tuple[list[SourceRoot], list[Problem]]]:
+) -> AsyncGenerator[tuple[list[SourceRoot], list[Problem]]]:
     """Hold the local sources. One missing among several is a problem; all missing an error."""
     if options.paths is not None:
         sources = [_contents(source) for source in sources]
     with contextlib.ExitStack() as stack:
         anchor = stack.enter_context(local_anchor())
-        places = [(anchor, local_path(source), os.path.basename(source)) for source in sources]
-        yield open_sources(places, stack)
+
+        def opened() -> tuple[list[SourceRoot], list[Problem]]:
+            names = [(local_path(source), os.path.basename(source)) for source in sources]
+            return open_sources([(anchor, *name) for name in names], stack)
+
+        yield await in_thread(opened)
 
 
 def _contents(path: bytes) -> bytes:

@@ -350,6 +350,16 @@ MUTATIONS: Final = (
         HUNG,
     ),
     Mutation(
+        "a job's work has threads of its own", "netsync/modes/supervisor.py",
+        "working_within(threads()):", "working_within(None):",
+        HUNG,
+    ),
+    Mutation(
+        "a job's place is looked up in a thread", "netsync/modes/copy.py",
+        "path = await in_thread(local_path, target)", "path = local_path(target)",
+        HUNG,
+    ),
+    Mutation(
         "a module is opened in a thread", "netsync/server/modules.py",
         "fd = await in_thread(_open, module)", "fd = _open(module)",
         HUNG,

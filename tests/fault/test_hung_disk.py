@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from pathlib import Path
 
 from netsync.tree.threads import THREADS
 from netsync.wire import messages as m
+from tests.support.certificates import CLIENT_NAME, LOOPBACK, issue
+from tests.support.jobs import STANDBY_NAME, Pair
 from tests.support.liars import descriptors, lying_client
 from tests.support.processes import Server, serving, succeed, wait_until
 from tests.support.trees import Value, hung_disk, make_tree, needs_mount, read_tree
@@ -51,3 +54,27 @@ def test_a_module_on_a_hung_disk_leaves_the_others_alone(tmp_path: Path) -> None
         succeed("ls", server.url("hung/f"))
         wait_until(lambda: descriptors(server.process.pid) <= before, "descriptors are closed")
         assert "internal error" not in server.log
+
+
+@needs_mount
+def test_jobs_on_a_hung_disk_leave_the_daemon_alone(tmp_path: Path) -> None:
+    """More of them than there are threads; the daemon serves, and carries out another."""
+    pair = Pair(tmp_path)
+    hung, good = tmp_path / "hung", make_tree(tmp_path / "good", {"f": b"1"})
+    hung.mkdir()
+    shutil.rmtree(pair.identity)
+    issue(pair.identity, STANDBY_NAME, hosts=LOOPBACK)
+    module = f'[module.good]\npath = "{good}"\nallow = {{ {CLIENT_NAME} = ["pull"] }}'
+    with pair.primary():
+        job = pair.job('every = "1h"')
+        jobs = [
+            job.replace("[job.web]", f"[job.j{number}]").replace(
+                f"{pair.target}", f"{hung}/{number}"
+            )
+            for number in range(CLIENTS)
+        ]
+        pair.configure(*jobs, server=f'listen = ["127.0.0.1:0"]\n{module}')
+        with hung_disk(hung), pair.standby() as daemon:
+            daemon.find_port()
+            wait_until(lambda: threads_of(daemon) > CLIENTS, "all of the jobs wait")
+            succeed("ls", daemon.url("good/"))
