@@ -224,7 +224,6 @@ def test_a_link_that_is_cut_shows_and_is_made_up_for(pair: WatchedPair, seconds:
                     assert lags[-1] >= asked - wrote - 1, "and no slower"
                 time.sleep(0.5)
             assert all(later >= earlier for earlier, later in itertools.pairwise(lags))
-            print(f"{len(lags)} looks, lags {lags[0]:.1f} to {lags[-1]:.1f} s")
             status = pair.status()
             assert status["state"] == "DEGRADED"
             assert status["backlog_files"] >= len(lags)
@@ -282,11 +281,13 @@ def test_a_full_standby_shows_and_goes_on_when_there_is_room(pair: WatchedPair) 
         wait_until(lambda: pair.status()["state"] == "DEGRADED", "it is told")
         assert "space" in pair.status()["last_error"]
         wait_until(lambda: "space" in str(pair.received()["last_error"]), "the standby tells too")
-        assert pair.ask("wait", JOB, "--timeout", "1").code in (11, 13), (
-            "known not to be, or not known"
-        )
+        waited = pair.ask("wait", JOB, "--timeout", "1")
+        assert waited.code in (11, 13), "known not to be, or not known"
+        assert "no space left" in waited.stderr, "in any case why"
+        assert pair.ask("run", JOB).code == 11
         (pair.source / "large").write_bytes(random_bytes(500_000, 5))
         pair.wait_in_step()
+        assert not any("closed the connection" in each for each in pair.events()), "but why"
 
 
 @pytest.mark.slow

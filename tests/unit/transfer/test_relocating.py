@@ -55,6 +55,13 @@ def test_what_cannot_be_done_as_told_is_left(tmp_path: Path, old: bytes, new: by
     assert read_tree(tmp_path) == {"root": TREE}
 
 
+def test_an_empty_directory_in_the_way_is_not_replaced_either(tmp_path: Path) -> None:
+    tree: Mapping[str, Value] = {**TREE, "empty": {}}
+    make_tree(tmp_path, tree)
+    moved(tmp_path, (b"d", b"empty"))
+    assert read_tree(tmp_path) == tree
+
+
 @pytest.mark.parametrize(
     "options",
     [
