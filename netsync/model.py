@@ -232,6 +232,17 @@ class Slice(Struct, frozen=True, array_like=True):
     count: Annotated[int, Meta(ge=1, le=SLICES_MAX)]
 
 
+MOVES_MAX: Final = 64
+"""Moves told with what changed; those beyond are found by their content."""
+
+
+class Move(Struct, frozen=True, array_like=True):
+    """A directory that was ``old`` is ``new`` at the source."""
+
+    old: Path
+    new: Path
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """What a transfer was asked to do; one value from the command line to both ends.
 
@@ -240,7 +251,8 @@ class Options(Struct, frozen=True, kw_only=True):
     ``backup_dir`` is a path inside the destination (empty for none).
     ``paths`` restrict the listing (None: everything takes part), sizes are in bytes. With
     ``changes`` they are what changed: one that is not there is told as gone, one that ends in a
-    slash stands for all below it; a target is told of nothing else.
+    slash stands for all below it; a target is told of nothing else. ``moves`` are directories that
+    were moved, in their order: hints that save copying.
     ``stored_by`` is the source's user, by name or number, whose stored metadata are believed
     beside those of the user as whom the source runs (empty for none).
     ``verify`` is a dry run with ``checksum`` in which each side says what became of its files;
@@ -250,6 +262,7 @@ class Options(Struct, frozen=True, kw_only=True):
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
     paths: Annotated[tuple[Path, ...], Meta(max_length=PATHS_MAX)] | None = None
     changes: bool = False
+    moves: Annotated[tuple[Move, ...], Meta(max_length=MOVES_MAX)] = ()
     max_size: U63 | None = None
     min_size: U63 = 0
     one_file_system: bool = False
@@ -291,6 +304,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
     def contradiction(self) -> str:
         """Return why these options cannot be meant together, or nothing."""
+        if self.moves and not self.changes:
+            return "moves are told with what changed"
         if self.atomic and self.inplace:
             return "--atomic publishes all or nothing, --inplace writes half of a file: choose one"
         if self.atomic and self.delete_before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -13,13 +14,14 @@ from netsync.cli.finding import Found, daemon_options, found
 from netsync.cli.report import print_json, print_problems
 from netsync.cli.run import run_until_signal
 from netsync.cli.values import Duration
-from netsync.errors import NetworkError, UsageError
+from netsync.errors import NetworkError, StateError, UsageError
 from netsync.identity.directory import default_directory
 from netsync.modes.control import INDETERMINATE
 from netsync.modes.direct import run_directly, scrub_directly
 from netsync.modes.job import Site
 from netsync.net.control import Answer, AwaitJob, RunJob, ask
 from netsync.state import locks
+from netsync.state.jobs import JobStates
 
 
 @click.command()
@@ -86,8 +88,18 @@ async def _wait(job: str, where: Found, timeout: float | None) -> Answer:
             return await ask(where.state, AwaitJob(job), _say)
         except NetworkError as error:
             return Answer(INDETERMINATE, str(error))
-    words = f"no answer within {timeout:g} seconds (asking again is safe; see 'netsync status')"
-    return Answer(INDETERMINATE, words)
+    why = await trio.to_thread.run_sync(_trouble_of, job, where.state)
+    words = f"no answer within {timeout:g} seconds{why}"
+    return Answer(INDETERMINATE, f"{words} (asking again is safe; see 'netsync status')")
+
+
+def _trouble_of(job: str, state: Path) -> str:
+    """Return what is wrong with a job, as the end of a sentence; nothing if that is not known."""
+    with contextlib.suppress(StateError):
+        standing = JobStates(state).standing(job)
+        if standing is not None and standing.failure:
+            return f", since: {standing.failure}"
+    return ""
 
 
 def _say(line: str) -> None:

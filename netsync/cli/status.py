@@ -13,7 +13,7 @@ import click
 
 from netsync.cli.finding import Found, daemon_options, found
 from netsync.cli.report import put
-from netsync.errors import NetsyncError
+from netsync.errors import NetsyncError, UsageError
 from netsync.modes.job import described
 from netsync.monitor.mirrors import MirrorView, mirrors_as_json, mirrors_of
 from netsync.monitor.status import NO_JOBS, JobView, View, as_json, check_line, instant, view_of
@@ -142,7 +142,7 @@ def _backlog(files: int | None, size: int | None) -> str:
     """Return what is outstanding, as far as it is known."""
     if files is None and size is None:
         return "-"
-    parts = [] if files is None else [f"{files} files"]
+    parts = [] if files is None else [f"{files} file{'' if files == 1 else 's'}"]
     if size is not None:
         parts.append(f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} B")
     return ", ".join(parts)
@@ -183,6 +183,9 @@ def events(
 ) -> int:
     """Print what happened to jobs, oldest first."""
     states = JobStates(found(config, state).state)
+    if job is not None and not follow and not (states.standing(job) or states.events(0, job, 1)):
+        known = ", ".join(sorted({each.job for each in states.events()})) or "none"
+        raise UsageError(f"nothing ever happened to a job {job}", hint=f"it did to: {known}")
     for event in _events(states, job, last, follow=follow):
         put(_as_json(event) if json_wanted else _as_line(event))
     return 0

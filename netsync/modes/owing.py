@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from netsync.model import MOVES_MAX, Move
 from netsync.plan.dirty import Dirty, DirtyPaths
 
 HEARD_SECONDS: Final = 0.25
@@ -52,6 +53,7 @@ class Owing:
 
     ``drained`` is when the last drain began; ``blind`` up to when the directories that have no
     watch were looked into (None: there are none); ``is_whole`` whether all was ever there.
+    ``moves`` are directories that moved and were not told yet, as many as can be.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -63,6 +65,7 @@ class Owing:
         self.blind: float | None = None
         self.look_since: float | None = None
         self.look_at = 0.0
+        self.moves: list[Move] = []
         self._steady = steady
         self._why = ""
         self._looking: float | None = None
@@ -85,6 +88,8 @@ class Owing:
         name, or else a claim would be made for content that went nowhere yet.
         """
         many = tree and len(self.dirty) > _SEARCHED_MAX
+        if tree and len(self.moves) < MOVES_MAX:
+            self.moves.append(Move(before, path))
         owed = self.until if many else self.dirty.since(before, below=tree)
         self.dirty.mark(path, came=many or self.dirty.has_come(before, below=tree), went=False)
         for since in (owed, self.look_since, self._looking):
@@ -113,6 +118,7 @@ class Owing:
         """Take all that is owed: a look at the whole will settle it."""
         now = self._steady()
         taken = self.dirty.take_all()
+        self.moves.clear()  # it finds content by its own means
         owed = [each.since for each in taken]
         if self.look_since is not None:
             owed.append(self.look_since)

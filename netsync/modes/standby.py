@@ -15,7 +15,14 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from netsync.errors import NetsyncError, ProtocolError, RefusedError, StalledError, StateError
+from netsync.errors import (
+    NetsyncError,
+    ProtocolError,
+    RefusedError,
+    StalledError,
+    StateError,
+    unwrapped,
+)
 from netsync.model import Report
 from netsync.modes.address import Remote
 from netsync.modes.copy import Run, ask_to_push, copy_between
@@ -144,7 +151,9 @@ def over(
 
     async def send(_: object, run: Run) -> Report:
         try:
-            return await standby.receive([directory.source()], run)
+            with unwrapped():  # a transfer's nursery has it in a group
+                return await standby.receive([directory.source()], run)
+            raise AssertionError("unreachable: the body returns or raises")
         except NetsyncError as error:
             broke.append(error)
             raise

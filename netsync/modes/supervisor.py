@@ -120,7 +120,7 @@ class Supervisor:
         if post is None or post.runner is None:
             known = ", ".join(sorted(self._posts)) or "none"
             hint = f"jobs are: {known}; SIGHUP makes the daemon read new ones"
-            raise UsageError("the daemon has no such job", op="use job", where=name, hint=hint)
+            raise UsageError("the daemon has no such job", hint=hint)
         return post.runner
 
     def scrubber(self, name: str) -> Scrubber:

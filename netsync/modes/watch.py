@@ -251,7 +251,9 @@ class WatchRunner:
                 if self._lacks_room and seen.gone:  # what makes room first: deletes are a run's end
                     dirty.put_back(seen.gone)
                     batch = dirty.taken
-                report = await standby.receive([directory.source()], self._run_for(batch))
+                run = self._run_for(batch)
+                report = await standby.receive([directory.source()], run)
+                del self._owing.moves[: len(run.options.moves)]
                 await self._observing.drain()  # of what moved on it is known yet what it owes
                 await self._date_back(directory, dirty.gone_since(seen.gone))
                 is_done = True
@@ -266,7 +268,8 @@ class WatchRunner:
 
     def _run_for(self, batch: Sequence[Dirty]) -> Run:
         paths = tuple(each.path + b"/" if each.tree else each.path for each in batch)
-        options = msgspec.structs.replace(self._job.options, paths=paths, changes=True)
+        moves = tuple(self._owing.moves)
+        options = msgspec.structs.replace(self._job.options, paths=paths, changes=True, moves=moves)
         return Run(options, self._connection, Unobserved(), self._site.state)
 
     def _learn(self, report: Report, batch: Sequence[Dirty], seen: Glance) -> None:

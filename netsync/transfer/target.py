@@ -32,6 +32,7 @@ from netsync.transfer.judging import Judge
 from netsync.transfer.landing import Lander
 from netsync.transfer.lines import Lines
 from netsync.transfer.moving import Mover
+from netsync.transfer.relocating import relocate
 from netsync.transfer.renames import Renames
 from netsync.transfer.resumption import Resumption
 from netsync.transfer.signatures import Signatures
@@ -142,6 +143,7 @@ class Target:
         """Take the root's metadata, and what earlier attempts counted."""
         if self._options.backup_dir:
             check_backup_directory(self._root, self._options.backup_dir)
+        relocate(self._root, self._options)
         self._renames.begin()
         self._comparer.begin(offer)
         self._resumption.begin(self._tallies)

@@ -27,6 +27,10 @@ CLIENT: Final = "tests/hostile/test_lying_client.py"
 SERVER: Final = "tests/hostile/test_lying_server.py"
 STRANGERS: Final = "tests/hostile/test_strangers.py"
 MOVING: Final = "tests/hostile/test_moving_tree.py"
+GUARDS: Final = "tests/integration/test_guards.py"
+WATCH: Final = "tests/integration/test_watch.py"
+RUNNER: Final = "tests/unit/modes/test_watch.py"
+MOVES: Final = "tests/unit/transfer/test_relocating.py"
 DELETES: Final = "tests/hostile/test_lying_about_deletes.py"
 HUNG: Final = "tests/fault/test_hung_disk.py"
 
@@ -341,6 +345,117 @@ MUTATIONS: Final = (
         "a small file that changes while it is read is read again", "netsync/tree/_plain.py",
         "if status.st_ctime_ns != before.st_ctime_ns:", "if False:",
         "tests/contract/test_native_runs.py", pure=True,
+    ),
+    # --- watches
+    Mutation(
+        "what was unmounted inside a source stays", "netsync/transfer/guarding.py",
+        "self._unmounted(due), ", "",
+        f"{GUARDS}::test_what_was_unmounted_inside_the_source_is_not_deleted",
+    ),
+    Mutation(
+        "mounts are told only where they are known", "netsync/transfer/source.py",
+        "if mounts is None or len(origins) + len(mounts) > ORIGINS_MAX:",
+        "mounts = []\n        if False:",
+        f"{GUARDS}::test_what_is_mounted_again_goes_on_and_its_files_may_be_deleted",
+    ),
+    Mutation(
+        "a source of which nothing is left is told whole", "netsync/transfer/listing.py",
+        "return self._options.changes and node.number == 0 and is_empty(fd)", "return False",
+        f"{WATCH}::test_an_empty_source_deletes_nothing",
+    ),
+    Mutation(
+        "what changes while it is sent is owed anew", "netsync/plan/dirty.py",
+        "        for each in taken:\n            if any(",
+        "        for each in taken:\n            self._waiting.pop(each.path, None)\n"
+        "            if any(",
+        "tests/unit/plan/test_dirty.py",
+    ),
+    Mutation(
+        "nothing is claimed that is owed", "netsync/modes/owing.py",
+        "claims += (each for each in (self.oldest, self.blind) if each is not None)", "pass",
+        "tests/unit/modes/test_owing.py",
+    ),
+    Mutation(
+        "what moved is owed as long as under its old name", "netsync/modes/owing.py",
+        "for since in (owed, self.look_since, self._looking):", "for since in ():",
+        f"{RUNNER}::test_a_barrier_holds_for_what_moves_while_it_is_sent",
+    ),
+    Mutation(
+        "what came is owed as long as what went", "netsync/modes/watch.py",
+        "                await self._date_back(directory, dirty.gone_since(seen.gone))\n", "",
+        f"{RUNNER}::test_a_barrier_holds_for_what_got_another_name_while_it_was_sent",
+    ),
+    Mutation(
+        "what came is owed as long as what a look missed", "netsync/modes/watch.py",
+        "                    await self._date_back(directory, self._owing.looking_since)\n", "",
+        f"{RUNNER}::test_a_barrier_holds_for_what_a_look_at_the_whole_missed",
+    ),
+    Mutation(
+        "what is new is owed since it was made", "netsync/modes/renamed.py",
+        "max(since, made)", "since",
+        f"{RUNNER}::test_what_is_new_is_owed_since_it_was_made_whatever_went_before",
+    ),
+    Mutation(
+        "a barrier is about where the path leads", "netsync/modes/watch.py",
+        "await self._observing.confirm()", "await self._observing.drain()",
+        f"{RUNNER}::test_a_barrier_is_about_the_directory_that_the_path_leads_to",
+    ),
+    Mutation(
+        "an overflow is told as all", "netsync/tree/notify.py",
+        "            self._overflowed = True\n            return\n", "            return\n",
+        "tests/unit/tree/test_notify.py",
+    ),
+    Mutation(
+        "a new directory is told with all in it", "netsync/tree/notify.py",
+        "Changed(path, tree=True, before=before, came=before is None)",
+        "Changed(path, before=before, came=before is None)",
+        "tests/unit/tree/test_notify.py",
+    ),
+    Mutation(
+        "silence shows", "netsync/plan/reception.py",
+        "return silent if silent > reception.every + GRACE_SECONDS else 0.0", "return 0.0",
+        "tests/unit/plan/test_reception.py",
+    ),
+    Mutation(
+        "a beat that was long on its way proves nothing", "netsync/server/receiving.py",
+        "sent = min(now, self.waiting_since + beat.rested)", "sent = now",
+        "tests/unit/server/test_receiving.py",
+    ),
+    Mutation(
+        "deletes of many transfers add up", "netsync/plan/reception.py",
+        "deleted=deleted_lately(reception, now) + files.deleted,", "deleted=files.deleted,",
+        "tests/unit/plan/test_reception.py",
+    ),
+    Mutation(
+        "a watch that is configured no more says so", "netsync/modes/parting.py",
+        "nursery.start_soon(leave, states, site, each, identities.get(each.name))", "pass",
+        f"{WATCH}::test_a_watch_that_is_configured_no_more_parts_from_its_standby",
+    ),
+    Mutation(
+        "a move replaces nothing", "netsync/transfer/relocating.py",
+        "_NO_REPLACE: Final = 1", "_NO_REPLACE: Final = 0",
+        f"{MOVES}::test_an_empty_directory_in_the_way_is_not_replaced_either",
+    ),
+    Mutation(
+        "a move takes nothing out of the shelter of rules", "netsync/transfer/relocating.py",
+        "if _has_rules(directories, above_old) or _has_rules(directories, above_new):", "if False:",
+        f"{MOVES}::test_nothing_leaves_the_shelter_of_an_ignore_file",
+    ),
+    Mutation(
+        "who may not delete moves nothing", "netsync/transfer/relocating.py",
+        "runs = options.changes and options.delete and ", "runs = options.changes and ",
+        f"{MOVES}::test_what_keeps_something_in_its_place_keeps_all",
+    ),
+    Mutation(
+        "a move stays in the tree", "netsync/transfer/relocating.py",
+        "is_inside(move.old) and is_inside(move.new) and ", "",
+        f"{MOVES}::test_what_cannot_be_done_as_told_is_left",
+    ),
+    Mutation(
+        "who asks for a scrub is heard", "netsync/modes/scrubbing.py",
+        "        seconds = math.inf if pace is None",
+        "        self._wake = trio.Event()\n        seconds = math.inf if pace is None",
+        "tests/unit/modes/test_scrubbing.py",
     ),
     # --- how much, how long
     Mutation(

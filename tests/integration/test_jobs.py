@@ -244,7 +244,11 @@ def test_run_runs_now_and_returns_what_it_came_to(pair: Pair) -> None:
         assert pair.in_step()
         unknown = pair.ask("run", "other")
         assert unknown.code == 1
+        assert unknown.stderr.startswith("netsync: job other: the daemon has no such job (")
         assert "jobs are: web" in unknown.stderr
+        nothing = pair.ask("events", "--job", "other")
+        assert (nothing.code, nothing.stdout) == (1, "")
+        assert "it did to: web" in nothing.stderr
         primary.signal(signal.SIGKILL)
         primary.wait()
         lost = pair.ask("run", JOB)

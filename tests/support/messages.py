@@ -35,6 +35,7 @@ PROBLEM = model.Problem(b"a/b\xfe", "read", "permission denied")
 VANISHED = model.Problem(b"gone", "read", "no such file or directory", vanished=True)
 
 OPTIONS = model.Options(
+    moves=(model.Move(b"a/b\xff", b"c"),),
     rules=(model.Rule(True, b"*.tmp"), model.Rule(False, b"/keep/**")),
     keep=model.Keep(owner=False, devices=False, acls=False),
     usermap=(model.IdRule(b"adm*", b"root"), model.IdRule(b"", b"7", 0, 99)),

@@ -15,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from netsync.model import Options, Report
-from netsync.modes import observing, watch
+from netsync.modes import observing, owing, watch
 from netsync.modes.copy import Run
 from netsync.modes.job import Ask, Done, Job, Mode, Site
 from netsync.modes.record import Record
@@ -218,6 +218,7 @@ async def test_a_barrier_holds_for_what_a_look_at_the_whole_missed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was not there while that went on, and came back under another name."""
+    monkeypatch.setattr(owing, "HEARD_SECONDS", 0.0)  # it came in less time than that
     monkeypatch.setattr(WatchedDirectory, "listen", lambda _: trio.sleep_forever())
     source, standby = watched.source, watched.standby
     answered: list[int] = []
