@@ -29,7 +29,7 @@ from netsync.tree.durable import sync_file_system
 from netsync.tree.publication import recover
 from netsync.wire.operations import unpack
 
-CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+CHECKPOINT_BYTES: Final = 256 * 1024 * 1024
 """Bytes of journal after which a checkpoint is made: they must be written to the tree by then."""
 STEP_SECONDS: Final = 0.1
 """How long one step goes on before it returns to whoever may want it to end."""

@@ -42,6 +42,9 @@ from netsync.state.slots import flush_directory
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes after which a new segment begins: old ones are removed whole."""
+AHEAD_BYTES: Final = 128 * 1024
+"""Zeros written behind a short record: the next ones lie where the file has blocks already, and a
+flush of those needs no new ones to be noted, which costs as much again."""
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -66,6 +69,7 @@ class OperationJournal:
         self._unsynced: list[int] = []
         self._has_begun = False
         self._changing = threading.Lock()
+        self._written = 0
         self._at = Position(0, 0)
         self._recent = Recent()
         self._readers: dict[int, int] = {}
@@ -158,6 +162,7 @@ class OperationJournal:
         self._fd = os.open(path, flags, 0o600)
         self._unsynced.append(os.open(path, _READ))
         self._at = position
+        self._written = position.offset
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -169,12 +174,21 @@ class OperationJournal:
             buffers: list[bytes | memoryview] = []
             for record in records:
                 buffers += [head_of(record, durable), record.body]
-            for start in range(0, len(buffers), 512):  # fewer than the kernel takes at once
-                _write_all(self._fd, buffers[start : start + 512])
+            self._write(buffers)
             for record in records:
                 self._recent.add(self._at, record)
                 behind = self._at.offset + HEAD_BYTES + len(record.body)
                 self._at = Position(self._at.segment, behind)
+
+    def _write(self, buffers: list[bytes | memoryview]) -> None:
+        """Write at the end, and zeros behind it where others will soon want room."""
+        at = self._at.offset
+        total = sum(map(len, buffers))
+        if total < AHEAD_BYTES and at + total > self._written:
+            buffers.append(bytes(AHEAD_BYTES))
+        for start in range(0, len(buffers), 512):  # fewer than the kernel takes at once
+            at = _write_all(self._fd, buffers[start : start + 512], at)
+        self._written = max(self._written, at)
 
     def sync(self) -> None:
         """Make all durable that was appended before. More may be appended meanwhile.
@@ -195,6 +209,8 @@ class OperationJournal:
                     os.close(fd)
 
     def _begin_segment(self) -> None:
+        if self._written > self._at.offset:
+            os.ftruncate(self._fd, self._at.offset)  # the end of its records is its end
         with self._changing:
             os.close(self._fd)
             self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
@@ -302,11 +318,12 @@ class _told:  # noqa: N801 - reads like the context manager that it is
             raise StateError(reason(error), op="use the journal in", where=where) from error
 
 
-def _write_all(fd: int, buffers: list[bytes | memoryview]) -> None:
-    at = os.lseek(fd, 0, os.SEEK_END)
-    total = sum(map(len, buffers))
-    written = os.pwritev(fd, buffers, at)
-    if written < total:
+def _write_all(fd: int, buffers: list[bytes | memoryview], at: int) -> int:
+    """Write ``buffers`` from ``at`` on; return where they end."""
+    end = at + sum(map(len, buffers))
+    at += os.pwritev(fd, buffers, at)
+    if at < end:
         rest = memoryview(b"".join(buffers))
-        while written < total:
-            written += os.pwrite(fd, rest[written:], at + written)
+        while at < end:
+            at += os.pwrite(fd, rest[len(rest) - (end - at) :], at)
+    return end

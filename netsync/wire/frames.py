@@ -38,7 +38,7 @@ _SMALL: Final = 64 * 1024
 """Bytes of the buffer that collects headers and small frames."""
 _LARGE: Final = TAIL_MAX + _SMALL
 """Bytes of a buffer for a large frame, and for what small ones follow it."""
-_SPARE: Final = 3
+_SPARE: Final = 8
 """Unused large buffers that are kept: as many as may come before others are done with."""
 
 

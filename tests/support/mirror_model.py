@@ -18,6 +18,8 @@ NAMES: Final = [f"{directory}{name}" for directory in ("", "d/", "e/") for name 
 DIRECTORIES: Final = ("d", "e")
 WRITE_MAX: Final = 6000
 SIZE_MAX: Final = 20_000
+BULK: Final = (64 * 1024, 100_000)
+"""Sizes of one write in ten: bulk data, which is packed, sent and kept otherwise."""
 State: TypeAlias = dict[str, bytes | None]
 """A tree: names of files with what they hold, and of directories."""
 Work: TypeAlias = Callable[["Target"], None]
@@ -100,7 +102,8 @@ class Model:
         name = self._any(chance)
         data = self._names[name]
         offset = chance.randrange(min(len(data), SIZE_MAX) + 1)
-        new = chance.randbytes(chance.randrange(8, WRITE_MAX))
+        sizes = BULK if chance.randrange(10) == 0 else (8, WRITE_MAX)
+        new = chance.randbytes(chance.randrange(*sizes))
         data[offset : offset + len(new)] = new
 
         def work(target: Target) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,10 @@ import trio.testing
 
 from netsync import operation as o
 from netsync.errors import ProtocolError, RefusedError, RootError, StateError
+from netsync.oplog import applying
 from netsync.oplog.journaling import Mark
+from netsync.oplog.replica import Replica
+from netsync.state import operation_journal, recent_records
 from netsync.state.mirror_record import PRIMARY, STANDBY, RecordFile, read_record
 from netsync.wire.mirroring import Operations, ResyncEnd
 from netsync.wire.operations import NO_CHAIN, chained, pack
@@ -246,3 +250,50 @@ async def test_many_small_operations_at_once_are_bounded(copy: Copy) -> None:
         assert replica._journaling.pending_bytes <= 16 << 20
         await replica.settle()
         assert replica.durable.seq == len(copy.log)
+
+
+def streamed(copy: Copy, chance: random.Random) -> bytes:
+    """Add writes of all sizes to the log; return what the file holds after them."""
+    shown = bytearray(b"123456789")
+    for number in range(len(copy.log), 250):
+        data = chance.randbytes(chance.choice([3, 4096, 70_000, 150_000]))
+        offset = chance.randrange(min(len(shown), 1 << 20) + 1)
+        copy.add(o.Write(b"f", offset, data, number))
+        shown[offset : offset + len(data)] = data
+    return bytes(shown)
+
+
+async def send_for_a_while(copy: Copy, replica: Replica, chance: random.Random) -> None:
+    """Send what is not here, in messages of any length, of which some ask for a flush."""
+    for _ in range(chance.randrange(5, 25)):
+        at = replica.received.seq
+        last = min(at + chance.randrange(1, 6), len(copy.log))
+        if last > at:
+            copy.send(replica, at + 1, last, sync=chance.randrange(3) == 0)
+        if chance.randrange(2):
+            with trio.move_on_after(0.005):
+                await replica.wait_change()
+
+
+async def test_a_stream_of_all_sizes_survives_kills(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short and long records, segments that turn over under a flush, some read from memory."""
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 300_000)
+    monkeypatch.setattr(recent_records, "RECENT_BYTES", 400_000)
+    monkeypatch.setattr(applying, "CHECKPOINT_BYTES", 500_000)
+    chance = random.Random(7)
+    shown = streamed(copy, chance)
+    promised = kills = 0
+    while promised < len(copy.log):
+        async with copy.opened() as replica:
+            kills += 1
+            assert replica.durable.seq >= promised
+            assert replica.durable.chain == copy.chains[replica.durable.seq]
+            await send_for_a_while(copy, replica, chance)
+            if replica.received.seq == len(copy.log):
+                await replica.settle()
+            promised = replica.acked().durable
+    assert kills > 3
+    async with copy.opened():
+        assert (copy.tree / "f").read_bytes() == shown, "recovered before anybody asks"

@@ -10,7 +10,7 @@ import pytest
 from netsync import operation as o
 from netsync.errors import StateError
 from netsync.state import operation_journal, recent_records
-from netsync.state.journal_record import JournalRecord, Kind, Position
+from netsync.state.journal_record import HEAD_BYTES, JournalRecord, Kind, Position
 from netsync.state.operation_journal import End, OperationJournal
 from netsync.wire.operations import NO_CHAIN, chained, pack
 
@@ -57,7 +57,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lost", [1, 20, 50])
 def test_a_torn_record_ends_it_and_goes(tmp_path: Path, lost: int) -> None:
     file = filled(tmp_path, record(1), record(2))
-    whole = file.stat().st_size
+    whole = 2 * (HEAD_BYTES + len(record(1).body))
     os.truncate(file, whole - lost)
     journal, end = opened(tmp_path)
     assert end.seq == 1
@@ -213,4 +213,34 @@ def test_what_was_appended_last_is_read_from_memory_within_bounds(
     ]
     again = [each for each, _ in journal.read(journal.beginning, journal.position)]
     assert again == wanted, "who comes later reads the disk"
+    journal.close()
+
+
+def test_short_records_lie_where_the_file_has_room_already(tmp_path: Path) -> None:
+    """Its size changes now and then only, and what lies ahead is no part of it."""
+    journal, _ = opened(tmp_path)
+    sizes = set()
+    for number in range(1, 101):
+        journal.append([record(number)], number - 1)
+        sizes.add((tmp_path / SEGMENT).stat().st_size)
+    assert len(sizes) == 1
+    assert journal.position.offset < min(sizes)
+    assert len(found(journal)) == 100
+    journal.close()
+    journal, end = opened(tmp_path)
+    assert end.seq == 100
+    assert (tmp_path / SEGMENT).stat().st_size == end.position.offset
+    journal.close()
+
+
+def test_room_ahead_does_not_make_a_segment_look_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    journal = segments(tmp_path, 0, 1, 2)
+    assert [first for _, first, _ in found(journal)] == [1, 2, 3]
+    assert [first for _, first, _ in found(journal)] == [1, 2, 3], "from the disk as well"
+    journal.close()
+    journal, end = opened(tmp_path)
+    assert end.seq == 3
     journal.close()
