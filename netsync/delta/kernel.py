@@ -78,6 +78,7 @@ NAME: Final = _chosen.NAME
 WEAK_SIZE: Final = _chosen.WEAK_SIZE
 UNIT: Final = _chosen.UNIT
 KEY_SIZE: Final = _chosen.KEY_SIZE
+TAG_SIZE: Final = _chosen.TAG_SIZE
 weak_sums: Final = _chosen.weak_sums
 unit_tags: Final = _chosen.unit_tags
 make_table: Final = _chosen.WeakTable
