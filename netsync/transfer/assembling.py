@@ -47,6 +47,8 @@ _SLOTS: Final = 4
 _PENDING: Final = 16
 """Literals and chunks not written yet; a literal belongs to a frame that is held until then."""
 _NOTHING: Final = memoryview(b"")
+_LIGHT: Final = 64 * 1024
+"""Bytes that are hashed in about the time that waking another thread takes."""
 _ALONE: Final = 1024 * 1024
 """Bytes up to which a file is put together without the helper, whose start costs more."""
 
@@ -59,6 +61,11 @@ class _Task(NamedTuple):
     is_there: bool = False
     hole: int = 0
     tags: bytes = b""
+
+    @property
+    def is_light(self) -> bool:
+        """Tell whether it is sooner done than handed over."""
+        return self.offset < 0 and len(self.data) <= _LIGHT
 
 
 class _Pending(NamedTuple):
@@ -174,13 +181,14 @@ class Assembly:
         self._basis.close()
 
     def _begin(self, task: _Task, pending: _Pending) -> None:
-        while len(self._pending) >= _PENDING:
+        while self._pending and (len(self._pending) >= _PENDING or not self._done.empty()):
             self._finish_one()
+        alone = task.is_light and not self._pending
         self._pending.append(pending)
-        if self._helper is None and self.position >= _ALONE:
+        if self._helper is None and self.position >= _ALONE and not alone:
             self._helper = Thread(target=self._hash_all, name="netsync-hash", daemon=True)
             self._helper.start()
-        if self._helper is not None:
+        if self._helper is not None and not alone:
             self._tasks.put(task)
         else:
             self._done.put(self._hash(task))
