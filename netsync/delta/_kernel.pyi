@@ -4,6 +4,7 @@ from netsync.delta.kernel import Buffer
 
 NAME: Final[Literal["compiled"]]
 WEAK_SIZE: Final[int]
+STRONG_SIZE: Final[int]
 CANDIDATES_MAX: Final[int]
 BLOCKS_MAX: Final[int]
 UNIT: Final[int]
@@ -11,6 +12,10 @@ TAG_SIZE: Final[int]
 KEY_SIZE: Final[int]
 
 def weak_sums(data: Buffer, block_size: int) -> bytes: ...
+def strong_sums(data: Buffer, block_size: int, seed: int) -> bytes: ...
+def count_repeated(
+    data: Buffer, block_size: int, seed: int, entries: Buffer, place: int, stride: int
+) -> int: ...
 def unit_tags(data: Buffer, key: bytes) -> bytes: ...
 
 class WeakTable:

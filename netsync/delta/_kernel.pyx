@@ -11,6 +11,9 @@ search asks three questions of a window, each rarer and dearer than the one befo
 block; and the sorted table. The first is answered without a branch, for BATCH windows at a
 time, because a mispredicted branch costs more than rolling ten bytes.
 
+Strong checksums are xxh3_128 once more, since one call of Python's for each block of 4 KiB costs
+several times what hashing it does. What is 240 bytes or less goes to that library.
+
 Every size is checked before a loop without the GIL begins; table contents can be anything.
 """
 
@@ -18,10 +21,13 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
+
+from xxhash import xxh3_128_digest
 
 NAME = "compiled"
 WEAK_SIZE = 5
+STRONG_SIZE = 7
 CANDIDATES_MAX = 16
 BLOCKS_MAX = 1 << 24
 UNIT = 4096
@@ -30,6 +36,8 @@ KEY_SIZE = 4288
 
 cdef enum:
     WEAK_BYTES = 5
+    STRONG_BYTES = 7
+    SHORT = 240  # bytes up to which xxh3_128 is another function
     WEAK_BITS = 40
     WEAK_SHIFT = 24  # from the mixed state to the weak checksum
     NUMBER_BITS = 24  # block numbers in a sorted key, below the weak checksum
@@ -180,6 +188,136 @@ cdef extern from *:
     """
     void netsync_tags(const uint8_t* data, size_t n, const uint8_t* key, uint8_t* out) nogil
 
+cdef extern from *:
+    """
+    #define NETSYNC_STRIPE 64
+    #define NETSYNC_BLOCK 1024 /* sixteen stripes, then the sums are scrambled */
+    #define NETSYNC_SECRET 192
+
+    static const uint64_t netsync_secret[NETSYNC_SECRET / 8] = {
+        0xbe4ba423396cfeb8ULL, 0x1cad21f72c81017cULL, 0xdb979083e96dd4deULL,
+        0x1f67b3b7a4a44072ULL, 0x78e5c0cc4ee679cbULL, 0x2172ffcc7dd05a82ULL,
+        0x8e2443f7744608b8ULL, 0x4c263a81e69035e0ULL, 0xcb00c391bb52283cULL,
+        0xa32e531b8b65d088ULL, 0x4ef90da297486471ULL, 0xd8acdea946ef1938ULL,
+        0x3f349ce33f76faa8ULL, 0x1d4f0bc7c7bbdcf9ULL, 0x3159b4cd4be0518aULL,
+        0x647378d9c97e9fc8ULL, 0xc3ebd33483acc5eaULL, 0xeb6313faffa081c5ULL,
+        0x49daf0b751dd0d17ULL, 0x9e68d429265516d3ULL, 0xfca1477d58be162bULL,
+        0xce31d07ad1b8f88fULL, 0x280416958f3acb45ULL, 0x7e404bbbcafbd7afULL
+    };
+
+    static inline uint64_t netsync_long(const uint8_t *p) {
+        return netsync_word(p) | (uint64_t)netsync_word(p + 4) << 32;
+    }
+
+    /* Returns the product of a and b, its upper half folded onto the lower one. */
+    static uint64_t netsync_folded(uint64_t a, uint64_t b) {
+        uint64_t low = (a & 0xffffffff) * (b & 0xffffffff), high = (a >> 32) * (b >> 32);
+        uint64_t left = (a >> 32) * (b & 0xffffffff), right = (a & 0xffffffff) * (b >> 32);
+        uint64_t middle = (low >> 32) + (left & 0xffffffff) + right;
+        high += (left >> 32) + (middle >> 32);
+        return (middle << 32 | (low & 0xffffffff)) ^ high;
+    }
+
+    /* Takes n stripes, the secret moving on by 8 bytes with each. */
+    static void netsync_stripes_plain(
+            const uint8_t *p, size_t n, const uint8_t *secret, uint64_t sums[8]) {
+        int lane;
+        for (; n; n--, p += NETSYNC_STRIPE, secret += 8)
+            for (lane = 0; lane < 8; lane++) {
+                uint64_t word = netsync_long(p + 8 * lane);
+                uint64_t mixed = word ^ netsync_long(secret + 8 * lane);
+                sums[lane ^ 1] += word;
+                sums[lane] += (mixed & 0xffffffff) * (mixed >> 32);
+            }
+    }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    __attribute__((target("avx2")))
+    static void netsync_stripes_avx2(
+            const uint8_t *p, size_t n, const uint8_t *secret, uint64_t sums[8]) {
+        __m256i half[2];
+        int side;
+        for (side = 0; side < 2; side++)
+            half[side] = _mm256_loadu_si256((const __m256i *)(sums + 4 * side));
+        for (; n; n--, p += NETSYNC_STRIPE, secret += 8)
+            for (side = 0; side < 2; side++) {
+                __m256i words = _mm256_loadu_si256((const __m256i *)(p + 32 * side));
+                __m256i mixed = _mm256_xor_si256(
+                    words, _mm256_loadu_si256((const __m256i *)(secret + 32 * side)));
+                half[side] = _mm256_add_epi64(half[side], _mm256_shuffle_epi32(words, 0x4e));
+                half[side] = _mm256_add_epi64(
+                    half[side], _mm256_mul_epu32(mixed, _mm256_srli_epi64(mixed, 32)));
+            }
+        for (side = 0; side < 2; side++)
+            _mm256_storeu_si256((__m256i *)(sums + 4 * side), half[side]);
+    }
+
+    __attribute__((target("avx512f")))
+    static void netsync_stripes_avx512(
+            const uint8_t *p, size_t n, const uint8_t *secret, uint64_t sums[8]) {
+        __m512i all = _mm512_loadu_si512(sums);
+        for (; n; n--, p += NETSYNC_STRIPE, secret += 8) {
+            __m512i words = _mm512_loadu_si512(p);
+            __m512i mixed = _mm512_xor_si512(words, _mm512_loadu_si512(secret));
+            all = _mm512_add_epi64(all, _mm512_shuffle_epi32(words, 0x4e));
+            all = _mm512_add_epi64(all, _mm512_mul_epu32(mixed, _mm512_srli_epi64(mixed, 32)));
+        }
+        _mm512_storeu_si512(sums, all);
+    }
+    #endif
+
+    static void netsync_stripes(
+            const uint8_t *p, size_t n, const uint8_t *secret, uint64_t sums[8]) {
+    #if defined(__x86_64__) && defined(__GNUC__)
+        if (__builtin_cpu_supports("avx512f")) {
+            netsync_stripes_avx512(p, n, secret, sums);
+            return;
+        }
+        if (__builtin_cpu_supports("avx2")) {
+            netsync_stripes_avx2(p, n, secret, sums);
+            return;
+        }
+    #endif
+        netsync_stripes_plain(p, n, secret, sums);
+    }
+
+    static void netsync_seeded(uint64_t seed, uint8_t *secret) {
+        int at;
+        for (at = 0; at < NETSYNC_SECRET; at++) {
+            uint64_t word = netsync_secret[at / 8] + (at / 8 % 2 ? 0 - seed : seed);
+            secret[at] = (uint8_t)(word >> (8 * (at % 8)));
+        }
+    }
+
+    /* Returns the upper half of xxh3_128 of more than 240 bytes. */
+    static uint64_t netsync_strong(const uint8_t *p, size_t n, const uint8_t *secret) {
+        const uint8_t *end = secret + NETSYNC_SECRET - NETSYNC_STRIPE;
+        uint64_t sums[8] = {
+            0xc2b2ae3dULL, 0x9e3779b185ebca87ULL, 0xc2b2ae3d27d4eb4fULL, 0x165667b19e3779f9ULL,
+            0x85ebca77c2b2ae63ULL, 0x85ebca77ULL, 0x27d4eb2f165667c5ULL, 0x9e3779b1ULL};
+        uint64_t result = ~(n * 0xc2b2ae3d27d4eb4fULL);
+        int lane;
+        for (; n > NETSYNC_BLOCK; n -= NETSYNC_BLOCK, p += NETSYNC_BLOCK) {
+            netsync_stripes(p, NETSYNC_BLOCK / NETSYNC_STRIPE, secret, sums);
+            for (lane = 0; lane < 8; lane++)
+                sums[lane] = 0x9e3779b1ULL
+                    * (sums[lane] ^ sums[lane] >> 47 ^ netsync_long(end + 8 * lane));
+        }
+        netsync_stripes(p, (n - 1) / NETSYNC_STRIPE, secret, sums);
+        netsync_stripes(p + n - NETSYNC_STRIPE, 1, end - 7, sums);
+        for (lane = 0; lane < 8; lane += 2)
+            result += netsync_folded(
+                sums[lane] ^ netsync_long(end - 11 + 8 * lane),
+                sums[lane + 1] ^ netsync_long(end - 3 + 8 * lane));
+        result = (result ^ result >> 37) * 0x165667919e3779f9ULL;
+        return result ^ result >> 32;
+    }
+    """
+    enum: NETSYNC_SECRET
+    void netsync_seeded(uint64_t seed, uint8_t* secret) nogil
+    uint64_t netsync_strong(const uint8_t* p, size_t n, const uint8_t* secret) nogil
+
+
 cdef bint HAS_ROWS = netsync_has_rows()
 
 
@@ -267,6 +405,84 @@ def weak_sums(data, Py_ssize_t block_size):
     finally:
         PyBuffer_Release(&view)
     return result
+
+
+cdef void write_strong(
+    const uint8_t* p, Py_ssize_t n, const uint8_t* secret, uint8_t* out
+) noexcept nogil:
+    """Write a strong checksum: the first bytes of a digest, whose upper half comes first."""
+    cdef uint64_t upper = netsync_strong(p, n, secret)
+    cdef int i
+    for i in range(STRONG_BYTES):
+        out[i] = <uint8_t>(upper >> (56 - 8 * i))
+
+
+def strong_sums(data, Py_ssize_t block_size, seed):
+    cdef Py_buffer view
+    cdef Py_ssize_t at, length, blocks
+    cdef uint64_t number = seed
+    cdef bytes result
+    cdef uint8_t* out
+    cdef uint8_t[NETSYNC_SECRET] secret
+    if block_size <= SHORT:
+        raise ValueError(f"blocks must be longer than {SHORT} bytes")
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        blocks = view.len // block_size
+        length = view.len % block_size
+        result = bytes((blocks + (length > 0)) * STRONG_BYTES)
+        out = <uint8_t*><char*>result  # ours alone until returned
+        with nogil:
+            netsync_seeded(number, secret)
+            for at in range(blocks):
+                write_strong(
+                    <const uint8_t*>view.buf + at * block_size, block_size, secret,
+                    out + at * STRONG_BYTES,
+                )
+            if length > SHORT:
+                write_strong(
+                    <const uint8_t*>view.buf + blocks * block_size, length, secret,
+                    out + blocks * STRONG_BYTES,
+                )
+        if 0 < length <= SHORT:
+            last = xxh3_128_digest(memoryview(data)[view.len - length :], number)
+            memcpy(out + blocks * STRONG_BYTES, <const char*>last, STRONG_BYTES)
+    finally:
+        PyBuffer_Release(&view)
+    return result
+
+
+def count_repeated(
+    data, Py_ssize_t block_size, seed, const uint8_t[::1] entries not None, Py_ssize_t place,
+    Py_ssize_t stride,
+):
+    cdef Py_buffer view
+    cdef Py_ssize_t count = 0, most, room
+    cdef uint64_t number = seed
+    cdef uint8_t[STRONG_BYTES] strong
+    cdef uint8_t[NETSYNC_SECRET] secret
+    if block_size <= SHORT:
+        raise ValueError(f"blocks must be longer than {SHORT} bytes")
+    if place < 0 or stride < STRONG_BYTES:
+        raise ValueError("checksums lie before the entries or in each other")
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        most = view.len // block_size
+        room = entries.shape[0] - place - STRONG_BYTES
+        if most and (room < 0 or room // stride < most - 1):
+            raise ValueError("there are fewer entries than blocks")
+        with nogil:
+            netsync_seeded(number, secret)
+            while count < most:
+                write_strong(
+                    <const uint8_t*>view.buf + count * block_size, block_size, secret, strong
+                )
+                if memcmp(strong, &entries[place + count * stride], STRONG_BYTES) != 0:
+                    break
+                count += 1
+    finally:
+        PyBuffer_Release(&view)
+    return count
 
 
 def unit_tags(data, const uint8_t[::1] key not None):

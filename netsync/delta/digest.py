@@ -11,7 +11,7 @@ zeros, wherever they come from (``ContentDigest``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from blake3 import blake3
 
@@ -34,24 +34,31 @@ class Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
-class OpDigest:
+_H = TypeVar("_H", bound=Hasher)
+
+
+class OpDigest(Generic[_H]):
     """The digest of a file told as data and holes, from its first byte to its last."""
 
     __slots__ = ("_before", "_data", "_hole", "_holes", "_new")
 
-    def __init__(self, new: Callable[[], Hasher]) -> None:
+    def __init__(self, new: Callable[[], _H]) -> None:
         self._new = new
         self._data = new()
-        self._holes: Hasher | None = None
+        self._holes: _H | None = None
         self._before = 0  # bytes of data since the last hole
         self._hole = 0  # bytes of the hole that ends with the next data
 
     def update(self, data: Buffer) -> None:
         """Take the next bytes."""
+        self.data(len(data)).update(data)
+
+    def data(self, length: int) -> _H:
+        """Return the hash of the data, which is about to take the next ``length`` bytes."""
         if self._hole:
             self._end_hole()
-        self._data.update(data)
-        self._before += len(data)
+        self._before += length
+        return self._data
 
     def skip(self, length: int) -> None:
         """Take a hole; holes that follow each other are one."""

@@ -45,6 +45,9 @@ class Kernel(Protocol):
     def WEAK_SIZE(self) -> int: ...  # noqa: N802
 
     @property
+    def STRONG_SIZE(self) -> int: ...  # noqa: N802
+
+    @property
     def BLOCKS_MAX(self) -> int: ...  # noqa: N802
 
     @property
@@ -61,6 +64,12 @@ class Kernel(Protocol):
 
     def weak_sums(self, data: Buffer, block_size: int) -> bytes: ...
 
+    def strong_sums(self, data: Buffer, block_size: int, seed: int) -> bytes: ...
+
+    def count_repeated(
+        self, data: Buffer, block_size: int, seed: int, entries: Buffer, place: int, stride: int
+    ) -> int: ...
+
     def unit_tags(self, data: Buffer, key: bytes) -> bytes: ...
 
     @property
@@ -76,8 +85,12 @@ _chosen: Final = load()
 
 NAME: Final = _chosen.NAME
 WEAK_SIZE: Final = _chosen.WEAK_SIZE
+STRONG_SIZE: Final = _chosen.STRONG_SIZE
 UNIT: Final = _chosen.UNIT
 KEY_SIZE: Final = _chosen.KEY_SIZE
+TAG_SIZE: Final = _chosen.TAG_SIZE
 weak_sums: Final = _chosen.weak_sums
+strong_sums: Final = _chosen.strong_sums
+count_repeated: Final = _chosen.count_repeated
 unit_tags: Final = _chosen.unit_tags
 make_table: Final = _chosen.WeakTable

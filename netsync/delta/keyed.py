@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from netsync.delta.kernel import KEY_SIZE, UNIT, unit_tags
+from netsync.delta.kernel import KEY_SIZE, TAG_SIZE, UNIT, unit_tags
 
 if TYPE_CHECKING:
     from netsync.delta.kernel import Buffer
@@ -29,39 +29,70 @@ _CONTEXT: Final = "netsync 2026-11 digest of a delta's result"
 """What the key is for: BLAKE3 makes other keys of the same seed for other contexts."""
 
 
-class KeyedDigest:
-    """The digest of bytes under a seed of 64 bits; like a hash of ``hashlib``."""
+class Tagger:
+    """Makes tags under a seed of 64 bits; ``update`` takes bytes in any pieces."""
 
-    __slots__ = ("_key", "_length", "_rest", "_tags")
+    __slots__ = ("_key", "_rest")
 
     def __init__(self, seed: int) -> None:
         seeded = blake3(seed.to_bytes(8, "little"), derive_key_context=_CONTEXT)
         self._key = seeded.digest(KEY_SIZE)
-        self._tags = blake3()
         self._rest = bytearray()  # of a unit
-        self._length = 0
 
-    def update(self, data: Buffer, /) -> None:
-        """Take the next bytes."""
+    @property
+    def is_between(self) -> bool:
+        """Tell whether all that was taken is whole units."""
+        return not self._rest
+
+    def begin(self) -> None:
+        """Forget what was taken: a unit begins."""
+        self._rest = bytearray()
+
+    def update(self, data: Buffer) -> bytes:
+        """Take the next bytes; return the tags of the units that are whole now."""
         view = memoryview(data)
-        self._length += len(view)
+        first = b""
         if self._rest:
             missing = UNIT - len(self._rest)
             self._rest += view[:missing]
             view = view[missing:]
             if len(self._rest) < UNIT:
-                return
-            self._tags.update(unit_tags(self._rest, self._key))
-            self._rest = bytearray()
+                return b""
+            first = unit_tags(self._rest, self._key)
         whole = len(view) - len(view) % UNIT
-        if whole:
-            self._tags.update(unit_tags(view[:whole], self._key))
-        self._rest += view[whole:]
+        self._rest = bytearray(view[whole:])
+        return first + unit_tags(view[:whole], self._key) if whole else first
+
+    def last(self) -> bytes:
+        """Return the tag of the unit that is not whole, if there is one."""
+        return unit_tags(self._rest, self._key) if self._rest else b""
+
+
+class KeyedDigest:
+    """The digest of bytes under a seed of 64 bits; like a hash of ``hashlib``."""
+
+    __slots__ = ("_length", "_tagger", "_tags")
+
+    def __init__(self, seed: int) -> None:
+        self._tagger = Tagger(seed)
+        self._tags = blake3()
+        self._length = 0
+
+    def update(self, data: Buffer, /) -> None:
+        """Take the next bytes."""
+        self._length += len(data)
+        self._tags.update(self._tagger.update(data))
+
+    def update_tags(self, tags: Buffer) -> None:
+        """Take the next bytes as the tags of their units. Raises ValueError within a unit."""
+        if not self._tagger.is_between or len(tags) % TAG_SIZE:
+            raise ValueError("tags stand for whole units")
+        self._length += len(tags) // TAG_SIZE * UNIT
+        self._tags.update(tags)
 
     def digest(self) -> bytes:
         """Return the digest of all that was taken, 32 bytes."""
         tags = self._tags.copy()
-        if self._rest:
-            tags.update(unit_tags(self._rest, self._key))
+        tags.update(self._tagger.last())
         tags.update(self._length.to_bytes(8, "little"))
         return tags.digest()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from netsync.delta.kernel import WEAK_SIZE, make_table
+from netsync.delta.kernel import WEAK_SIZE, count_repeated, make_table
 from netsync.delta.signature import BLOCK_FREE, ENTRY_SIZE, SIGNATURE_MAX, entries_size, strong_sum
 
 if TYPE_CHECKING:
@@ -165,13 +165,10 @@ class Level:
         """Count the blocks that the view repeats from ``at`` on: ``index`` and what follows it."""
         if index < 0:
             return 0
-        size, seed, entries = self.size, self._seed, self._entries
-        first, end = index, min(self.run_end(index), index + (len(view) - at) // size)
+        size = self.size
+        most = min(self.run_end(index) - index, (len(view) - at) // size)
         place = index * ENTRY_SIZE + WEAK_SIZE
-        # Where pages changed this runs for a quarter of them all: no call more than it needs.
-        while index < end and entries.startswith(strong_sum(view[at : at + size], seed), place):
-            at += size
-            index += 1
-            place += ENTRY_SIZE
-        budget.work += size * (index - first + (index < end))
-        return index - first
+        blocks = view[at : at + most * size]
+        count = count_repeated(blocks, size, self._seed, self._entries, place, ENTRY_SIZE)
+        budget.work += size * (count + (count < most))
+        return count

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from netsync.delta.kernel import WEAK_SIZE, make_table
+from netsync.delta.kernel import WEAK_SIZE, count_repeated, make_table
 from netsync.delta.ops import Copy, Hole, Literal, Op
 from netsync.delta.signature import ENTRY_SIZE, Signature, strong_sum
 
@@ -222,18 +222,17 @@ class Matcher:
     def _confirmed(self, block: int, at: int) -> int:
         """Count the basis blocks, from ``block`` on, that the view repeats from ``at`` on.
 
-        All that an unchanged file costs is this loop.
+        All that an unchanged file costs is this.
         """
-        view, size, seed, entries = self._view, self._size, self._seed, self._entries
-        entry = block * ENTRY_SIZE + WEAK_SIZE
-        start, end = at, at + size * min(self._full - block, (len(view) - at) // size)
-        while at < end:
-            self.work += size
-            if not entries.startswith(strong_sum(view[at : at + size], seed), entry):
-                break
-            at += size
-            entry += ENTRY_SIZE
-        return (at - start) // size
+        size = self._size
+        most = min(self._full - block, (len(self._view) - at) // size)
+        if most <= 0:
+            return 0
+        blocks = self._view[at : at + most * size]
+        place = block * ENTRY_SIZE + WEAK_SIZE
+        count = count_repeated(blocks, size, self._seed, self._entries, place, ENTRY_SIZE)
+        self.work += size * (count + (count < most))
+        return count
 
     def _is(self, block: int, strong: bytes) -> bool:
         return self._entries.startswith(strong, block * ENTRY_SIZE + WEAK_SIZE)

@@ -1,9 +1,10 @@
 """The kernel in plain Python: the meaning of each function, and the twin that always runs.
 
-Three jobs touch every byte of a file and are too slow in Python to be used by choice: summing
-the blocks of a basis, rolling a checksum over a new file to find those blocks at any offset, and
-the keyed sums below a digest. ``netsync.delta._kernel`` does them in C; this module has the same
-names and gives the same results, so that installing never fails and the tests have a reference.
+Some jobs touch every byte of a file and are too slow in Python to be used by choice: summing
+the blocks of a basis, comparing them with those of a new file, rolling a checksum over that to
+find them at any offset, and the keyed sums below a digest. ``netsync.delta._kernel`` does them in
+C; this module has the same names and gives the same results, so that installing never fails and
+the tests have a reference.
 
 The rolling checksum of a window of n bytes is the pair ``a`` (the sum of the bytes) and ``b``
 (the sum of all prefix sums), each modulo 2**32, as in rsync but not cut to 16 bits each. The
@@ -13,13 +14,15 @@ state times an odd constant: in blocks of 4 KiB and more ``a`` and ``b`` togethe
 in 2**40 / blocks: a basis must reach 1 TiB before false hits cost as much hashing as there
 is data, where 32 bits would reach that at 4 GiB.
 
+The *strong checksum* of a block is the beginning of its xxh3_128 under a seed.
+
 The *tag* of a unit of 4 KiB is NH, of UMAC and of Adiantum, four times over: the unit's 32-bit
 words are added to as many words of the key, each even sum is multiplied with the odd one behind
 it, and the products are added up modulo 2**64; for each further time the key begins 64 bytes
 later. If the key is random, two units that differ have the same tag once in 2**128 keys, whatever
 they are (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999, section 5.2).
 
-It knows nothing of strong checksums, seeds or what a match is good for.
+It knows nothing of files, of who draws a seed or of what a match is good for.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ import sys
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from xxhash import xxh3_128_digest
+
 if TYPE_CHECKING:
     from netsync.delta.kernel import Buffer
 
@@ -36,6 +41,12 @@ NAME: Final = "pure"
 
 WEAK_SIZE: Final = 5
 """Bytes of a weak checksum, little-endian: 40 bits, see above."""
+
+STRONG_SIZE: Final = 7
+"""Bytes of xxh3_128 kept: 96 bits an entry with the weak checksum, room for 2**62 comparisons."""
+
+BLOCK_OVER: Final = 240
+"""Bytes up to which xxh3_128 is another function, which the compiled twin lacks."""
 
 CANDIDATES_MAX: Final = 16
 """Blocks offered for one weak checksum. Equal blocks need one; sixteen bound the comparisons
@@ -95,6 +106,48 @@ def _rolled(state: int, block_size: int, old: int, new: int) -> int:
 
 def _weak(state: int) -> int:
     return (state * _MIX & _MASK64) >> _WEAK_SHIFT
+
+
+def strong_sums(data: Buffer, block_size: int, seed: int) -> bytes:
+    """Return the strong checksum of each block of ``data``, STRONG_SIZE bytes each, in order.
+
+    The last block may be short. Raises ValueError for a block size up to BLOCK_OVER.
+    """
+    _check_block(block_size)
+    view = memoryview(data).cast("B")
+    return b"".join(
+        xxh3_128_digest(view[at : at + block_size], seed)[:STRONG_SIZE]
+        for at in range(0, len(view), block_size)
+    )
+
+
+def count_repeated(
+    data: Buffer, block_size: int, seed: int, entries: Buffer, place: int, stride: int
+) -> int:
+    """Return how many whole blocks of ``data``, from its first on, have the checksums expected.
+
+    The strong checksum of the first is expected at ``place`` of ``entries``, that of each further
+    one ``stride`` bytes on. Raises ValueError for a block size up to BLOCK_OVER, and where
+    fewer checksums than blocks are there.
+    """
+    _check_block(block_size)
+    view, sums = memoryview(data).cast("B"), memoryview(entries).cast("B")
+    blocks = len(view) // block_size
+    if place < 0 or stride < STRONG_SIZE:
+        raise ValueError("checksums lie before the entries or in each other")
+    if blocks and len(sums) < place + (blocks - 1) * stride + STRONG_SIZE:
+        raise ValueError("there are fewer entries than blocks")
+    for block in range(blocks):
+        strong = xxh3_128_digest(view[block * block_size : (block + 1) * block_size], seed)
+        if sums[place : place + STRONG_SIZE] != strong[:STRONG_SIZE]:
+            return block
+        place += stride
+    return blocks
+
+
+def _check_block(block_size: int) -> None:
+    if block_size <= BLOCK_OVER:
+        raise ValueError(f"blocks must be longer than {BLOCK_OVER} bytes")
 
 
 def unit_tags(data: Buffer, key: Buffer) -> bytes:

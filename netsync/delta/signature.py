@@ -18,13 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_128_digest
 
-from netsync.delta.kernel import WEAK_SIZE, weak_sums
+from netsync.delta.kernel import STRONG_SIZE, WEAK_SIZE, strong_sums, weak_sums
 
 if TYPE_CHECKING:
     from netsync.delta.kernel import Buffer
-
-STRONG_SIZE: Final = 7
-"""Bytes of xxh3_128 kept: 96 bits an entry with the weak checksum, room for 2**62 comparisons."""
 
 ENTRY_SIZE: Final = WEAK_SIZE + STRONG_SIZE
 """Bytes on the wire and in memory for one block: 12."""
@@ -86,13 +83,13 @@ def sign(data: Buffer, block_size: int, seed: int) -> bytes:
     """
     view = memoryview(data).cast("B")
     weak = weak_sums(view, block_size)
-    parts: list[bytes] = []
-    at = 0
-    for start in range(0, len(view), block_size):
-        parts.append(weak[at : at + WEAK_SIZE])
-        parts.append(xxh3_128_digest(view[start : start + block_size], seed)[:STRONG_SIZE])
-        at += WEAK_SIZE
-    return b"".join(parts)
+    strong = strong_sums(view, block_size, seed)
+    entries = bytearray(len(weak) + len(strong))
+    for byte in range(WEAK_SIZE):
+        entries[byte::ENTRY_SIZE] = weak[byte::WEAK_SIZE]
+    for byte in range(STRONG_SIZE):
+        entries[WEAK_SIZE + byte :: ENTRY_SIZE] = strong[byte::STRONG_SIZE]
+    return bytes(entries)
 
 
 @dataclass(frozen=True, slots=True)

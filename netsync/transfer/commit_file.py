@@ -46,7 +46,7 @@ class ArrivingFile:
     entry: Entry
     shown: bytes
     staged: Staged | None = None
-    digest: OpDigest = field(default_factory=lambda: OpDigest(blake3))
+    digest: OpDigest[blake3] = field(default_factory=lambda: OpDigest(blake3))
     position: int = 0
     ended: bool = False
     replaces: bool = False

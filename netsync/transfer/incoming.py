@@ -37,7 +37,11 @@ class Incoming:
         self._digest = OpDigest(xxh3_128)
         self._catching_up = CatchingUp(output.fd) if self.is_rest else None
         self._seam = basis.seam if basis is not None else 0
-        self._assembly = Assembly(output, basis, wanted.seed, renew) if basis else None
+        self._assembly: Assembly | None = None
+        if basis is not None:
+            carried = wanted.carried
+            assert carried is not None  # since it was signed
+            self._assembly = Assembly(output, basis, carried, renew)
 
     @property
     def output(self) -> Output:

@@ -21,7 +21,7 @@ from typing import Final
 import trio
 
 from netsync.delta.coarse import Scanner
-from netsync.delta.digest import OpDigest
+from netsync.delta.digest import Hasher, OpDigest
 from netsync.delta.fine import Refiner, Window
 from netsync.delta.holes import Cutter
 from netsync.delta.keyed import KeyedDigest
@@ -137,7 +137,7 @@ class MatchedFile(LargeFile):
         layout = Layout(want.block_size, want.fine_size)
         self._basis = Basis(want.basis_size, layout, want.seed, want.forward_only)
         self.budget = Budget()
-        self._digest = OpDigest(functools.partial(KeyedDigest, want.seed))
+        self._digest: OpDigest[Hasher] = OpDigest(functools.partial(KeyedDigest, want.seed))
         self._hashed = 0
         self._cutter = Cutter(self._holes)
         self._scan_buffer = PageBuffer(_AHEAD_BYTES)

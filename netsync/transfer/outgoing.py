@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from xxhash import xxh3_128
 
-from netsync.delta.digest import OpDigest
+from netsync.delta.digest import Hasher, OpDigest
 from netsync.delta.holes import Holes
 from netsync.delta.keyed import KeyedDigest
 from netsync.delta.match import Matcher
@@ -96,7 +96,7 @@ class LargeFile:
         self._take_changed = take_changed
         self._fd, self._before, self._holes = opened
         self.offset = 0
-        self._digest = OpDigest(xxh3_128)
+        self._digest: OpDigest[Hasher] = OpDigest(xxh3_128)
         self._matcher: Matcher | None = None
         self._catching_up: CatchingUp | None = None
         if isinstance(request, DeltaRequest):

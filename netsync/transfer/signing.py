@@ -8,9 +8,10 @@ is signed as zeros, and the digest of the result decides. Runs in worker threads
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 from netsync.delta.holes import Holes
@@ -19,10 +20,11 @@ from netsync.delta.signature import SIGNATURE_MAX, block_size_for, entries_size,
 from netsync.errors import ProtocolError
 from netsync.model import Options
 from netsync.transfer.basis import Basis, open_basis
+from netsync.transfer.carrying import CarriedOver
 from netsync.transfer.outgoing import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.read import PageBuffer
+from netsync.tree.read import PageBuffer, phase
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Signature, WantDelta
 
@@ -38,6 +40,8 @@ FINE_ENTRIES: Final = 80 * 1024
 """Fine entries the source may ask for at once."""
 FINE_QUESTIONS: Final = 16
 """Questions for fine entries that may wait."""
+_Read = Callable[[int, int], memoryview]
+"""Returns so many bytes of a basis from an offset on, valid until the next call."""
 
 
 class Signer:
@@ -80,22 +84,25 @@ class Signer:
     def frames(self, wanted: Wanted) -> Generator[Outgoing, None, None]:
         """Yield ``WantDelta`` and the ``Signature`` frames for ``wanted``.
 
-        Sets ``wanted.basis_size`` and ``wanted.seed`` before the first frame. Raises ``OSError``
+        Sets ``wanted.basis_size`` and ``wanted.carried`` before the first frame. Raises ``OSError``
         before it, if at all.
         """
         basis = open_basis(self._directories, wanted)
         try:
-            size = wanted.basis_size = basis.size
+            size = basis.size
             layout = self._choose(basis)
-            seed = wanted.seed = secrets.randbits(63)  # what fits a signed integer on the wire
+            seed = secrets.randbits(63)  # what fits a signed integer on the wire
+            carried = wanted.carried = CarriedOver(seed, size, wanted.entry.size)
+            wanted.basis_size = size
             want = WantDelta(
                 wanted.number, size, layout.block, seed, self._options.inplace, layout.fine
             )
             self._begun[wanted.number] = wanted, want
             yield Outgoing(want)
             holes = basis.find_holes()
+            read = functools.partial(self._read, basis, carried)
             for start, end in _frames(size, holes, layout.block):
-                entries = self._sign(basis, (start, end), layout.block, seed, holes)
+                entries = self._sign(read, (start, end), layout.block, seed, holes)
                 yield Outgoing(Signature(wanted.number), entries)
         finally:
             basis.close()
@@ -110,9 +117,10 @@ class Signer:
             basis = Basis(-1, 0, -1)
         entries: list[bytes] = []
         signed = 0
+        read = functools.partial(self._read, basis, None)
         try:
             for start, end in _parts(question.ranges, want):
-                entries += self._sign(basis, (start, end), want.fine_size, want.seed)
+                entries += self._sign(read, (start, end), want.fine_size, want.seed)
                 signed += end - start
                 if signed >= FRAME_BYTES:
                     yield Outgoing(FineSignature(question.number), entries)
@@ -135,7 +143,7 @@ class Signer:
         return Layout(block_size_for(size), 0)
 
     def _sign(
-        self, basis: Basis, part: tuple[int, int], block: int, seed: int, holes: Holes = _NO_HOLES
+        self, read: _Read, part: tuple[int, int], block: int, seed: int, holes: Holes = _NO_HOLES
     ) -> list[bytes]:
         """Return the entries of a part of the basis, which is not read where it has holes."""
         start, end = part
@@ -147,11 +155,21 @@ class Signer:
                 entries.append(sign(bytes(block), block, seed) * blocks)
                 start += blocks * block
                 continue
-            view = self._buffer.room(start, min(step, end - start))
-            _read_or_zero(basis, view, start)
+            view = read(start, min(step, end - start))
             entries.append(sign(view, block, seed))
             start += len(view)
         return entries
+
+    def _read(
+        self, basis: Basis, carried: CarriedOver | None, offset: int, count: int
+    ) -> memoryview:
+        """Return bytes of the basis, zeros where it has none; carry over what it has."""
+        shift = carried.shift if carried is not None else 0
+        view = self._buffer.room(phase(offset, offset + shift), count)
+        got = _read_or_zero(basis, view, offset)
+        if carried is not None:
+            carried.take(view[:got], offset)
+        return view
 
 
 def _layout(want: WantDelta) -> Layout:
@@ -180,10 +198,11 @@ def _parts(ranges: Sequence[int], want: WantDelta) -> Iterator[tuple[int, int]]:
             yield number * block, min(want.basis_size, end)
 
 
-def _read_or_zero(basis: Basis, view: memoryview, offset: int) -> None:
-    """Fill ``view`` from the basis; with zeros where there is nothing to read."""
+def _read_or_zero(basis: Basis, view: memoryview, offset: int) -> int:
+    """Fill ``view`` from the basis, then with zeros; return how much there was to read."""
     try:
         got = basis.read_into(view, offset)
     except OSError:
         got = 0
     view[got:] = bytes(len(view) - got)
+    return got

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from netsync.model import Change, Entry, Kind
 from netsync.names import join
+from netsync.transfer.carrying import CarriedOver
 from netsync.tree.partials import Partial
 from netsync.tree.place import Attributes
 
@@ -15,14 +16,14 @@ class Wanted:
 
     ``present`` is the file it replaces, if any; ``in_the_way`` says that a non-empty directory
     must be deleted first; ``basis_size`` is the size of the basis a signature was made of (0 for
-    none), ``seed`` that of its checksums and the digest; ``attempts`` counts how often it was asked
+    none), ``carried`` what is carried over of it; ``attempts`` counts how often it was asked
     for; ``arrived`` says that it waits for a flush; ``partial`` is what an earlier run left of it;
     ``rest`` is where to go on if that is its beginning (0: nobody knows).
     """
 
     __slots__ = (
-        "arrived", "attempts", "attributes", "basis_size", "change", "directory", "entry",
-        "in_the_way", "number", "partial", "present", "rest", "seed",
+        "arrived", "attempts", "attributes", "basis_size", "carried", "change", "directory",
+        "entry", "in_the_way", "number", "partial", "present", "rest",
     )  # fmt: skip
 
     def __init__(
@@ -36,7 +37,7 @@ class Wanted:
         self.attributes = Attributes(None, None, None, None)
         self.in_the_way = False
         self.basis_size = 0
-        self.seed = 0
+        self.carried: CarriedOver | None = None
         self.attempts = 1
         self.arrived = False
         self.partial: Partial | None = None

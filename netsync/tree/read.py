@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from netsync.tree.native import Buffer
 
 PAGE: Final = 4096
+_ALIAS: Final = 1024
+"""Bytes by which a copy's target must not lie behind its origin in a page; see ``PageBuffer``."""
 OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """``O_NONBLOCK``: a FIFO put in a file's place must not hang the session."""
 
@@ -42,6 +44,15 @@ class PageBuffer:
         if begin + count > len(self._memory):
             self._memory = mmap.mmap(-1, count + PAGE)
         return memoryview(self._memory)[begin : begin + count]
+
+
+def phase(offset: int, position: int) -> int:
+    """Return where in a page to have what stands at ``offset`` and is written at ``position``.
+
+    Neither reading it nor writing it should be slow, see ``PageBuffer``.
+    """
+    apart = (position - offset) % PAGE
+    return offset + PAGE // 2 if 0 < apart < _ALIAS else offset
 
 
 def fill(fd: int, view: memoryview, offset: int) -> int:

@@ -208,6 +208,27 @@ MUTATIONS: Final = (
         f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
     ),
     Mutation(
+        "nothing is carried to where a file is put together already",
+        "netsync/transfer/carrying.py",
+        "if not data or start < self._reached or", "if not data or",
+        "tests/property/test_carrying.py",
+    ),
+    Mutation(
+        "what is carried counts at its own shift only", "netsync/transfer/carrying.py",
+        "for part in parts if shift == self.shift else ():", "for part in parts:",
+        "tests/property/test_carrying.py",
+    ),
+    Mutation(
+        "nothing that was carried stays behind the end", "netsync/transfer/assembling.py",
+        "if self._cloned or self._carried.wrote:", "if self._cloned:",
+        "tests/unit/transfer/test_carrying.py",
+    ),
+    Mutation(
+        "a killed run's stage is shorter than the old version", "netsync/transfer/carrying.py",
+        "min(size - _RESERVE, new_size)", "new_size",
+        "tests/unit/transfer/test_carrying.py",
+    ),
+    Mutation(
         "a file that changed while it was read is read again", "netsync/transfer/outgoing.py",
         "    return status.st_size, status.st_mtime_ns, status.st_ctime_ns\n",
         "    return status.st_size, status.st_mtime_ns, 0\n",

@@ -12,6 +12,7 @@ import random
 from typing import cast
 
 import pytest
+from xxhash import xxh3_128_digest
 
 from netsync.choice import VARIABLE
 from netsync.delta import kernel as selector
@@ -44,6 +45,7 @@ def test_it_says_which_one_it_is(kernel: Kernel) -> None:
 def test_both_agree_on_their_limits(kernel: Kernel) -> None:
     assert kernel.WEAK_SIZE == pure.WEAK_SIZE
     assert kernel.CANDIDATES_MAX == pure.CANDIDATES_MAX
+    assert kernel.STRONG_SIZE == pure.STRONG_SIZE
     assert kernel.BLOCKS_MAX == pure.BLOCKS_MAX
     assert (kernel.UNIT, kernel.TAG_SIZE, kernel.KEY_SIZE) == (4096, 32, 4288)
 
@@ -64,6 +66,64 @@ def test_sums_of_the_largest_bytes_wrap_instead_of_overflowing(kernel: Kernel) -
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
 def test_any_contiguous_buffer_is_taken(kernel: Kernel, make: type) -> None:
     assert kernel.weak_sums(make(b"abcdef"), 4) == weak_of(b"abcd") + weak_of(b"ef")
+
+
+def strong_of(data: bytes, block_size: int, seed: int) -> bytes:
+    blocks = [data[at : at + block_size] for at in range(0, len(data), block_size)]
+    return b"".join(xxh3_128_digest(block, seed)[:7] for block in blocks)
+
+
+LENGTHS = [0, 1, 240, 241, 512, 1000, 1024, 1025, 2048, 2049, 4096, 5000, 131_073]
+
+
+@pytest.mark.parametrize("block_size", [241, 512, 1024, 4096, 131_072])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_strong_sums_are_those_of_the_library(kernel: Kernel, length: int, block_size: int) -> None:
+    data = memoryview(random.Random(length).randbytes(length + 3))
+    for seed in (0, 1, 2**63 - 25, 2**64 - 1):
+        for start in (0, 3):
+            part = data[start : start + length]
+            wanted = strong_of(bytes(part), block_size, seed)
+            assert kernel.strong_sums(part, block_size, seed) == wanted
+
+
+@pytest.mark.parametrize("stride", [7, 12])
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
+def test_blocks_are_counted_up_to_the_first_that_is_another(
+    kernel: Kernel, make: type, stride: int
+) -> None:
+    data = random.Random(3).randbytes(10 * 512)
+    sums = kernel.strong_sums(data, 512, 9)
+    entries = b"before" + b"".join(
+        sums[at : at + 7].ljust(stride, b"-") for at in range(0, len(sums), 7)
+    )
+    for differs in range(10):
+        other = bytearray(data)
+        other[differs * 512 + 511] ^= 1
+        assert kernel.count_repeated(make(other), 512, 9, make(entries), 6, stride) == differs
+    assert kernel.count_repeated(make(data), 512, 9, make(entries), 6, stride) == 10
+    assert kernel.count_repeated(make(data), 512, 8, make(entries), 6, stride) == 0
+    part = make(data[2 * 512 : 5 * 512 - 1])
+    assert kernel.count_repeated(part, 512, 9, make(entries), 6 + 2 * stride, stride) == 2
+    assert kernel.count_repeated(b"", 512, 9, b"", 0, stride) == 0
+
+
+def test_checksums_that_are_not_there_are_refused(kernel: Kernel) -> None:
+    data, sums = bytes(1024), bytes(14)
+    assert kernel.count_repeated(data, 512, 9, sums, 0, 7) == 0
+    for place, stride in ((1, 7), (0, 8), (14, 7), (9, 7)):
+        with pytest.raises(ValueError, match="fewer entries"):
+            kernel.count_repeated(data, 512, 9, sums, place, stride)
+    with pytest.raises(ValueError, match="fewer entries"):
+        kernel.count_repeated(data[:512], 512, 9, sums[:6], 0, 12)
+    for place, stride in ((-1, 7), (0, 6), (0, -7)):
+        with pytest.raises(ValueError, match="lie before"):
+            kernel.count_repeated(data, 512, 9, sums, place, stride)
+    for block_size in (-1, 0, 240):
+        with pytest.raises(ValueError, match="longer than"):
+            kernel.count_repeated(data, block_size, 9, sums, 0, 7)
+        with pytest.raises(ValueError, match="longer than"):
+            kernel.strong_sums(data, block_size, 9)
 
 
 def tags_of(data: bytes, key: bytes) -> bytes:

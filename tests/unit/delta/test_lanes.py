@@ -27,6 +27,9 @@ int has_{0}(void) {{ return {1}; }}
 void tag_{0}(const uint8_t *data, const uint8_t *key, uint64_t tag[4]) {{
     netsync_unit_{0}(data, key, tag);
 }}
+void stripes_{0}(const uint8_t *data, size_t n, const uint8_t *secret, uint64_t sums[8]) {{
+    netsync_stripes_{0}(data, n, secret, sums);
+}}
 """
 
 
@@ -59,3 +62,27 @@ def test_each_lane_makes_the_same_tags(lanes: ctypes.CDLL, lane: str) -> None:
         tag = (ctypes.c_uint64 * 4)()
         getattr(lanes, f"tag_{lane}")(unit, KEY, tag)
         assert b"".join(each.to_bytes(8, "little") for each in tag) == pure.unit_tags(unit, KEY)
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("count", [0, 1, 2, 16])
+def test_each_lane_sums_stripes_alike(lanes: ctypes.CDLL, lane: str, count: int) -> None:
+    if not getattr(lanes, f"has_{lane}")():
+        pytest.skip(f"this processor has no {lane}")
+    secret = random.Random(4).randbytes(192)
+    for data in (random.Random(count).randbytes(1024), b"\xff" * 1024):
+        sums = (ctypes.c_uint64 * 8)(*range(8))
+        getattr(lanes, f"stripes_{lane}")(data, ctypes.c_size_t(count), secret, sums)
+        assert list(sums) == stripes(data, count, secret)
+
+
+def stripes(data: bytes, count: int, secret: bytes) -> list[int]:
+    """State in the plainest words what xxh3 does with each stripe."""
+    sums = list(range(8))
+    for stripe in range(count):
+        for lane in range(8):
+            word = int.from_bytes(data[stripe * 64 + lane * 8 :][:8], "little")
+            mixed = word ^ int.from_bytes(secret[stripe * 8 + lane * 8 :][:8], "little")
+            sums[lane ^ 1] += word
+            sums[lane] += (mixed & 0xFFFFFFFF) * (mixed >> 32)
+    return [each % 2**64 for each in sums]

@@ -12,6 +12,7 @@ import pytest
 from netsync.delta.keyed import KeyedDigest
 from netsync.transfer.assembling import Assembly
 from netsync.transfer.basis import Basis
+from netsync.transfer.carrying import CarriedOver
 from netsync.tree.output import Output
 
 MIB = 1 << 20
@@ -43,7 +44,7 @@ def assembled(place: int, ops: Ops, *, inplace: bool) -> tuple[bytes, bytes]:
     """Return the content and the digest of what the operations make of the basis."""
     output = Output.create(place, b"f", inplace=inplace)
     basis = Basis(-1, 0, os.open(b"f", os.O_RDONLY, dir_fd=place))
-    assembly = Assembly(output, basis, SEED, no_other)
+    assembly = Assembly(output, basis, CarriedOver(SEED, 0, 0), no_other)
     try:
         for op in ops:
             if isinstance(op, bytes):
@@ -93,7 +94,7 @@ def test_a_basis_that_became_shorter_makes_another_digest(place: int, tmp_path: 
 def test_trouble_while_reading_reaches_the_caller(place: int, tmp_path: Path, start: int) -> None:
     output = Output.create(place, b"f", inplace=False)
     basis = Basis(-1, 0, os.open(tmp_path / "f", os.O_WRONLY))
-    assembly = Assembly(output, basis, SEED, no_other)
+    assembly = Assembly(output, basis, CarriedOver(SEED, 0, 0), no_other)
     assembly.literal(memoryview(FRESH * 2)[:start])
     assembly.copy(0, 1000)
     try:

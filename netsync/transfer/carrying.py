@@ -1,0 +1,192 @@
+"""Carrying a basis over to the new file while it is signed.
+
+A target reads its old version to sign it, and to copy what is matched it used to read it again.
+Most of what is matched lies at one *shift*: where it was, or everywhere so many bytes further on.
+So once matches have shown a shift, what the signing thread reads is at the same time hashed as a
+part of the new file, and written to where it belongs there if the shift holds; in place, where it
+is there already, it is hashed only. The assembly passes over what it finds carried, and writes
+over it what is otherwise. For edits, and for bytes put in front, the basis is read once.
+
+What must hold, whatever the matches say:
+
+* nothing is passed over but bytes that were hashed as they were written, at the shift asked for;
+* nothing is carried to where the assembly has been, and nothing after ``close``;
+* what was carried in vain is at most as much as was matched, and ``_AHEAD``.
+
+The stage stays shorter than the basis by this. So what a kill leaves is not taken for the new
+file's beginning, but signed and compared like any other partial.
+
+It knows no frames, and trusts nothing: the digest of the result decides.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Condition
+from typing import Final, NamedTuple
+
+from netsync.delta.kernel import TAG_SIZE, UNIT
+from netsync.delta.keyed import Tagger
+from netsync.tree.output import Output
+
+_ENOUGH: Final = 1024 * 1024
+"""Bytes matched at one shift before anything is carried at it, and bytes that were otherwise before
+that ends: a page that changed, or happens to be somewhere else too, says nothing."""
+_AHEAD: Final = 1024 * 1024 * 1024
+"""Bytes carried that the assembly has not come to, from which on no more are: they are in vain
+when the shift changes, and have 8 MiB of tags."""
+_RESERVE: Final = 256 * 1024
+"""Bytes at a basis's end that are left to the assembly; a partial's size is rounded to less."""
+
+
+class Carried(NamedTuple):
+    """Bytes of the new file from ``start`` to ``end`` that are where they belong: whole units."""
+
+    start: int
+    end: int
+    tags: bytes
+
+
+class _Way:
+    """Where what is signed goes: to ``output``, ``shift`` bytes further on than it was."""
+
+    def __init__(self, output: Output, shift: int, seed: int) -> None:
+        self.output = output
+        self.shift = shift
+        self._tagger = Tagger(seed)
+        self._end = self._tagged = -1
+
+    def carry(self, data: memoryview, start: int) -> Carried:
+        """Write and hash ``data``, which goes to ``start``. Raises ``OSError``."""
+        if start == self._end:
+            begin, tags = self._tagged, self._tagger.update(data)
+        else:  # not what follows: a unit begins
+            self._tagger.begin()
+            begin = start + -start % UNIT
+            tags = self._tagger.update(data[begin - start :])
+        if not self.output.inplace:
+            self.output.write(data, start)
+        self._end = start + len(data)
+        self._tagged = begin + len(tags) // TAG_SIZE * UNIT
+        return Carried(begin, self._tagged, tags)
+
+
+class CarriedOver:
+    """What of one basis of ``size`` bytes is carried to a new file of ``new_size``.
+
+    ``seed`` is that of the digest. The signing thread calls ``shift`` and ``take``; all else is
+    the assembling thread's. ``wrote`` says that there may be bytes behind what was assembled;
+    ``used`` counts those that were passed over, ``vain`` those that were not, or not yet.
+    """
+
+    def __init__(self, seed: int, size: int, new_size: int) -> None:
+        self.seed = seed
+        self.wrote = False
+        self.used = self.vain = 0
+        self._limit = min(size - _RESERVE, new_size)
+        self._changed = Condition()
+        self._way: _Way | None = None
+        self._taking = -1  # where what is being carried begins, -1 for nothing
+        self._parts: deque[Carried] = deque()
+        self._reached = 0
+        self._missed = 0  # bytes in a row that were otherwise than the way has them
+        self._other = 0  # the last shift that was seen of them, and the bytes matched at it
+        self._matched = 0
+
+    @property
+    def shift(self) -> int:
+        """How much further on what is read now will be written, as far as we know."""
+        way = self._way
+        return way.shift if way is not None else 0
+
+    def take(self, data: memoryview, offset: int) -> None:
+        """Carry what was read of the basis at ``offset``, if it is known where to."""
+        with self._changed:
+            way = self._way
+            if way is None:
+                return
+            start = offset + way.shift
+            data = data[: max(0, self._limit - start)]
+            if not data or start < self._reached or self._ahead >= _AHEAD:
+                return
+            self._taking = start
+            self.wrote = self.wrote or not way.output.inplace
+        part: Carried | None = None
+        try:
+            part = way.carry(data, start)
+        except OSError:  # no space, say: the assembly meets it where it matters
+            self._limit = 0
+        finally:
+            with self._changed:
+                self._taking = -1
+                if part is not None:
+                    self._parts.append(part)
+                    self.vain += part.end - part.start
+                self._changed.notify_all()
+
+    @property
+    def _ahead(self) -> int:
+        return self._parts[-1].end - self._reached if self._parts else 0
+
+    def reach(self, end: int) -> None:
+        """Note that the assembly goes on up to ``end``: from now on nothing is carried before."""
+        with self._changed:
+            while 0 <= self._taking < end:
+                self._changed.wait()
+            self._reached = end
+
+    def find(self, position: int, end: int, shift: int) -> Carried:
+        """Return the next bytes between two places that were carried at ``shift``.
+
+        They are empty, and at the end, if there are none.
+        """
+        stop = start = end
+        tags: list[bytes] = []
+        with self._changed:
+            parts = self._parts
+            while parts and parts[0].end <= position:
+                parts.popleft()
+            for part in parts if shift == self.shift else ():
+                first = max(part.start, position + -position % UNIT)
+                last = min(part.end, end - end % UNIT)
+                if first >= last or (tags and first != stop):
+                    break
+                start, stop = (start if tags else first), last
+                units = slice((first - part.start) // UNIT, (last - part.start) // UNIT)
+                tags.append(part.tags[units.start * TAG_SIZE : units.stop * TAG_SIZE])
+        self.used += stop - start
+        self.vain -= stop - start
+        return Carried(start, stop, b"".join(tags))
+
+    def matched(self, shift: int, length: int, output: Output) -> None:
+        """Learn that so many bytes lie ``shift`` further on in ``output`` than in the basis."""
+        if self._way is not None and shift == self._way.shift:
+            self._missed = 0
+            return
+        if shift != self._other or not self._missed:
+            self._other, self._matched = shift, 0
+        self._matched += length
+        if self._matched >= max(_ENOUGH, self.vain):
+            self._go(_Way(output, shift, self.seed))
+        else:
+            self.missed(length)
+
+    def missed(self, length: int) -> None:
+        """Learn that so many bytes are not what is carried, or would be."""
+        self._missed += length
+        if self._missed >= _ENOUGH and self._way is not None:
+            self._go(None)
+
+    def close(self) -> None:
+        """Carry nothing any more."""
+        self._limit = 0
+        self._go(None)
+
+    def _go(self, way: _Way | None) -> None:
+        """Carry another way; what was carried and not passed over yet is in vain."""
+        with self._changed:
+            while self._taking >= 0:
+                self._changed.wait()
+            self._parts.clear()
+            self._way = way
+            self._missed = 0
