@@ -43,13 +43,11 @@ _MISMATCH: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"})
 class Identity(Credentials):
     """Who this host is and whom it trusts, read and checked once; a reload makes a new value.
 
-    ``not_after`` is when the own certificate ends; ``revoked`` holds the serials this host's
-    owner no longer trusts.
+    ``revoked`` holds the serials this host's owner no longer trusts.
     """
 
     name: str
     serial: int
-    not_after: datetime
     revoked: frozenset[int]
 
 
@@ -137,7 +135,6 @@ def _probe(credentials: Credentials) -> Identity:
         key_pem=credentials.key_pem,
         name=name,
         serial=int(details["serialNumber"], 16),
-        not_after=datetime.fromtimestamp(ssl.cert_time_to_seconds(details["notAfter"]), UTC),
         revoked=read_revoked(credentials.directory),
     )
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
-import zstandard
 
 from netsync.errors import ProtocolError
 from netsync.wire import committing, fine, messages, mirroring, reuse, watching
@@ -68,6 +67,8 @@ def compress(tail: Sequence[Buffer], level: int) -> tuple[list[Buffer], int]:
     plain = b"".join(tail)
     if len(plain) < _WORTH_COMPRESSING:
         return list(tail), 0
+    import zstandard  # noqa: PLC0415 - only what is compressed pays for it
+
     packed = zstandard.ZstdCompressor(level=level).compress(plain)
     if len(packed) + _PLAIN_LENGTH.size >= len(plain):
         return [plain], 0
@@ -83,6 +84,8 @@ def plain_tail(frame: Frame) -> memoryview:
     (length,) = _PLAIN_LENGTH.unpack_from(frame.tail)
     if length > LIMITS[frame.type].tail:
         raise ProtocolError(f"a tail of {length} bytes is over its limit", op="receive")
+    import zstandard  # noqa: PLC0415 - as above
+
     buffer = bytearray(length + 1)
     unpacker = zstandard.ZstdDecompressor(max_window_size=2 * LIMITS[frame.type].tail)
     try:

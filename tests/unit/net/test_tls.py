@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,10 @@ from tests.support.certificates import certificates
 
 BULK = 8 << 20
 """Bytes that fill every socket buffer several times over."""
+RECORD = 16 * 1024
+"""Bytes in the longest TLS record."""
+DATA_PACKETS_AT = 156
+"""Where ``struct tcp_info`` counts packets with data sent (``tcpi_data_segs_out``)."""
 
 
 def tcp_socketpair() -> tuple[socket.socket, socket.socket]:
@@ -389,3 +394,41 @@ async def test_lingering_ends_after_its_time(autojump_clock: trio.testing.MockCl
         before = trio.current_time()
         await server.linger(5)
         assert trio.current_time() - before == 5
+
+
+def data_packets(stream: TlsStream) -> int:
+    info = stream.tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DATA_PACKETS_AT + 4)
+    return int.from_bytes(info[DATA_PACKETS_AT:], sys.byteorder)
+
+
+def is_corked(stream: TlsStream) -> bool:
+    return bool(stream.tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+
+async def test_bulk_data_fills_packets_although_nagles_delay_is_off() -> None:
+    records = 16
+    async with pair(tcp=True) as (client, server):
+        client.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        before = data_packets(client)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, bytes(records * RECORD))
+            received = 0
+            while received < records * RECORD:
+                received += len(await server.receive_some())
+        assert data_packets(client) - before <= records // 2
+
+
+async def test_no_cork_is_left_behind_by_a_send_that_ended_or_was_cancelled() -> None:
+    async with pair(tcp=True) as (client, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, bytes(STRETCH + 1))
+            received = 0
+            while received < STRETCH + 1:
+                received += len(await server.receive_some())
+        assert not is_corked(client)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, bytes(BULK))
+            await trio.testing.wait_all_tasks_blocked()
+            assert is_corked(client)
+            nursery.cancel_scope.cancel()
+        assert not is_corked(client)
