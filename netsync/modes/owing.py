@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import trio
 
 from netsync.model import MOVES_MAX, Move
-from netsync.plan.dirty import Dirty, DirtyPaths
+from netsync.plan.dirty import Dirty, DirtyPaths, parents_of
 
 HEARD_SECONDS: Final = 0.25
 """How long a change may have waited in the kernel before it was heard, on a busy machine."""
@@ -100,6 +100,21 @@ class Owing:
     def looking_since(self) -> float | None:
         """Since when was owed what a look at the whole is about to settle; None if nothing was."""
         return self._looking
+
+    def moves_in(self, batch: Iterable[Dirty]) -> tuple[Move, ...]:
+        """Return the moves from what is in a batch to what is in it with all below.
+
+        To tell any other would be to have a standby move what it is not told of any more.
+        """
+        batch = list(batch)
+        names = {each.path for each in batch}
+        trees = {each.path for each in batch if each.tree}
+        return tuple(
+            move
+            for move in self.moves
+            if (move.old in names or not trees.isdisjoint(parents_of(move.old)))
+            and (move.new in trees or not trees.isdisjoint(parents_of(move.new)))
+        )
 
     def owe_look(self, why: str, since: float | None = None, *, rests: bool = False) -> None:
         """Owe a look at the whole: something changed, and nobody knows what.

@@ -251,9 +251,9 @@ class WatchRunner:
                 if self._lacks_room and seen.gone:  # what makes room first: deletes are a run's end
                     dirty.put_back(seen.gone)
                     batch = dirty.taken
-                run = self._run_for(batch)
+                run, moves = self._run_for(batch), len(self._owing.moves)
                 report = await standby.receive([directory.source()], run)
-                del self._owing.moves[: len(run.options.moves)]
+                del self._owing.moves[:moves]
                 await self._observing.drain()  # of what moved on it is known yet what it owes
                 await self._date_back(directory, dirty.gone_since(seen.gone))
                 is_done = True
@@ -268,7 +268,7 @@ class WatchRunner:
 
     def _run_for(self, batch: Sequence[Dirty]) -> Run:
         paths = tuple(each.path + b"/" if each.tree else each.path for each in batch)
-        moves = tuple(self._owing.moves)
+        moves = () if self._troubles else self._owing.moves_in(batch)
         options = msgspec.structs.replace(self._job.options, paths=paths, changes=True, moves=moves)
         return Run(options, self._connection, Unobserved(), self._site.state)
 

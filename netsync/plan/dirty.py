@@ -112,16 +112,16 @@ class DirtyPaths:
         Those are ``gone``, and those whose name, or one above or below it, went meanwhile.
         """
         went = {each.path for each in self._waiting.values() if each.went}
-        above = {path for each in went for path in _above(each)}
+        around = {path for each in went for path in parents_of(each)}
         return min(
             (
                 each.since
                 for each in self._taken.values()
                 if each.went
                 or each.path in gone
-                or not went.isdisjoint(_above(each.path))
+                or not went.isdisjoint(parents_of(each.path))
                 or each.path in went
-                or (each.tree and each.path in above)
+                or (each.tree and each.path in around)
             ),
             default=None,
         )
@@ -268,7 +268,7 @@ def _tree_above(path: bytes, among: Mapping[bytes, Dirty]) -> Dirty | None:
     return None
 
 
-def _above(path: bytes) -> Iterator[bytes]:
+def parents_of(path: bytes) -> Iterator[bytes]:
     """Yield the directories that ``path`` is in, the nearest first."""
     while path:
         path = path.rpartition(b"/")[0]

@@ -17,6 +17,7 @@ import os
 import stat
 from typing import Final
 
+from netsync.errors import root_error
 from netsync.model import Options
 from netsync.names import IGNORE_FILE, contains, is_inside
 from netsync.tree.directories import Directories
@@ -29,19 +30,27 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 def relocate(root: int, options: Options) -> None:
     """Move what ``options`` say was moved, below the directory ``root``. Blocks.
 
-    Raises ``OSError`` only where what was moved cannot be made durable.
+    Raises ``RootError`` where what was moved cannot be made durable.
     """
     if not options.moves or not _is_all_told(options):
         return
     with Directories(root) as directories:
         for move in options.moves:
             if is_inside(move.old) and is_inside(move.new) and not contains(move.old, move.new):
-                parents: list[int] = []
-                with contextlib.suppress(OSError):
-                    parents = _relocate(directories, move.old, move.new)
-                if options.fsync:
-                    for fd in parents:
-                        os.fsync(fd)
+                with contextlib.ExitStack() as held:
+                    parents: list[int] = []
+                    with contextlib.suppress(OSError):
+                        parents = _relocate(directories, move.old, move.new, held)
+                    if options.fsync:
+                        _flush(parents, move.new)
+
+
+def _flush(directories: list[int], moved: bytes) -> None:
+    try:
+        for fd in directories:
+            os.fsync(fd)
+    except OSError as error:
+        raise root_error(error, op="move", where=moved) from error
 
 
 def _is_all_told(options: Options) -> bool:
@@ -54,10 +63,12 @@ def _is_all_told(options: Options) -> bool:
     return runs and not any(keeps)
 
 
-def _relocate(directories: Directories, old: bytes, new: bytes) -> list[int]:
+def _relocate(
+    directories: Directories, old: bytes, new: bytes, held: contextlib.ExitStack
+) -> list[int]:
     """Move one directory; return descriptors of the two that changed, none if it was not moved.
 
-    Raises ``OSError``.
+    They are as long as ``held``. Raises ``OSError``.
     """
     (above_old, _, old_name), (above_new, _, new_name) = old.rpartition(b"/"), new.rpartition(b"/")
     if _has_rules(directories, above_old) or _has_rules(directories, above_new):
@@ -65,7 +76,10 @@ def _relocate(directories: Directories, old: bytes, new: bytes) -> list[int]:
     there = os.stat(old_name, dir_fd=directories.fd(above_old), follow_symlinks=False)
     if not stat.S_ISDIR(there.st_mode):
         return []
-    parents = [directories.fd(above_old), directories.fd(above_new)]
+    parents: list[int] = []
+    for above in (above_old, above_new):
+        parents.append(os.dup(directories.fd(above)))  # the next may push one out that is held
+        held.callback(os.close, parents[-1])
     try:
         failed = _libc.renameat2(parents[0], old_name, parents[1], new_name, _NO_REPLACE)
     except AttributeError:  # a C library without it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from netsync.model import Move
 from netsync.modes.owing import HEARD_SECONDS, Owing
 from netsync.plan.dirty import Dirty
 
@@ -180,3 +181,26 @@ async def test_a_look_that_may_rest_waits_as_long_as_the_last_one_took(
     assert owing.look_at == clock.now + 7
     owing.owe_look("lost track")
     assert owing.look_at == clock.now
+
+
+async def test_a_move_is_told_with_both_its_names_or_not_at_all(owing: Owing, clock: Clock) -> None:
+    """A standby that moves what is not compared with it would miss it."""
+    for old, new in ((b"a", b"b"), (b"c/d", b"e"), (b"f", b"g")):
+        owing.change(old, tree=False, writing=False)
+        owing.change(new, tree=True, writing=False)
+        owing.move(old, new, tree=True)
+    owing.change(b"other", tree=False, writing=False)
+    owing.move(b"file", b"other", tree=False)
+    batch = owing.dirty.take(clock.now, ALL)
+    moves = [Move(b"a", b"b"), Move(b"c/d", b"e"), Move(b"f", b"g")]
+    assert list(owing.moves_in(batch)) == moves
+    assert owing.moves_in([]) == ()
+    some = [each for each in batch if each.path not in (b"a", b"e", b"g")]
+    assert owing.moves_in(some) == ()
+    above = [Dirty(b"c", tree=True, since=0.0, due=0.0), Dirty(b"", tree=True, since=0.0, due=0.0)]
+    assert list(owing.moves_in(above)) == moves
+    alone = [
+        Dirty(b"f", tree=False, since=0.0, due=0.0),
+        Dirty(b"g", tree=False, since=0.0, due=0.0),
+    ]
+    assert owing.moves_in(alone) == (), "what is not looked at whole"

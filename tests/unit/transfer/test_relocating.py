@@ -103,3 +103,14 @@ def test_moves_are_told_with_changes_only() -> None:
     assert options.contradiction() == ""
     whole = msgspec.structs.replace(options, changes=False)
     assert whole.contradiction() == "moves are told with what changed"
+
+
+def test_a_move_from_one_depth_to_another(tmp_path: Path) -> None:
+    """Deeper than directories are held open."""
+    for side in ("a", "b"):
+        (tmp_path / side / "/".join("x" * 30)).mkdir(parents=True)
+    far, there = (f"{side}/{'/'.join('x' * 30)}" for side in ("a", "b"))
+    make_tree(tmp_path / far / "d", {"f": b"1"})
+    moved(tmp_path, (f"{far}/d".encode(), f"{there}/d".encode()))
+    assert read_tree(tmp_path / there) == {"d": {"f": b"1"}}
+    assert read_tree(tmp_path / far) == {}
