@@ -453,6 +453,11 @@ MUTATIONS: Final = (
         f"{WATCH}::test_a_watch_that_is_configured_no_more_parts_from_its_standby",
     ),
     Mutation(
+        "a move is told with both its names", "netsync/modes/owing.py",
+        "            and (move.new in trees or not trees.isdisjoint(parents_of(move.new)))\n", "",
+        "tests/unit/modes/test_owing.py",
+    ),
+    Mutation(
         "a move replaces nothing", "netsync/transfer/relocating.py",
         "_NO_REPLACE: Final = 1", "_NO_REPLACE: Final = 0",
         f"{MOVES}::test_an_empty_directory_in_the_way_is_not_replaced_either",
