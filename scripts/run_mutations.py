@@ -21,8 +21,6 @@ FAILED = 1
 """pytest's exit status where tests were run and some failed."""
 SECONDS = 300
 """A test that takes longer has noticed nothing."""
-RACES = "100"
-"""How often a race is run, at most, until it goes wrong: 12 are few on a machine that is busy."""
 TIDY_SECONDS = 60
 """How long it may then take to end what it has started and mounted."""
 
@@ -66,7 +64,6 @@ def _notices(mutation: Mutation, copy: Path) -> bool:
             shutil.copy(source, copy / name)
     apply(mutation, copy)
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["NETSYNC_HOSTILE_RUNS"] = RACES
     if mutation.pure:
         environment["NETSYNC_KERNEL"] = "pure"
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]

@@ -33,6 +33,7 @@ RUNNER: Final = "tests/unit/modes/test_watch.py"
 MOVES: Final = "tests/unit/transfer/test_relocating.py"
 DELETES: Final = "tests/hostile/test_lying_about_deletes.py"
 HUNG: Final = "tests/fault/test_hung_disk.py"
+LED: Final = "tests/unit/tree/test_place.py::test_a_name_that_became_a_link_since_is_not_followed"
 
 MUTATIONS: Final = (
     # --- paths
@@ -77,19 +78,19 @@ MUTATIONS: Final = (
         "owners are set through no link", "netsync/tree/place.py",
         "os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)",
         "os.chown(name, uid, gid, dir_fd=directory)",
-        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+        LED,
     ),
     Mutation(
         "times are set through no link", "netsync/tree/place.py",
         "os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)",
         "os.utime(name, ns=times, dir_fd=directory)",
-        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+        LED,
     ),
     Mutation(
         "modes are set through no link", "netsync/tree/place.py",
         "os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)",
         "os.chmod(name, mode, dir_fd=directory)",
-        f"{MOVING}::test_m31_a_target_that_moves_leads_nowhere_out",
+        LED,
     ),
     Mutation(
         "a place does not climb out of its module", "netsync/tree/roots.py",

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from xxhash import xxh3_128_digest
 
-from netsync.model import Entry, Kind, Options, Rule
+from netsync.model import Entry, Kind, Options, Problem, Rule
 from netsync.wire import messages as m
 from netsync.wire.frames import BULK_MAX, COMPRESSED, CONTROL_MAX, TAIL_MAX
 from netsync.wire.messages import Message
@@ -155,6 +155,7 @@ def test_m12_a_decompression_bomb_costs_its_limit_and_no_more(victim: Victim, ta
         grown = resident_peak(victim.server.process.pid) - before
     assert fault is not None
     assert fault.code == 12, fault
+    assert "tail" in fault.why, "it is refused before anybody looks what is in it"
     assert grown < 8 * MIB, f"{grown >> 20} MiB"
 
 
@@ -204,7 +205,7 @@ OUT_OF_ORDER: dict[str, Message] = {
         m.WantsEnd(),
         m.Applied([1]),
         m.Relist([0]),
-        m.Unsent([1], []),
+        m.Unsent([1], [Problem(b"f", "read", "why")]),
         m.FileEnd(1, 1, 1, bytes(16)),
         m.Selection(),
     )
@@ -221,6 +222,9 @@ def test_m11_a_message_that_may_not_come_now_ends_the_session(
         fault = liar.end()
     assert fault is not None
     assert fault.code == 12, fault
+    # A selection may come behind a request that told of it, and that is the session's to know.
+    words = "options of no request" if isinstance(message, m.Selection) else "may not come now"
+    assert words in fault.why
 
 
 @pytest.mark.parametrize("kind", [m.Browse, m.Open, m.Bye, m.Selection, m.Ping])

@@ -92,12 +92,24 @@ def test_a_link_itself_is_changed_and_not_what_it_points_to(tmp_path: Path) -> N
     assert facts(tmp_path / "victim") == before
 
 
-def test_a_name_that_became_a_link_since_is_not_followed(tmp_path: Path) -> None:
+@needs_root
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Attributes(0o4777, None, None, TIME),
+        Attributes(0o600, NOBODY, NOBODY, None),
+        Attributes(None, None, None, TIME),
+    ],
+    ids=["mode", "owner", "time"],
+)
+def test_a_name_that_became_a_link_since_is_not_followed(
+    tmp_path: Path, wanted: Attributes
+) -> None:
     make_tree(tmp_path, {"victim": b"x", "name": "victim"})
     before = facts(tmp_path / "victim")
     thought = Entry(b"name", Kind.FILE, 0o600, os.getuid(), os.getgid(), 1, 5)
     with opened(tmp_path) as directory, contextlib.suppress(OSError):
-        set_on_name(directory, b"name", thought, Attributes(0o4777, None, None, TIME))
+        set_on_name(directory, b"name", thought, wanted)
     assert facts(tmp_path / "victim") == before
 
 
