@@ -34,8 +34,8 @@ from netsync.wire.messages import Fault, Message, Ping
 from netsync.wire.mirroring import MIRROR_FEATURE
 from netsync.wire.order import Order, State
 
-_BULK: Final = 64 * 1024
-"""Bytes of a buffer that is sent as it is: copying it would cost more than a TLS record more."""
+_BULK: Final = 512 * 1024
+"""Bytes of a buffer that is sent as it is: copying it would cost more than sending once more."""
 COMPRESSION_FEATURE: Final = "zstd"
 """The feature of peers that understand compressed tails."""
 WATCH_FEATURE: Final = "watch"

@@ -371,3 +371,16 @@ async def test_a_peer_that_cannot_unpack_gets_plain_tails() -> None:
     channel.heed(TIMEOUT, ["something else"])
     await channel.send(m.Signature(1), [b"again " * 1000])
     assert [frame.flags for frame in FrameDecoder(LIMITS).feed(stream.sent_bytes)] == [0]
+
+
+async def test_small_parts_of_a_frame_are_sent_at_once_and_bulk_data_as_it_is() -> None:
+    """Each sending is a pass of the scheduler: a hundred parts are not a hundred of them."""
+    stream = FakeStream()
+    channel = channel_over(stream)
+    await channel.send(m.Piece(1, [MIB]), [b"x" * (MIB // 100)] * 100)
+    assert len(stream.sent) == 1
+    stream.sent.clear()
+    tail = [b"before", b"y" * MIB, b"behind", b"it"]
+    await channel.send(m.Piece(1, [MIB]), tail)
+    assert [len(data) for _, data in stream.sent][1:] == [MIB, len(b"behindit")]
+    assert stream.sent_bytes.endswith(b"".join(tail))
