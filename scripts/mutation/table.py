@@ -216,7 +216,7 @@ MUTATIONS: Final = (
     Mutation(
         "what is carried counts at its own shift only", "netsync/transfer/carrying.py",
         "for part in parts if shift == self.shift else ():", "for part in parts:",
-        "tests/property/test_carrying.py",
+        "tests/unit/transfer/test_carrying.py",
     ),
     Mutation(
         "nothing that was carried stays behind the end", "netsync/transfer/assembling.py",
