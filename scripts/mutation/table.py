@@ -215,7 +215,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "what is carried counts at its own shift only", "netsync/transfer/carrying.py",
-        "for part in parts if shift == self.shift else ():", "for part in parts:",
+        "for part in parts if shift == self._shift else ():", "for part in parts:",
         "tests/unit/transfer/test_carrying.py",
     ),
     Mutation(

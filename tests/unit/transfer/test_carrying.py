@@ -59,7 +59,9 @@ class Bench:
         basis.read_into = counted  # type: ignore[method-assign]  # to count without a subclass
 
     def sign(self, start: int, end: int) -> None:
+        """Sign what there is; what comes of it is written when this returns."""
         self.carried.take(memoryview(BASIS)[start:end], start)
+        self.carried.settle()
 
     @property
     def content(self) -> bytes:
