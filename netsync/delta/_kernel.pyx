@@ -37,6 +37,7 @@ KEY_SIZE = 4288
 cdef enum:
     WEAK_BYTES = 5
     STRONG_BYTES = 7
+    GIL_BYTES = 1 << 18  # hashed sooner than the GIL is given away and got back
     SHORT = 240  # bytes up to which xxh3_128 is another function
     WEAK_BITS = 40
     WEAK_SHIFT = 24  # from the mixed state to the weak checksum
@@ -417,9 +418,36 @@ cdef void write_strong(
         out[i] = <uint8_t>(upper >> (56 - 8 * i))
 
 
+cdef void write_all(
+    const uint8_t* p, Py_ssize_t n, Py_ssize_t block_size, const uint8_t* secret, uint8_t* out
+) noexcept nogil:
+    """Write the strong checksums of all blocks but a last one that is too short."""
+    while n >= block_size:
+        write_strong(p, block_size, secret, out)
+        p += block_size
+        n -= block_size
+        out += STRONG_BYTES
+    if n > SHORT:
+        write_strong(p, n, secret, out)
+
+
+cdef Py_ssize_t count_equal(
+    const uint8_t* p, Py_ssize_t blocks, Py_ssize_t block_size, const uint8_t* secret,
+    const uint8_t* expected, Py_ssize_t stride
+) noexcept nogil:
+    """Count blocks up to the first whose strong checksum is not the expected one."""
+    cdef uint8_t[STRONG_BYTES] strong
+    cdef Py_ssize_t count
+    for count in range(blocks):
+        write_strong(p + count * block_size, block_size, secret, strong)
+        if memcmp(strong, expected + count * stride, STRONG_BYTES) != 0:
+            return count
+    return blocks
+
+
 def strong_sums(data, Py_ssize_t block_size, seed):
     cdef Py_buffer view
-    cdef Py_ssize_t at, length, blocks
+    cdef Py_ssize_t length, blocks
     cdef uint64_t number = seed
     cdef bytes result
     cdef uint8_t* out
@@ -432,18 +460,12 @@ def strong_sums(data, Py_ssize_t block_size, seed):
         length = view.len % block_size
         result = bytes((blocks + (length > 0)) * STRONG_BYTES)
         out = <uint8_t*><char*>result  # ours alone until returned
-        with nogil:
-            netsync_seeded(number, secret)
-            for at in range(blocks):
-                write_strong(
-                    <const uint8_t*>view.buf + at * block_size, block_size, secret,
-                    out + at * STRONG_BYTES,
-                )
-            if length > SHORT:
-                write_strong(
-                    <const uint8_t*>view.buf + blocks * block_size, length, secret,
-                    out + blocks * STRONG_BYTES,
-                )
+        netsync_seeded(number, secret)
+        if view.len < GIL_BYTES:
+            write_all(<const uint8_t*>view.buf, view.len, block_size, secret, out)
+        else:
+            with nogil:
+                write_all(<const uint8_t*>view.buf, view.len, block_size, secret, out)
         if 0 < length <= SHORT:
             last = xxh3_128_digest(memoryview(data)[view.len - length :], number)
             memcpy(out + blocks * STRONG_BYTES, <const char*>last, STRONG_BYTES)
@@ -457,9 +479,9 @@ def count_repeated(
     Py_ssize_t stride,
 ):
     cdef Py_buffer view
-    cdef Py_ssize_t count = 0, most, room
+    cdef Py_ssize_t count, most, room
     cdef uint64_t number = seed
-    cdef uint8_t[STRONG_BYTES] strong
+    cdef const uint8_t* first
     cdef uint8_t[NETSYNC_SECRET] secret
     if block_size <= SHORT:
         raise ValueError(f"blocks must be longer than {SHORT} bytes")
@@ -471,15 +493,17 @@ def count_repeated(
         room = entries.shape[0] - place - STRONG_BYTES
         if most and (room < 0 or room // stride < most - 1):
             raise ValueError("there are fewer entries than blocks")
-        with nogil:
-            netsync_seeded(number, secret)
-            while count < most:
-                write_strong(
-                    <const uint8_t*>view.buf + count * block_size, block_size, secret, strong
+        if not most:
+            return 0
+        netsync_seeded(number, secret)
+        first = &entries[place]
+        if view.len < GIL_BYTES:
+            count = count_equal(<const uint8_t*>view.buf, most, block_size, secret, first, stride)
+        else:
+            with nogil:
+                count = count_equal(
+                    <const uint8_t*>view.buf, most, block_size, secret, first, stride
                 )
-                if memcmp(strong, &entries[place + count * stride], STRONG_BYTES) != 0:
-                    break
-                count += 1
     finally:
         PyBuffer_Release(&view)
     return count

@@ -5,7 +5,9 @@ Most of what is matched lies at one *shift*: where it was, or everywhere so many
 So once matches have shown a shift, what the signing thread reads is at the same time hashed as a
 part of the new file, and written to where it belongs there if the shift holds; in place, where it
 is there already, it is hashed only. The assembly passes over what it finds carried, and writes
-over it what is otherwise. For edits, and for bytes put in front, the basis is read once.
+over it what is otherwise. For edits, and for bytes put in front, the basis is read once. Writing
+takes longer than all else, so a thread of its own does it, up to ``_PIECES`` behind; or signing,
+which the source waits for, would go at half its speed.
 
 What must hold, whatever the matches say:
 
@@ -22,12 +24,14 @@ It knows no frames, and trusts nothing: the digest of the result decides.
 from __future__ import annotations
 
 from collections import deque
-from threading import Condition
+from queue import SimpleQueue
+from threading import Condition, Thread
 from typing import Final, NamedTuple
 
 from netsync.delta.kernel import TAG_SIZE, UNIT
 from netsync.delta.keyed import Tagger
 from netsync.tree.output import Output
+from netsync.tree.read import PageBuffer, phase
 
 _ENOUGH: Final = 1024 * 1024
 """Bytes matched at one shift before anything is carried at it, and bytes that were otherwise before
@@ -38,6 +42,10 @@ when the shift changes, and have 8 MiB of tags."""
 _RESERVE: Final = 256 * 1024
 """Bytes at a basis's end that are left to the assembly; a partial's size is rounded to less."""
 
+_PIECES: Final = 3
+"""Pieces read and not written yet; with the one that is being read 2 MiB, and a block if that is
+larger than a piece."""
+
 
 class Carried(NamedTuple):
     """Bytes of the new file from ``start`` to ``end`` that are where they belong: whole units."""
@@ -45,6 +53,14 @@ class Carried(NamedTuple):
     start: int
     end: int
     tags: bytes
+
+
+class _Piece(NamedTuple):
+    """What is to be written to ``start``, and is ``part`` then."""
+
+    data: memoryview
+    start: int
+    part: Carried
 
 
 class _Way:
@@ -56,16 +72,14 @@ class _Way:
         self._tagger = Tagger(seed)
         self._end = self._tagged = -1
 
-    def carry(self, data: memoryview, start: int) -> Carried:
-        """Write and hash ``data``, which goes to ``start``. Raises ``OSError``."""
+    def tag(self, data: memoryview, start: int) -> Carried:
+        """Hash ``data``, which goes to ``start``."""
         if start == self._end:
             begin, tags = self._tagged, self._tagger.update(data)
         else:  # not what follows: a unit begins
             self._tagger.begin()
             begin = start + -start % UNIT
             tags = self._tagger.update(data[begin - start :])
-        if not self.output.inplace:
-            self.output.write(data, start)
         self._end = start + len(data)
         self._tagged = begin + len(tags) // TAG_SIZE * UNIT
         return Carried(begin, self._tagged, tags)
@@ -74,9 +88,10 @@ class _Way:
 class CarriedOver:
     """What of one basis of ``size`` bytes is carried to a new file of ``new_size``.
 
-    ``seed`` is that of the digest. The signing thread calls ``shift`` and ``take``; all else is
-    the assembling thread's. ``wrote`` says that there may be bytes behind what was assembled;
-    ``used`` counts those that were passed over, ``vain`` those that were not, or not yet.
+    ``seed`` is that of the digest. The signing thread calls ``room`` and ``take``; all else is
+    the assembling thread's, which must call ``close`` in any case. ``wrote`` says that there may be
+    bytes behind what was assembled; ``used`` counts those that were passed over, ``vain`` those
+    that were not, or not yet.
     """
 
     def __init__(self, seed: int, size: int, new_size: int) -> None:
@@ -86,21 +101,37 @@ class CarriedOver:
         self._limit = min(size - _RESERVE, new_size)
         self._changed = Condition()
         self._way: _Way | None = None
-        self._taking = -1  # where what is being carried begins, -1 for nothing
+        self._buffers: list[PageBuffer] = []
+        self._next = 0  # the buffer to read into
+        self._taking: deque[int] = deque()  # where each piece begins that is being carried
+        self._pieces: SimpleQueue[_Piece | None] = SimpleQueue()
+        self._writer: Thread | None = None
         self._parts: deque[Carried] = deque()
         self._reached = 0
         self._missed = 0  # bytes in a row that were otherwise than the way has them
         self._other = 0  # the last shift that was seen of them, and the bytes matched at it
         self._matched = 0
 
+    def room(self, offset: int, count: int) -> memoryview | None:
+        """Return memory to read so many bytes of the basis at ``offset`` into, for ``take``.
+
+        None if nothing would be taken.
+        """
+        if self._way is None:
+            return None
+        with self._changed:
+            while len(self._taking) >= _PIECES:
+                self._changed.wait()
+            if not self._buffers:
+                return None
+            return self._buffers[self._next].room(phase(offset, offset + self._shift), count)
+
     @property
-    def shift(self) -> int:
-        """How much further on what is read now will be written, as far as we know."""
-        way = self._way
-        return way.shift if way is not None else 0
+    def _shift(self) -> int:
+        return self._way.shift if self._way is not None else 0
 
     def take(self, data: memoryview, offset: int) -> None:
-        """Carry what was read of the basis at ``offset``, if it is known where to."""
+        """Carry what was read into ``room`` at ``offset``, if it is known where to."""
         with self._changed:
             way = self._way
             if way is None:
@@ -109,20 +140,45 @@ class CarriedOver:
             data = data[: max(0, self._limit - start)]
             if not data or start < self._reached or self._ahead >= _AHEAD:
                 return
-            self._taking = start
-            self.wrote = self.wrote or not way.output.inplace
-        part: Carried | None = None
+            self._taking.append(start)
         try:
-            part = way.carry(data, start)
-        except OSError:  # no space, say: the assembly meets it where it matters
+            piece = _Piece(data, start, way.tag(data, start))
+        except BaseException:  # nobody may wait for it
             self._limit = 0
-        finally:
-            with self._changed:
-                self._taking = -1
-                if part is not None:
-                    self._parts.append(part)
-                    self.vain += part.end - part.start
-                self._changed.notify_all()
+            self._written(None)
+            raise
+        if way.output.inplace:
+            self._written(piece)
+            return
+        self.wrote = True
+        self._next = (self._next + 1) % len(self._buffers)
+        if self._writer is None:
+            self._writer = Thread(target=self._write_all, name="netsync-carry", daemon=True)
+            self._writer.start()
+        self._pieces.put(piece)
+
+    def _write_all(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            way = self._way
+            assert way is not None  # until all pieces are written
+            written = False
+            try:
+                if self._limit:
+                    way.output.write(piece.data, piece.start)
+                    written = True
+            except OSError:  # no space, say: the assembly meets it where it matters
+                self._limit = 0
+            finally:
+                self._written(piece if written else None)
+
+    def _written(self, piece: _Piece | None) -> None:
+        """Note that the oldest piece is where it belongs, or (None) that it never will be."""
+        with self._changed:
+            self._taking.popleft()
+            if piece is not None:
+                self._parts.append(piece.part)
+                self.vain += piece.part.end - piece.part.start
+            self._changed.notify_all()
 
     @property
     def _ahead(self) -> int:
@@ -131,7 +187,7 @@ class CarriedOver:
     def reach(self, end: int) -> None:
         """Note that the assembly goes on up to ``end``: from now on nothing is carried before."""
         with self._changed:
-            while 0 <= self._taking < end:
+            while self._taking and self._taking[0] < end:
                 self._changed.wait()
             self._reached = end
 
@@ -146,7 +202,7 @@ class CarriedOver:
             parts = self._parts
             while parts and parts[0].end <= position:
                 parts.popleft()
-            for part in parts if shift == self.shift else ():
+            for part in parts if shift == self._shift else ():
                 first = max(part.start, position + -position % UNIT)
                 last = min(part.end, end - end % UNIT)
                 if first >= last or (tags and first != stop):
@@ -177,16 +233,30 @@ class CarriedOver:
         if self._missed >= _ENOUGH and self._way is not None:
             self._go(None)
 
+    def settle(self) -> None:
+        """Wait until what was taken is written."""
+        with self._changed:
+            while self._taking:
+                self._changed.wait()
+
     def close(self) -> None:
         """Carry nothing any more."""
-        self._limit = 0
         self._go(None)
+        self._limit = 0
+        if self._writer is not None:
+            self._pieces.put(None)
+            self._writer.join()
+            self._writer = None
 
     def _go(self, way: _Way | None) -> None:
         """Carry another way; what was carried and not passed over yet is in vain."""
         with self._changed:
-            while self._taking >= 0:
+            while self._taking:
                 self._changed.wait()
             self._parts.clear()
             self._way = way
+            if way is None:
+                self._buffers = []
+            elif not self._buffers:
+                self._buffers = [PageBuffer() for _ in range(_PIECES + 1)]
             self._missed = 0

@@ -24,7 +24,7 @@ from netsync.transfer.carrying import CarriedOver
 from netsync.transfer.outgoing import Outgoing
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
-from netsync.tree.read import PageBuffer, phase
+from netsync.tree.read import PageBuffer
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Signature, WantDelta
 
@@ -164,11 +164,11 @@ class Signer:
         self, basis: Basis, carried: CarriedOver | None, offset: int, count: int
     ) -> memoryview:
         """Return bytes of the basis, zeros where it has none; carry over what it has."""
-        shift = carried.shift if carried is not None else 0
-        view = self._buffer.room(phase(offset, offset + shift), count)
+        kept = carried.room(offset, count) if carried is not None else None
+        view = kept if kept is not None else self._buffer.room(offset, count)
         got = _read_or_zero(basis, view, offset)
-        if carried is not None:
-            carried.take(view[:got], offset)
+        if carried is not None and kept is not None:
+            carried.take(kept[:got], offset)
         return view
 
 

@@ -216,8 +216,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "what is carried counts at its own shift only", "netsync/transfer/carrying.py",
-        "for part in parts if shift == self.shift else ():", "for part in parts:",
-        "tests/property/test_carrying.py",
+        "for part in parts if shift == self._shift else ():", "for part in parts:",
+        "tests/unit/transfer/test_carrying.py",
     ),
     Mutation(
         "nothing that was carried stays behind the end", "netsync/transfer/assembling.py",
