@@ -11,8 +11,9 @@ matched before, which costs one hash a block, until the bytes passed have paid t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from netsync.delta.levels import Run
 from netsync.delta.match import ALLOWANCE, BUDGET
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from netsync.delta.levels import Level
 
 
-@dataclass
-class Budget:
+class Budget(Struct):
     """What a delta has passed and what it has wasted, in bytes, so that crafted files stay linear.
 
     ``work`` counts the bytes hashed or rolled, ``candidates`` the windows that a weak checksum

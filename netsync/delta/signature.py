@@ -13,9 +13,9 @@ piece. Nothing here knows where the bytes come from or goes to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
 from xxhash import xxh3_128_digest
 
 from netsync.delta.kernel import STRONG_SIZE, WEAK_SIZE, strong_sums, weak_sums
@@ -92,8 +92,7 @@ def sign(data: Buffer, block_size: int, seed: int) -> bytes:
     return bytes(entries)
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """All entries of one basis; raises ValueError, with words, for values that cannot be.
 
     ``basis_size`` and ``block_size`` are bytes. Every field may come from a peer.

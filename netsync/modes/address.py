@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from netsync.errors import UsageError
 from netsync.net.address import DEFAULT_PORT
@@ -15,8 +16,7 @@ _IPV6: Final = frozenset("0123456789abcdefABCDEF:.")
 _SCHEME: Final = "netsync://"
 
 
-@dataclass(frozen=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """A path in a module of a server. ``path`` keeps a trailing slash."""
 
     host: str

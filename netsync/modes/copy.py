@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from netsync.errors import ProtocolError, UsageError, unwrapped
 from netsync.model import Options, Problem, Report
@@ -49,8 +48,7 @@ def _do_nothing() -> None:
     pass
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """One transfer as the user asked for it, who watches it, and where its state is kept.
 
     ``retries`` is how often in a row it is tried again without getting further; ``say`` tells
@@ -225,7 +223,7 @@ async def _receive_locally(
             dry_run = run.options.dry_run
             return open_target(anchor, path, single_file=single_file, dry_run=dry_run)
 
-        policy = dataclasses.replace(local_policy(run.options), asked=asked)
+        policy = msgspec.structs.replace(local_policy(run.options), asked=asked)
         place = path.rstrip(b"/") or b"/"
         memory, pending = RememberedSources(run.state, place), PendingPlace(run.state, place)
         verified = VerifiedFiles(run.state)

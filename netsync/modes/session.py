@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
+from msgspec import Struct
 
 from netsync.errors import (
     ConnectTimeoutError,
@@ -30,8 +30,7 @@ from netsync.wire.messages import PROTOCOL, Bye, Hello, Welcome
 from netsync.wire.order import State
 
 
-@dataclass(frozen=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """How to reach servers: our identity, and how long to wait (seconds)."""
 
     identity: Path

@@ -8,7 +8,6 @@ them apart.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
@@ -120,7 +119,7 @@ class LocalStandby:
         memory = Receptions(run.state)
         known = await trio.to_thread.run_sync(self._known, memory)
         now = self._now()
-        run = dataclasses.replace(run, changes=changes_of(known, now))
+        run = msgspec.structs.replace(run, changes=changes_of(known, now))
         report = await copy_between(roots, (), self._target, run)
         after = booked(known, report, run.options, now)
         if after != known:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import stat
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from netsync.model import DEVICES, Entry, Kind, Options
 from netsync.plan.asked import Asked
@@ -45,8 +46,7 @@ class Capability(NamedTuple):
     trusted: bool
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The options of a transfer, narrowed to what this target can and may keep.
 
     ``owner`` and ``devices`` are off on an unprivileged target; ``groups`` are the ones it may

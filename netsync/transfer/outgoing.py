@@ -24,13 +24,16 @@ from netsync.errors import reason
 from netsync.model import Problem, wire_time
 from netsync.transfer.catching_up import CatchingUp
 from netsync.transfer.offers import Offered
-from netsync.tree.read import read_fully
+from netsync.tree.read import PageBuffers, fill
 from netsync.wire.codec import Buffer
 from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import FileEnd, Message, Piece, Unsent
 
 READ_BYTES: Final = 2 * 1024 * 1024
 """Bytes of data read for one frame."""
+_NEAR_BYTES: Final = 512 * 1024
+"""Bytes read and hashed at a time: they stay in a processor's second-level cache in between, which
+spares a fifth of both."""
 _PIECE_OPS: Final = 8192
 """Operations in one frame; two numbers of at most nine bytes each keep it below its limit."""
 CHANGED: Final = "changed while it was read"
@@ -70,11 +73,12 @@ class ShrunkError(Exception):
 
 
 class Opened(NamedTuple):
-    """A file opened to be read: as it was, before its holes were looked for."""
+    """A file opened to be read: as it was, before its holes were looked for; what to read into."""
 
     fd: int
     before: os.stat_result
     holes: Holes
+    buffers: PageBuffers
 
 
 class LargeFile:
@@ -94,7 +98,7 @@ class LargeFile:
     ) -> None:
         self._offered = offered
         self._take_changed = take_changed
-        self._fd, self._before, self._holes = opened
+        self._fd, self._before, self._holes, self._buffers = opened
         self.offset = 0
         self._digest: OpDigest[Hasher] = OpDigest(xxh3_128)
         self._matcher: Matcher | None = None
@@ -130,14 +134,14 @@ class LargeFile:
     def _contents(self, size: int) -> Iterator[Outgoing]:
         """Yield pieces, of many extents where these are small."""
         ops: list[Op] = []
-        room = READ_BYTES
+        room = self._buffers.room(self.offset, READ_BYTES)
         for extent in self._holes.extents(self.offset, size):
             while self.offset < extent.end:
                 if extent.is_hole and os.fstat(self._fd).st_size >= extent.end:
                     ops += self._skip(extent.end - self.offset)
-                elif data := read_fully(self._fd, min(room, extent.end - self.offset), self.offset):
+                elif data := self._read_on(room[: extent.end - self.offset]):
                     ops += self._feed(data)
-                    room -= len(data)
+                    room = room[len(data) :]
                 elif self._take_changed:
                     size = self.offset
                     break
@@ -145,19 +149,29 @@ class LargeFile:
                     raise ShrunkError
                 if not room or len(ops) >= _PIECE_OPS:
                     yield from self._pieces(ops)
-                    ops, room = [], READ_BYTES
+                    ops, room = [], self._buffers.room(self.offset, READ_BYTES)
             if self.offset == size:
                 break
         if self._matcher is not None:
             ops += self._matcher.finish()
         yield from self._pieces(ops)
 
-    def _feed(self, data: bytes) -> Sequence[Op]:
+    def _read_on(self, room: memoryview) -> memoryview:
+        """Fill ``room`` with what comes next, and hash it; return less at the end of the file."""
+        got = missing = 0
+        while got < len(room) and not missing:
+            part = room[got : got + _NEAR_BYTES]
+            read = fill(self._fd, part, self.offset + got)
+            if self._catching_up is None:
+                self._digest.update(part[:read])
+            got += read
+            missing = len(part) - read
+        return room[:got]
+
+    def _feed(self, data: memoryview) -> Sequence[Op]:
         self.offset += len(data)
         if self._catching_up is not None:
             self._catching_up.passed(len(data), self.offset)
-        else:
-            self._digest.update(data)
         return [Literal(data)] if self._matcher is None else self._matcher.feed(data)
 
     def _skip(self, length: int) -> Sequence[Op]:

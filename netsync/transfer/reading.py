@@ -31,7 +31,7 @@ from netsync.transfer.outgoing import LargeFile, Opened, Outgoing, Request
 from netsync.tree.content import Hashed
 from netsync.tree.holes import HOLE_MIN, find_holes
 from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, read_listed
-from netsync.tree.read import open_regular
+from netsync.tree.read import PageBuffers, open_regular
 from netsync.tree.roots import SourceRoot
 from netsync.wire.batches import batches
 from netsync.wire.messages import (
@@ -74,6 +74,7 @@ class Reader:
     def __init__(self, roots: Sequence[SourceRoot], *, sparse: bool) -> None:
         self._directories = backing_directories(roots)
         self._sparse = sparse
+        self._buffers = PageBuffers()
 
     def close(self) -> None:
         """Let go of all descriptors but the roots'."""
@@ -196,7 +197,7 @@ class Reader:
                 raise
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
-        return Opened(fd, before, holes)
+        return Opened(fd, before, holes, self._buffers)
 
 
 class _Step(NamedTuple):

@@ -7,8 +7,9 @@ What is held of all of them together has a bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from netsync.delta.signature import Signature, entries_size
 from netsync.errors import ProtocolError
@@ -25,8 +26,7 @@ Ready = tuple[Offered, DeltaRequest] | Arriving
 """A file that can be served now."""
 
 
-@dataclass
-class _Delta:
+class _Delta(Struct):
     """A signature while it is gathered."""
 
     want: m.WantDelta

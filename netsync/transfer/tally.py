@@ -7,8 +7,9 @@ is their sum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from netsync.errors import reason
 from netsync.model import Bytes, Cause, Change, Files, Item, Problem
@@ -33,8 +34,7 @@ LASTING: Final = frozenset({Change.CREATED, Change.UPDATED, Change.METADATA})
 """Changes that a later attempt of the same run finds made."""
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """Counters of one worker. ``itemize`` keeps the itemized lines until they are taken.
 
     ``ledger`` knows what earlier attempts of the same run did, where there may be some.

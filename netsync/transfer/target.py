@@ -10,12 +10,12 @@ for the landing, and the source's receiver never waits at all, so neither end ca
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
+import msgspec
 import trio
 
 from netsync.errors import ProtocolError
@@ -362,7 +362,7 @@ async def receive_tree(
             await in_thread(resumption.open)
             guards = Guards(guarding, policy.options, offer)
             if policy.asked is not None:
-                policy = dataclasses.replace(policy, asked=policy.asked.renamed(root.file_name))
+                policy = msgspec.structs.replace(policy, asked=policy.asked.renamed(root.file_name))
             target = Target(channel, resumption, root.file_name, policy, observer, guards)
             return await target.run(offer)
         except BaseException as error:

@@ -45,6 +45,32 @@ class PageBuffer:
             self._memory = mmap.mmap(-1, count + PAGE)
         return memoryview(self._memory)[begin : begin + count]
 
+    @property
+    def is_unused(self) -> bool:
+        """Tell whether no view is left: the memory cannot be given a size while there is one."""
+        try:
+            self._memory.resize(len(self._memory))
+        except BufferError:
+            return False
+        return True
+
+
+class PageBuffers:
+    """Page buffers for whoever hands on what was read: each is used again once nobody looks into
+    it any more. There are as many as are looked into at once.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[PageBuffer] = []
+
+    def room(self, offset: int, count: int) -> memoryview:
+        """Return memory for ``count`` bytes from ``offset`` of a file on."""
+        unused = next((each for each in self._buffers if each.is_unused), None)
+        if unused is None:
+            unused = PageBuffer(count)
+            self._buffers.append(unused)
+        return unused.room(offset, count)
+
 
 def phase(offset: int, position: int) -> int:
     """Return where in a page to have what stands at ``offset`` and is written at ``position``.

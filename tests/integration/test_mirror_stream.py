@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import signal
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -387,7 +387,7 @@ async def test_a_resync_that_is_cut_is_begun_again(pair: Pair) -> None:
     with contextlib.ExitStack() as stack, trio.fail_after(PATIENCE):
         server = stack.enter_context(pair.standby())
         with cutting(pair.port, lambda _: allowed.pop() if allowed else None) as cut:
-            remote = dataclasses.replace(pair.remote(), port=cut.port)
+            remote = msgspec.structs.replace(pair.remote(), port=cut.port)
             async with pair.primary(policy, standbys=(remote,)) as writer:
                 await writer.log.wait(writer.write("f", b"before"), Level.DURABLE)
                 await until_equal(pair)

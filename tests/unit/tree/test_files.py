@@ -16,7 +16,7 @@ from netsync.tree.capability import capability
 from netsync.tree.durable import EACH_MAX, flush, sync_file_system
 from netsync.tree.output import Output
 from netsync.tree.owners import IdMap, IdNames, group_id, group_name, user_id, user_name
-from netsync.tree.read import open_regular, read_fully
+from netsync.tree.read import PAGE, PageBuffers, fill, open_regular, read_fully
 from netsync.tree.scan import entry_at, names_in, root_entry
 from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
 from tests.support.failures import os_error
@@ -49,6 +49,37 @@ def test_reading_returns_all_there_is(tmp_path: Path, count: int, offset: int, d
     with opened(tmp_path) as directory:
         fd = open_regular(directory, b"file")
         assert read_fully(fd, count, offset) == data
+        os.close(fd)
+
+
+def test_a_page_buffer_is_used_again_only_when_nobody_looks_into_it_any_more() -> None:
+    buffers = PageBuffers()
+    first = buffers.room(0, PAGE)
+    first[:] = b"1" * PAGE
+    part = first[10:20]
+    del first
+    second = buffers.room(0, PAGE)
+    second[:] = b"2" * PAGE
+    assert bytes(part) == b"1" * 10
+    del part
+    assert bytes(buffers.room(0, PAGE)) == b"1" * PAGE  # the first one's memory
+    assert bytes(second) == b"2" * PAGE
+
+
+@pytest.mark.parametrize("offset", [0, 1, PAGE - 1, 5 * PAGE + 100])
+def test_a_page_buffer_grows_to_hold_what_is_asked_wherever_it_begins(
+    tmp_path: Path, offset: int
+) -> None:
+    content = bytes(range(256)) * (8 * PAGE // 256)
+    make_tree(tmp_path, {"file": content})
+    buffers = PageBuffers()
+    with opened(tmp_path) as directory:
+        fd = open_regular(directory, b"file")
+        for count in (1, PAGE, 2 * PAGE + 1):
+            view = buffers.room(offset, count)
+            assert len(view) == count
+            assert fill(fd, view, offset) == count
+            assert bytes(view) == content[offset : offset + count]
         os.close(fd)
 
 
