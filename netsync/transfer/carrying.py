@@ -210,8 +210,8 @@ class CarriedOver:
                 start, stop = (start if tags else first), last
                 units = slice((first - part.start) // UNIT, (last - part.start) // UNIT)
                 tags.append(part.tags[units.start * TAG_SIZE : units.stop * TAG_SIZE])
-        self.used += stop - start
-        self.vain -= stop - start
+            self.used += stop - start
+            self.vain -= stop - start
         return Carried(start, stop, b"".join(tags))
 
     def matched(self, shift: int, length: int, output: Output) -> None:
