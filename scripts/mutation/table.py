@@ -465,7 +465,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a move takes nothing out of the shelter of rules", "netsync/transfer/relocating.py",
-        "if _has_rules(olds, above_old) or _has_rules(news, above_new):", "if False:",
+        "if _has_rules(directories, above_old) or _has_rules(directories, above_new):", "if False:",
         f"{MOVES}::test_nothing_leaves_the_shelter_of_an_ignore_file",
     ),
     Mutation(

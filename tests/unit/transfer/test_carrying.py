@@ -290,3 +290,21 @@ def test_a_basis_that_became_shorter_makes_another_digest(
     os.truncate(tmp_path / "f", length)
     it.assembly.copy(MIB, 5 * MIB + 77)
     assert it.assembly.digest() != keyed(BASIS)
+
+
+def test_a_writer_that_cannot_be_started_is_not_waited_for(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no more threads are allowed, say: signing ends, and the assembly with it."""
+
+    def refused(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    it = bench()
+    it.assembly.copy(0, MIB)
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            it.sign(MIB, 2 * MIB)
+    it.assembly.literal(memoryview(bytes(2 * MIB)))
+    assert it.assembly.digest() == keyed(BASIS[:MIB] + bytes(2 * MIB))
