@@ -490,8 +490,8 @@ def count_repeated(
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
         most = view.len // block_size
-        room = entries.shape[0] - place - STRONG_BYTES
-        if most and (room < 0 or room // stride < most - 1):
+        room = entries.shape[0] - STRONG_BYTES  # nothing is added up that may not fit a number
+        if most and (room < place or (room - place) // stride < most - 1):
             raise ValueError("there are fewer entries than blocks")
         if not most:
             return 0

@@ -21,6 +21,7 @@ from netsync.names import IGNORE_FILE
 from netsync.plan.filters import Filter
 from netsync.tree.glance import Glance, glance
 from netsync.tree.notify import EVERYTHING, Changed
+from netsync.tree.threads import in_thread
 from netsync.tree.watched import WatchedDirectory
 
 LOOK_SECONDS: Final = 5.0
@@ -120,7 +121,7 @@ class Observing:
         async with self._using:
             if self.directory is None:
                 return None
-            return await trio.to_thread.run_sync(glance, self.directory.root, paths)
+            return await in_thread(glance, self.directory.root, paths)
 
     def look_into_uncovered(self, more: frozenset[bytes] = frozenset()) -> None:
         """Have directories that got no watch looked into: what is in them may have changed.

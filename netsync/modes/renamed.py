@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import trio
-
 from netsync.modes.job import Site
 from netsync.modes.observing import Observing
 from netsync.modes.owing import Owing
 from netsync.tree.birth import births
+from netsync.tree.threads import in_thread
 from netsync.tree.watched import WatchedDirectory
 
 _ROUNDS: Final = 4
@@ -38,7 +37,7 @@ async def date_back(
         if not paths:
             return
         seen.update(paths)
-        found = await trio.to_thread.run_sync(births, directory.root, paths)
+        found = await in_thread(births, directory.root, paths)
         now, steady = site.now(), site.steady()
         for path, born in found.items():
             if born is not None:

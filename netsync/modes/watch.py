@@ -49,6 +49,7 @@ from netsync.plan.dirty import Dirty
 from netsync.plan.schedule import next_run
 from netsync.transfer.tally import Unobserved
 from netsync.tree.glance import Glance, glance
+from netsync.tree.threads import in_thread
 from netsync.tree.watched import WatchedDirectory
 from netsync.wire.messages import Place
 from netsync.wire.watching import Beat
@@ -247,7 +248,7 @@ class WatchRunner:
             try:
                 await self._books.save_journal()
                 paths = [each.path for each in batch]
-                seen = await trio.to_thread.run_sync(glance, directory.root, paths)
+                seen = await in_thread(glance, directory.root, paths)
                 if self._lacks_room and seen.gone:  # what makes room first: deletes are a run's end
                     dirty.put_back(seen.gone)
                     batch = dirty.taken

@@ -205,7 +205,7 @@ class Session:
             raise ProtocolError("a push has one destination", op="receive")
         place = request.places[0]
         module = find_module(self._modules, place.module)
-        is_comparison = self._is_mirrored(module, place.path)
+        is_comparison = await self._is_mirrored(module, place.path)
         if is_comparison:
             module.require(self._identity, Right.MIRROR)
         else:
@@ -262,11 +262,11 @@ class Session:
             where = os.fsencode(module.path) + b"/" + path
             await in_thread(refuse_mirrored, self._state, where)
 
-    def _is_mirrored(self, module: Module, path: bytes) -> bool:
+    async def _is_mirrored(self, module: Module, path: bytes) -> bool:
         """Tell whether this session mirrors to the place, and may compare it as a whole."""
         if not self.mirrored_place:
             return False
-        base = os.path.realpath(os.fsencode(module.path))
+        base = await in_thread(os.path.realpath, os.fsencode(module.path))
         return self.mirrored_place == place_below(base, path)
 
     async def _push_as(

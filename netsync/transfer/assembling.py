@@ -184,10 +184,11 @@ class Assembly:
         while self._pending and (len(self._pending) >= _PENDING or not self._done.empty()):
             self._finish_one()
         alone = task.is_light and not self._pending
-        self._pending.append(pending)
         if self._helper is None and self.position >= _ALONE and not alone:
-            self._helper = Thread(target=self._hash_all, name="netsync-hash", daemon=True)
-            self._helper.start()
+            helper = Thread(target=self._hash_all, name="netsync-hash", daemon=True)
+            helper.start()  # raises where no more threads are allowed: then nothing is waited for
+            self._helper = helper
+        self._pending.append(pending)
         if self._helper is not None and not alone:
             self._tasks.put(task)
         else:
@@ -242,7 +243,8 @@ class Assembly:
                 return 0
             if task.tags:
                 length = len(task.tags) // TAG_SIZE * UNIT
-                self._digest.data(length).update_tags(task.tags)
+                with contextlib.suppress(ValueError):  # something was left out before, see above
+                    self._digest.data(length).update_tags(task.tags)
                 return 0
             count = len(task.data) if task.offset < 0 else self._read(task)
             self._digest.update(task.data[:count])

@@ -143,19 +143,27 @@ class CarriedOver:
             self._taking.append(start)
         try:
             piece = _Piece(data, start, way.tag(data, start))
+            if not way.output.inplace:
+                self._begin_writing()
         except BaseException:  # nobody may wait for it
             self._limit = 0
-            self._written(None)
+            with self._changed:
+                self._taking.pop()
+                self._changed.notify_all()
             raise
         if way.output.inplace:
             self._written(piece)
             return
         self.wrote = True
         self._next = (self._next + 1) % len(self._buffers)
-        if self._writer is None:
-            self._writer = Thread(target=self._write_all, name="netsync-carry", daemon=True)
-            self._writer.start()
         self._pieces.put(piece)
+
+    def _begin_writing(self) -> None:
+        """Start the writer. Raises ``RuntimeError`` where no more threads are allowed."""
+        if self._writer is None:
+            writer = Thread(target=self._write_all, name="netsync-carry", daemon=True)
+            writer.start()
+            self._writer = writer
 
     def _write_all(self) -> None:
         while (piece := self._pieces.get()) is not None:
@@ -210,8 +218,8 @@ class CarriedOver:
                 start, stop = (start if tags else first), last
                 units = slice((first - part.start) // UNIT, (last - part.start) // UNIT)
                 tags.append(part.tags[units.start * TAG_SIZE : units.stop * TAG_SIZE])
-        self.used += stop - start
-        self.vain -= stop - start
+            self.used += stop - start
+            self.vain -= stop - start
         return Carried(start, stop, b"".join(tags))
 
     def matched(self, shift: int, length: int, output: Output) -> None:
@@ -251,8 +259,7 @@ class CarriedOver:
     def _go(self, way: _Way | None) -> None:
         """Carry another way; what was carried and not passed over yet is in vain."""
         with self._changed:
-            while self._taking:
-                self._changed.wait()
+            self.settle()
             self._parts.clear()
             self._way = way
             if way is None:

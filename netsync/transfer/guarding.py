@@ -14,6 +14,7 @@ from typing import Protocol
 
 from netsync.errors import StateError
 from netsync.model import ORIGINS_MAX, DeleteLimit, Options, Origin
+from netsync.names import is_inside
 from netsync.plan import guards
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.dooming import Dooming
@@ -175,13 +176,15 @@ class Guards:
 
 
 def _mounts_among(origins: Iterable[Origin]) -> set[bytes]:
-    return {each.listed for each in origins if guards.is_mount(each)}
+    """Return the paths of mounts, but for those that no source can have: they are opened here."""
+    mounts = {each.listed for each in origins if guards.is_mount(each)}
+    return {path for path in mounts if is_inside(path[:-1])}
 
 
 def _is_there(here: Directories, path: bytes) -> bool:
     """Tell whether there is a directory, or whether that cannot be known."""
     try:
-        here.fd(path.rstrip(b"/"))
+        here.fd(path[:-1])
     except OSError as error:
         return error.errno not in ABSENT
     return True

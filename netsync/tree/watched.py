@@ -20,6 +20,7 @@ from netsync.tree.directories import OPEN_DIRECTORY, identity_of
 from netsync.tree.mounts import mounts_below
 from netsync.tree.notify import Changed, Notifier, limit_words
 from netsync.tree.roots import SourceRoot, local_anchor, local_path, open_source
+from netsync.tree.threads import in_thread
 
 _MOVE_SECONDS: Final = 0.05
 """How long the second half of a move may be on its way."""
@@ -50,7 +51,7 @@ class WatchedDirectory:
 
     async def open(self) -> None:
         """Begin to watch. Raises ``RootError``; ``aclose`` is the caller's in any case."""
-        await trio.to_thread.run_sync(self._open)
+        await in_thread(self._open)
 
     async def aclose(self) -> None:
         """Watch no more, once nobody reads any more."""
@@ -110,7 +111,7 @@ class WatchedDirectory:
             for _ in range(_READS):
                 if self._notifier is None:
                     return
-                found = await trio.to_thread.run_sync(self._notifier.read)
+                found = await in_thread(self._notifier.read)
                 self._uncovered = frozenset(self._notifier.uncovered)
                 if found:
                     self._hear(found)
@@ -121,7 +122,7 @@ class WatchedDirectory:
     async def cover_more(self) -> None:
         """Try once more to watch what got no watch."""
         async with self._reading:
-            await trio.to_thread.run_sync(self._watching.cover)
+            await in_thread(self._watching.cover)
             self._uncovered = frozenset(self._watching.uncovered)
 
     async def heed_mounts(self) -> bool:
@@ -136,7 +137,7 @@ class WatchedDirectory:
             before, self._mounts = self._mounts, _mounts_in(self.root)
             if before == self._mounts:
                 return False
-            await trio.to_thread.run_sync(self._notifier.cover)
+            await in_thread(self._notifier.cover)
             self._uncovered = frozenset(self._notifier.uncovered)
             changed = self._mounts.items() ^ before.items()
             return any(not self._is_left_out(path) for _, path in changed)
@@ -148,7 +149,7 @@ class WatchedDirectory:
 
     async def is_where_it_was(self) -> bool:
         """Tell whether its path still leads to it."""
-        return await trio.to_thread.run_sync(self._leads_here)
+        return await in_thread(self._leads_here)
 
     @property
     def _watching(self) -> Notifier:

@@ -7,13 +7,14 @@ by the receiver.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from netsync.errors import ProtocolError
-from netsync.model import PATHS_MAX, RULES_MAX, Options, Path, Rule
+from netsync.model import PATHS_MAX, RULES_MAX, Move, Options, Path, Rule
 from netsync.wire.batches import batches
 from netsync.wire.messages import Selection
 
@@ -21,6 +22,8 @@ SELECTED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of patterns and paths of one transfer."""
 _OPEN_BYTES: Final = 32 * 1024
 """Estimated bytes of rules and paths up to which they stay in ``Open``: half its limit."""
+_MOVES_BYTES: Final = 16 * 1024
+"""Bytes of moves in ``Open``, a quarter of its limit. Those beyond are left out: they are hints."""
 _PART_RULES: Final = 4096
 _PART_PATHS: Final = 16384
 _EACH_BYTES: Final = 8
@@ -30,8 +33,10 @@ _EACH_BYTES: Final = 8
 def split(options: Options) -> tuple[Options, list[Selection]]:
     """Return the options to open with, and what must follow.
 
-    Raises ``ValueError`` for more than a peer takes.
+    Of the moves they have the first, as many as fit. Raises ``ValueError`` for more than a peer
+    takes.
     """
+    options = msgspec.structs.replace(options, moves=_moves_that_fit(options.moves))
     size = selected_bytes(options)
     if size > SELECTED_BYTES_MAX:
         raise ValueError(f"patterns and names of more than {SELECTED_BYTES_MAX >> 20} MiB")
@@ -39,6 +44,11 @@ def split(options: Options) -> tuple[Options, list[Selection]]:
         return options, []
     short = msgspec.structs.replace(options, rules=(), paths=None if options.paths is None else ())
     return short, list(_parts(options))
+
+
+def _moves_that_fit(moves: Sequence[Move]) -> tuple[Move, ...]:
+    sizes = itertools.accumulate(len(move.old) + len(move.new) + 2 * _EACH_BYTES for move in moves)
+    return tuple(move for move, size in zip(moves, sizes, strict=True) if size <= _MOVES_BYTES)
 
 
 def _parts(options: Options) -> Iterator[Selection]:

@@ -111,7 +111,7 @@ def test_blocks_are_counted_up_to_the_first_that_is_another(
 def test_checksums_that_are_not_there_are_refused(kernel: Kernel) -> None:
     data, sums = bytes(1024), bytes(14)
     assert kernel.count_repeated(data, 512, 9, sums, 0, 7) == 0
-    for place, stride in ((1, 7), (0, 8), (14, 7), (9, 7)):
+    for place, stride in ((1, 7), (0, 8), (14, 7), (9, 7), (2**63 - 1, 7), (0, 2**63 - 1)):
         with pytest.raises(ValueError, match="fewer entries"):
             kernel.count_repeated(data, 512, 9, sums, place, stride)
     with pytest.raises(ValueError, match="fewer entries"):

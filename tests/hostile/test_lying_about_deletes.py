@@ -158,6 +158,20 @@ async def test_an_origin_is_only_compared(root: Path, tmp_path: Path) -> None:
     assert there(root) == THERE
 
 
+async def test_a_mount_is_only_compared(root: Path, tmp_path: Path) -> None:
+    """One that is not mounted any more is looked for here, and nowhere else."""
+    memory = RememberedSources(tmp_path / "state", b"/srv", "c")
+    listings = [m.Listing(0, [file(b"a")], True, True)]
+    options = msgspec.structs.replace(DELETE, existing=True, ignore_existing=True)
+    source = Origin(b"", 1, 1)
+    for names in ([b"d/", b"../outside/", b"d/../../outside/", b"/", b"//", b"/tmp/"], []):
+        mounts = [Origin(name, 0, 0) for name in names]
+        offer = m.Offer(False, origins=[source, *mounts], tells_mounts=True)
+        report = await play(root, listings, options, Guarding(memory=memory), offer)
+        assert report.held == ""
+        assert [each.listed for each in memory.known()] == [b"", b"d/"]
+
+
 def test_too_many_origins_are_refused_while_decoding() -> None:
     origins = [Origin(b"x", number, 0) for number in range(ORIGINS_MAX + 1)]
     (frame,) = FrameDecoder(LIMITS).feed(b"".join(encode(m.Offer(False, origins=origins), [])))

@@ -113,6 +113,24 @@ def test_pure_folders_import_no_world(module: Path) -> None:
     assert not impure
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if own_part(m) != "mirror"], ids=shown)
+def test_work_on_files_counts_in_the_threads_of_its_module_or_job(module: Path) -> None:
+    """A disk that hangs keeps its threads: no others may be missing. A mirror has its process."""
+    names = {
+        each.asname or each.name
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.ImportFrom) and part_of(node.module or "") in {"tree", "transfer"}
+        for each in node.names
+    }
+    anything = own_part(module) in {"tree", "transfer"} and shown(module) != "tree/threads.py"
+    work = [
+        ast.unparse(node.args[0])
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "trio.to_thread.run_sync"
+    ]
+    assert [each for each in work if anything or each in names] == []
+
+
 @pytest.mark.parametrize("name", sorted(MAY_USE_DATES))
 def test_who_uses_dates_does_not_ask_for_the_time(name: str) -> None:
     attributes = {

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -102,5 +103,25 @@ def test_trouble_while_reading_reaches_the_caller(place: int, tmp_path: Path, st
             assembly.digest()
     finally:
         assembly.close()
+        assembly.close()
+        output.discard(place)
+
+
+def test_a_helper_that_cannot_be_started_is_not_waited_for(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no more threads are allowed, say."""
+
+    def refused(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", refused)
+    output = Output.create(place, b"f", inplace=False)
+    basis = Basis(-1, 0, os.open(b"f", os.O_RDONLY, dir_fd=place))
+    assembly = Assembly(output, basis, CarriedOver(SEED, 0, 0), no_other)
+    try:
+        with pytest.raises(RuntimeError, match="new thread"):
+            assembly.copy(0, 3 * MIB)
+    finally:
         assembly.close()
         output.discard(place)

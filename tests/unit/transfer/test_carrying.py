@@ -277,3 +277,34 @@ def test_nothing_is_carried_any_more_where_all_is_new(bench: Callable[..., Bench
     written = it.output.written
     it.sign(3 * MIB, 4 * MIB)
     assert it.output.written == written
+
+
+@pytest.mark.parametrize("length", [MIB + 5, 2 * MIB])
+def test_a_basis_that_became_shorter_makes_another_digest(
+    bench: Callable[..., Bench], tmp_path: Path, length: int
+) -> None:
+    """Also where what is lacking ends within a unit, and what was carried follows."""
+    it = bench()
+    it.assembly.copy(0, MIB)
+    it.sign(3 * MIB, 4 * MIB)
+    os.truncate(tmp_path / "f", length)
+    it.assembly.copy(MIB, 5 * MIB + 77)
+    assert it.assembly.digest() != keyed(BASIS)
+
+
+def test_a_writer_that_cannot_be_started_is_not_waited_for(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no more threads are allowed, say: signing ends, and the assembly with it."""
+
+    def refused(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    it = bench()
+    it.assembly.copy(0, MIB)
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            it.sign(MIB, 2 * MIB)
+    it.assembly.literal(memoryview(bytes(2 * MIB)))
+    assert it.assembly.digest() == keyed(BASIS[:MIB] + bytes(2 * MIB))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netsync.errors import ProtocolError
-from netsync.model import Options, Rule
+from netsync.model import MOVES_MAX, Move, Options, Rule
 from netsync.wire import selection
 from netsync.wire.codec import encode
 from netsync.wire.messages import Direction, Open, Place, Selection
@@ -40,6 +40,17 @@ def test_what_is_cut_is_put_together_again(options: Options) -> None:
 
 def test_short_options_travel_in_one_message() -> None:
     assert split(Options(rules=(Rule(True, b"x" * 4096),) * 7, paths=(b"a",)))[1] == []
+
+
+@pytest.mark.parametrize("paths", [(), (b"x" * 1000,) * 31, (b"x" * 1000,) * 1000])
+@pytest.mark.parametrize("length", [2, 200, 4096, 65536])
+def test_moves_are_told_as_far_as_they_fit(paths: tuple[bytes, ...], length: int) -> None:
+    """Hints are left out rather than that nothing could be told."""
+    moves = tuple(Move(b"%02d" % n + b"x" * (length - 2), b"y" * length) for n in range(MOVES_MAX))
+    told = put_together(Options(changes=True, paths=paths, moves=moves))
+    assert told.paths == paths
+    assert told.moves == moves[: len(told.moves)]
+    assert len(told.moves) == {2: MOVES_MAX, 200: 39, 4096: 1, 65536: 0}[length]
 
 
 def test_more_than_a_peer_takes_is_refused_on_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
