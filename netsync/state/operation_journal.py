@@ -121,8 +121,10 @@ class OperationJournal:
             os.close(fd)
 
     def cut(self, position: Position) -> None:
-        """Drop everything behind ``position``, durably."""
+        """Drop everything behind ``position``, durably; what lies before it is flushed."""
         with _told(self._directory):
+            for fd in self._unsynced:  # once they are closed nobody hears of their errors
+                os.fdatasync(fd)
             self._close_segments()
             self._end_at(position)
 
@@ -212,7 +214,8 @@ class OperationJournal:
         if self._written > self._at.offset:
             os.ftruncate(self._fd, self._at.offset)  # the end of its records is its end
         with self._changing:
-            os.close(self._fd)
+            full, self._fd = self._fd, -1  # the number may be another file's, if no other is opened
+            os.close(full)
             self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
             self._has_begun = True
 

@@ -196,6 +196,42 @@ def test_all_segments_that_were_begun_are_flushed(
     journal.close()
 
 
+def test_what_lies_before_a_cut_is_flushed_though_segments_began_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cut a resync off calls durable what was appended before it."""
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    flushed: set[str] = set()
+    fdatasync = os.fdatasync
+
+    def watched(fd: int) -> None:
+        flushed.add(os.readlink(f"/proc/self/fd/{fd}")[-3:])
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    journal = segments(tmp_path, 0, 0)
+    end = journal.position
+    journal.append([JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN)], 0)
+    journal.cut(end)
+    journal.sync()
+    assert {"001", "002"} <= flushed
+    journal.close()
+
+
+def test_a_segment_that_cannot_be_begun_costs_nobody_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of the descriptor that was closed may be another's when the journal is."""
+    monkeypatch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+    journal = segments(tmp_path, 0)
+    (tmp_path / "journal-000000000002").touch()
+    with pytest.raises(StateError, match="file exists"):
+        journal.append([record(2)], 0)
+    others = os.open(tmp_path, os.O_RDONLY)
+    journal.close()
+    os.close(others)
+
+
 def test_what_was_appended_last_is_read_from_memory_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
