@@ -60,11 +60,12 @@ class End(NamedTuple):
 class OperationJournal:
     """The journal in ``directory``. Everything blocks; errors are ``StateError``.
 
-    ``open_after`` must be called first.
+    ``key`` is the same whenever it is opened. ``open_after`` must be called first.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, key: int) -> None:
         self._directory = directory
+        self._key = key
         self._fd = -1
         self._unsynced: list[int] = []
         self._has_begun = False
@@ -109,7 +110,7 @@ class OperationJournal:
             if each >= number:
                 with self._opened(each) as fd:
                     offset = end.position.offset if each == number else 0
-                    if vouched_for(fd, offset, os.fstat(fd).st_size, end.seq):
+                    if vouched_for(fd, offset, os.fstat(fd).st_size, end.seq, self._key):
                         raise self._damaged(number, f"what was durable after {end.seq} is broken")
 
     @contextlib.contextmanager
@@ -133,7 +134,7 @@ class OperationJournal:
         with self._opened(number) as fd:
             size = os.fstat(fd).st_size
             offset, seq, chain = 0, end.seq, end.chain
-            while (found := read_record(fd, offset)) is not None:
+            while (found := read_record(fd, offset, self._key)) is not None:
                 record, _ = found
                 if record.kind is Kind.OPERATIONS:
                     if record.first > seq + 1:
@@ -175,7 +176,7 @@ class OperationJournal:
                 self._begin_segment()
             buffers: list[bytes | memoryview] = []
             for record in records:
-                buffers += [head_of(record, durable), record.body]
+                buffers += [head_of(record, durable, self._key), record.body]
             self._write(buffers)
             for record in records:
                 self._recent.add(self._at, record)
@@ -230,7 +231,7 @@ class OperationJournal:
                 continue
             fd = self._reader(start.segment)
             with _told(self._directory):
-                found = read_record(fd, start.offset)
+                found = read_record(fd, start.offset, self._key)
             if found is None:
                 if start.segment == stop.segment or start.offset < os.fstat(fd).st_size:
                     raise self._damaged(start.segment, "what was written reads otherwise")

@@ -10,11 +10,12 @@ import pytest
 from netsync import operation as o
 from netsync.errors import StateError
 from netsync.state import operation_journal, recent_records
-from netsync.state.journal_record import HEAD_BYTES, JournalRecord, Kind, Position
+from netsync.state.journal_record import HEAD_BYTES, JournalRecord, Kind, Position, head_of
 from netsync.state.operation_journal import End, OperationJournal
 from netsync.wire.operations import NO_CHAIN, chained, pack
 
 SEGMENT = "journal-000000000001"
+KEY = 0x1234_5678_9ABC_DEF0
 
 
 def record(first: int, count: int = 1, kind: Kind = Kind.OPERATIONS) -> JournalRecord:
@@ -26,7 +27,7 @@ def record(first: int, count: int = 1, kind: Kind = Kind.OPERATIONS) -> JournalR
 
 
 def opened(directory: Path, seq: int = 0) -> tuple[OperationJournal, End]:
-    journal = OperationJournal(directory)
+    journal = OperationJournal(directory, KEY)
     return journal, journal.open_after(seq, NO_CHAIN)
 
 
@@ -89,6 +90,42 @@ def test_damage_in_what_was_durable_is_refused(tmp_path: Path) -> None:
     broken(tmp_path / SEGMENT, 60)
     with pytest.raises(StateError, match="what was durable after 0 is broken"):
         opened(tmp_path)
+
+
+def torn_with(directory: Path, written: bytes) -> None:
+    """Leave a record whose first page a power cut took, and not the rest, as users wrote it."""
+    packed = pack(o.Write(b"f", 0, bytes(8192) + written, 1))
+    file = filled(directory, JournalRecord(Kind.OPERATIONS, 1, 1, NO_CHAIN, packed))
+    with file.open("r+b") as torn:
+        torn.write(bytes(4096))
+
+
+def test_nothing_that_a_user_wrote_vouches_for_anything(tmp_path: Path) -> None:
+    """Whoever can write to the mirror could have the standby refused after a power cut else."""
+    torn_with(tmp_path, head_of(record(1), 2**60, key=0) + record(1).body)
+    journal, end = opened(tmp_path)
+    assert end.seq == 0
+    journal.close()
+
+
+def test_what_a_user_wrote_is_looked_through_quickly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads of nothing, each of which would have a megabyte read."""
+    head = head_of(JournalRecord(Kind.OPERATIONS, 1, 1, NO_CHAIN, bytes(2**20)), 2**60, key=0)
+    torn_with(tmp_path, head * 1000 + bytes(2**20))
+    read, pread = 0, os.pread
+
+    def counted(fd: int, count: int, offset: int) -> bytes:
+        nonlocal read
+        read += count
+        return pread(fd, count, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    journal, end = opened(tmp_path)
+    assert end.seq == 0
+    assert read < 10 * 2**20
+    journal.close()
 
 
 def test_a_record_is_missing(tmp_path: Path) -> None:
