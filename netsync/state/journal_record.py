@@ -30,12 +30,14 @@ class Kind(enum.IntEnum):
     RESYNC_BEGIN = 2
     RESYNC_OPERATIONS = 3
     RESYNC_END = 4
+    SEGMENT = 5
 
 
 class JournalRecord(NamedTuple):
     """One record. ``first`` numbers its first operation, ``chain`` is that after its last.
 
-    Of an end of a resync ``first`` is the number where the standby is with it, there are none.
+    Of an end of a resync ``first`` is the number where the standby is with it, there are none. That
+    of a segment, its first record, says where the segment before it ended.
     """
 
     kind: Kind

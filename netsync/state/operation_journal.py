@@ -39,6 +39,7 @@ from netsync.state.journal_record import (
 )
 from netsync.state.recent_records import Recent
 from netsync.state.slots import flush_directory
+from netsync.wire.operations import NO_CHAIN
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes after which a new segment begins: old ones are removed whole."""
@@ -96,6 +97,9 @@ class OperationJournal:
             for number in segments:
                 if number != end.position.segment and number != end.position.segment + 1:
                     raise self._damaged(number, "a segment before it is missing")
+                if number != segments[0] and not self._continues(number, end.position):
+                    self._must_be_torn(end.position.segment, end)
+                    break
                 end = end._replace(position=Position(number, 0))
                 end, keep, is_whole = self._scanned(number, end, keep)
                 if not is_whole:
@@ -103,6 +107,15 @@ class OperationJournal:
                     break
             self._end_at(keep.position)
         return keep
+
+    def _continues(self, number: int, before: Position) -> bool:
+        """Tell whether the segment before ``number`` was flushed to its end, which is ``before``.
+
+        What a power cut has left of it may look whole.
+        """
+        with self._opened(number) as fd:
+            found = read_record(fd, 0, self._key)
+        return found is None or (found[0].kind, found[0].first) == (Kind.SEGMENT, before.offset)
 
     def _must_be_torn(self, number: int, end: End) -> None:
         """Segment ``number`` is broken at ``end``. Raise if anything behind it was durable."""
@@ -173,7 +186,7 @@ class OperationJournal:
         """Write ``records`` at the end; ``durable`` is what is known to be durable before."""
         with _told(self._directory):
             if self._at.offset >= SEGMENT_BYTES:
-                self._begin_segment()
+                records = [self._begin_segment(), *records]
             buffers: list[bytes | memoryview] = []
             for record in records:
                 buffers += [head_of(record, durable, self._key), record.body]
@@ -211,7 +224,9 @@ class OperationJournal:
                     self._unsynced.remove(fd)
                     os.close(fd)
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self) -> JournalRecord:
+        """Begin the next segment; return the record that goes first."""
+        end = self._at.offset
         if self._written > self._at.offset:
             os.ftruncate(self._fd, self._at.offset)  # the end of its records is its end
         with self._changing:
@@ -219,6 +234,7 @@ class OperationJournal:
             os.close(full)
             self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
             self._has_begun = True
+        return JournalRecord(Kind.SEGMENT, end, 0, NO_CHAIN)
 
     # --- reading -------------------------------------------------------------------------------
 

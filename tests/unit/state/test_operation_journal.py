@@ -41,8 +41,10 @@ def filled(directory: Path, *records: JournalRecord, durable: int = 0) -> Path:
 
 
 def found(journal: OperationJournal) -> list[tuple[Kind, int, int]]:
-    read = journal.read(journal.beginning, journal.position)
-    return [(each.kind, each.first, each.operations) for each, _ in read]
+    read = (each for each, _ in journal.read(journal.beginning, journal.position))
+    return [
+        (each.kind, each.first, each.operations) for each in read if each.kind is not Kind.SEGMENT
+    ]
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
@@ -199,6 +201,49 @@ def test_a_segment_that_is_torn_ends_it_though_others_follow(
     journal.append([record(2)], 1)
     assert [first for _, first, _ in found(journal)] == [1, 2]
     journal.close()
+
+
+def shortened(directory: Path, *lost: JournalRecord, durable: int = 0) -> None:
+    """Leave a segment that ends before ``lost``, as it was when it was flushed, and the next one.
+
+    With ``durable`` that one says that it was flushed again before.
+    """
+    journal, _ = opened(directory)
+    journal.append([record(1)], 0)
+    flushed = journal.position.offset
+    journal.append(list(lost), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operation_journal, "SEGMENT_BYTES", 1)
+        end = JournalRecord(Kind.RESYNC_END, 9, 0, b"c" * 16)
+        journal.append([end if lost[0].kind is Kind.RESYNC_BEGIN else record(3)], durable)
+    journal.close()
+    os.truncate(directory / SEGMENT, flushed)
+
+
+RESYNC = (
+    JournalRecord(Kind.RESYNC_BEGIN, 0, 0, NO_CHAIN),
+    record(1, 2, Kind.RESYNC_OPERATIONS),
+)
+
+
+@pytest.mark.parametrize("lost", [(record(2),), RESYNC])
+def test_a_segment_that_lost_its_end_ends_it_though_the_next_is_whole(
+    tmp_path: Path, lost: tuple[JournalRecord, ...]
+) -> None:
+    """A power cut may keep the new one and of the old one what was flushed, to the byte."""
+    shortened(tmp_path, *lost)
+    journal, end = opened(tmp_path)
+    assert end.seq == 1
+    assert [first for _, first, _ in found(journal)] == [1]
+    journal.close()
+
+
+def test_a_segment_that_lost_its_end_is_damage_where_the_next_vouches_for_it(
+    tmp_path: Path,
+) -> None:
+    shortened(tmp_path, record(2), durable=2)
+    with pytest.raises(StateError, match="what was durable after 1 is broken"):
+        opened(tmp_path)
 
 
 def test_a_torn_segment_that_a_later_one_vouches_for_is_damage(
