@@ -14,9 +14,11 @@ import trio
 
 from netsync.errors import IndeterminateError, RefusedError
 from netsync.mirror.primary import opened
+from netsync.modes.session import session
 from netsync.operation import Level
 from netsync.oplog.log import Log
-from netsync.state.mirror_record import RecordFile
+from netsync.state.mirror_record import RecordFile, known_places
+from netsync.wire.mirroring import Mirror, Mirrored
 from tests.support.mirrors import Pair, Writer
 
 pytestmark = pytest.mark.timeout(300)
@@ -112,3 +114,17 @@ async def test_a_copy_is_adopted_once(pair: Pair) -> None:
         pytest.raises(IndeterminateError, match="another host has written to it"),
     ):
         await lose(pair)
+
+
+async def test_who_was_let_in_and_compared_nothing_leaves_the_copy_as_it_is(pair: Pair) -> None:
+    """What it holds is told to who promotes it then, and to its primary who comes too late."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            await acknowledged(writer, b"mine")
+        (before,) = known_places(pair.state)
+        remote, connection = pair.remote(), pair.wanted().connection
+        async with session(remote, connection) as channel:
+            await channel.send(Mirror(remote.place, b"n" * 16, 1, parents=(before.generation,)))
+            assert isinstance((await channel.receive()).message, Mirrored)
+        (after,) = known_places(pair.state)
+        assert (after.claim, after.generation) == (b"n" * 16, before.generation)
