@@ -81,6 +81,7 @@ class Link:
         self._log = primary.log
         self._memory = primary.memory
         self._root = primary.root
+        self._adopts = wanted.adopt
 
     async def keep(self) -> None:
         """Connect and stream, again and again. Runs until cancelled, or refused for good."""
@@ -149,10 +150,11 @@ class Link:
         await channel.send(
             Mirror(
                 self._remote.place, record.generation, record.epoch,
-                head=self._log.head, parents=parents, adopt=self._wanted.adopt,
+                head=self._log.head, parents=parents, adopt=self._adopts,
             )
         )  # fmt: skip
         have = await _mirrored(channel)
+        self._adopts = False  # once let in it is known; who lets in another since means that
         await self._memory.has_told(name)
         return have
 

@@ -121,12 +121,11 @@ class Memory:
 
     async def note_under_way(self, log: Log) -> None:
         """Note what ``log`` keeps for standbys, or owes them, and has sent to nobody."""
-        paths = log.written
-        for follower in log.followers:
-            if follower.owed is not None:
-                paths |= follower.owed.written
-                follower.owed.written = set()
+        owed = [each.owed for each in log.followers if each.owed is not None]
+        paths = log.written.union(*(each.written for each in owed))
         await self.note_written(paths)
+        for each in owed:
+            each.written -= paths  # not before they are noted
 
     async def empty_activity(self, log: Log, root: int) -> None:
         """Flush the backing directory, and forget what was written before, where all show it.

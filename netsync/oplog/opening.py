@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from netsync.errors import RootError
 from netsync.model import Keep
 from netsync.oplog.applying import Applying
 from netsync.oplog.replica import Replica
 from netsync.plan.xattrs import scope_for
+from netsync.state.journal_record import KEY_BYTES
 from netsync.state.mirror_record import STANDBY, Record, RecordFile
 from netsync.state.operation_journal import OperationJournal
 from netsync.tree.apply import Applier
@@ -25,7 +28,8 @@ def open_replica(state: Path, new: Record, root: int) -> Replica:
     records = RecordFile(state, new.place)
     try:
         if records.record is None:
-            records.save(new)
+            key = int.from_bytes(os.urandom(KEY_BYTES), "big")
+            records.save(msgspec.structs.replace(new, key=key))
         return _opened(records, root, special=new.special)
     except BaseException:
         records.close()
@@ -61,7 +65,7 @@ def _opened(records: RecordFile, root: int, *, special: bool) -> Replica:
     record = records.record
     assert record is not None
     _refuse_other(record, root, records.directory)
-    journal = OperationJournal(records.directory)
+    journal = OperationJournal(records.directory, record.key)
     keep = Keep(xattrs=True, acls=True)
     scope = scope_for(keep, privileged=sees_trusted(), special=special)
     applier = Applier(root, scope, special=special)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -202,14 +203,14 @@ class Replica:
         await self.settle()
         async with self._doing:
             self._must_live()
-            await trio.to_thread.run_sync(self._catch_up)
+            await self._do(self._catch_up)
         self._tell()
 
     async def adopt(self, mark: Mark, record: Record) -> None:
         """The tree was made equal to the primary's at ``mark``: flush it, and begin there."""
         async with self._journaling.still(), self._doing:
             self._must_live()
-            await trio.to_thread.run_sync(self._adopt, mark, record)
+            await self._do(lambda: self._adopt(mark, record))
             self._journaling.begin_at(mark)
         self._tell()
 
@@ -228,6 +229,18 @@ class Replica:
             pass
         self._applying.checkpoint()
 
+    async def _do(self, work: Callable[[], None]) -> None:
+        """Do what changes all of the copy, in a thread. If it fails that is the copy's end.
+
+        A second flush would not tell of what the first one lost.
+        """
+        try:
+            await trio.to_thread.run_sync(work)
+        except NetsyncError as error:
+            self.failure = error
+            self._scope.cancel()
+            raise
+
     async def save(self, record: Record) -> None:
         """Let ``record`` be what is known, durably."""
         async with self._doing:
@@ -244,7 +257,7 @@ class Replica:
         try:
             await self.settle()
             async with self._journaling.still(), self._doing:
-                await trio.to_thread.run_sync(self._promote)
+                await self._do(self._promote)
         except BaseException:
             self._refusal = None  # it is a standby as before
             raise

@@ -106,18 +106,23 @@ class Mirroring:
         await self._tell(mark)
 
     async def _note_writer(self, replica: Replica, new: Record, generation: bytes) -> None:
-        """Remember who writes from now on, before anything follows from it."""
+        """Remember who writes from now on, before anything follows from it.
+
+        The copy is still of the log that it was, until somebody compares it; unless it was
+        promoted, or is another's now.
+        """
+        before = replica.record
+        is_same = (before.role, before.identity) == (STANDBY, new.identity)
         now = msgspec.structs.replace(
-            replica.record,
+            before,
             identity=new.identity,
             epoch=new.epoch,
             role=STANDBY,
             special=new.special,
             claim=generation,
+            generation=before.generation if is_same else b"",
         )
-        if now != replica.record:
-            if generation != now.generation:
-                now = msgspec.structs.replace(now, generation=b"")
+        if now != before:
             await replica.save(now)
 
     def _record_for(self, request: Mirror, module: Module) -> Record:

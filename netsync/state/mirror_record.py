@@ -32,7 +32,8 @@ class Record(Struct, frozen=True):
     or not any more, for the reason in ``words``. ``at`` is when the record was last changed,
     ``special`` the module's leave for devices and set-id bits. ``inode`` is the directory's own, by
     which an empty mount point is told from what should be mounted there. ``claim`` is the
-    generation of the primary that was let in last, which may not be followed yet.
+    generation of the primary that was let in last, which may not be followed yet. ``key`` is the
+    journal's.
     """
 
     base: bytes
@@ -51,6 +52,7 @@ class Record(Struct, frozen=True):
     special: bool = False
     inode: int = 0
     claim: bytes = b""
+    key: int = 0
 
     @property
     def place(self) -> bytes:

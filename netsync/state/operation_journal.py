@@ -39,6 +39,7 @@ from netsync.state.journal_record import (
 )
 from netsync.state.recent_records import Recent
 from netsync.state.slots import flush_directory
+from netsync.wire.operations import NO_CHAIN
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes after which a new segment begins: old ones are removed whole."""
@@ -60,11 +61,12 @@ class End(NamedTuple):
 class OperationJournal:
     """The journal in ``directory``. Everything blocks; errors are ``StateError``.
 
-    ``open_after`` must be called first.
+    ``key`` is the same whenever it is opened. ``open_after`` must be called first.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, key: int) -> None:
         self._directory = directory
+        self._key = key
         self._fd = -1
         self._unsynced: list[int] = []
         self._has_begun = False
@@ -95,6 +97,9 @@ class OperationJournal:
             for number in segments:
                 if number != end.position.segment and number != end.position.segment + 1:
                     raise self._damaged(number, "a segment before it is missing")
+                if number != segments[0] and not self._continues(number, end.position):
+                    self._must_be_torn(end.position.segment, end)
+                    break
                 end = end._replace(position=Position(number, 0))
                 end, keep, is_whole = self._scanned(number, end, keep)
                 if not is_whole:
@@ -103,13 +108,22 @@ class OperationJournal:
             self._end_at(keep.position)
         return keep
 
+    def _continues(self, number: int, before: Position) -> bool:
+        """Tell whether the segment before ``number`` was flushed to its end, which is ``before``.
+
+        What a power cut has left of it may look whole.
+        """
+        with self._opened(number) as fd:
+            found = read_record(fd, 0, self._key)
+        return found is None or (found[0].kind, found[0].first) == (Kind.SEGMENT, before.offset)
+
     def _must_be_torn(self, number: int, end: End) -> None:
         """Segment ``number`` is broken at ``end``. Raise if anything behind it was durable."""
         for each in self._segments():
             if each >= number:
                 with self._opened(each) as fd:
                     offset = end.position.offset if each == number else 0
-                    if vouched_for(fd, offset, os.fstat(fd).st_size, end.seq):
+                    if vouched_for(fd, offset, os.fstat(fd).st_size, end.seq, self._key):
                         raise self._damaged(number, f"what was durable after {end.seq} is broken")
 
     @contextlib.contextmanager
@@ -121,8 +135,10 @@ class OperationJournal:
             os.close(fd)
 
     def cut(self, position: Position) -> None:
-        """Drop everything behind ``position``, durably."""
+        """Drop everything behind ``position``, durably; what lies before it is flushed."""
         with _told(self._directory):
+            for fd in self._unsynced:  # once they are closed nobody hears of their errors
+                os.fdatasync(fd)
             self._close_segments()
             self._end_at(position)
 
@@ -131,7 +147,7 @@ class OperationJournal:
         with self._opened(number) as fd:
             size = os.fstat(fd).st_size
             offset, seq, chain = 0, end.seq, end.chain
-            while (found := read_record(fd, offset)) is not None:
+            while (found := read_record(fd, offset, self._key)) is not None:
                 record, _ = found
                 if record.kind is Kind.OPERATIONS:
                     if record.first > seq + 1:
@@ -170,10 +186,10 @@ class OperationJournal:
         """Write ``records`` at the end; ``durable`` is what is known to be durable before."""
         with _told(self._directory):
             if self._at.offset >= SEGMENT_BYTES:
-                self._begin_segment()
+                records = [self._begin_segment(), *records]
             buffers: list[bytes | memoryview] = []
             for record in records:
-                buffers += [head_of(record, durable), record.body]
+                buffers += [head_of(record, durable, self._key), record.body]
             self._write(buffers)
             for record in records:
                 self._recent.add(self._at, record)
@@ -208,13 +224,17 @@ class OperationJournal:
                     self._unsynced.remove(fd)
                     os.close(fd)
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self) -> JournalRecord:
+        """Begin the next segment; return the record that goes first."""
+        end = self._at.offset
         if self._written > self._at.offset:
             os.ftruncate(self._fd, self._at.offset)  # the end of its records is its end
         with self._changing:
-            os.close(self._fd)
+            full, self._fd = self._fd, -1  # the number may be another file's, if no other is opened
+            os.close(full)
             self._open_segment(Position(self._at.segment + 1, 0), _OPEN | os.O_EXCL)
             self._has_begun = True
+        return JournalRecord(Kind.SEGMENT, end, 0, NO_CHAIN)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -227,7 +247,7 @@ class OperationJournal:
                 continue
             fd = self._reader(start.segment)
             with _told(self._directory):
-                found = read_record(fd, start.offset)
+                found = read_record(fd, start.offset, self._key)
             if found is None:
                 if start.segment == stop.segment or start.offset < os.fstat(fd).st_size:
                     raise self._damaged(start.segment, "what was written reads otherwise")

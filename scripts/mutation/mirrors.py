@@ -8,6 +8,7 @@ from mutation.table import Mutation
 
 LOG: Final = "tests/unit/oplog/test_log.py"
 REPLICA: Final = "tests/unit/oplog/test_replica.py"
+JOURNAL: Final = "tests/unit/state/test_operation_journal.py"
 REFUSALS: Final = "tests/unit/server/test_mirroring.py::test_who_may_not_learns_why_and_what_to_do"
 LIES: Final = f"{REPLICA}::test_a_primary_that_lies_is_refused_and_changes_nothing"
 LEVELS: Final = f"{REPLICA}::test_operations_are_written_and_flushed_when_asked"
@@ -49,6 +50,27 @@ MUTATIONS: Final = (
         "what the journal holds is done after a crash", "netsync/oplog/applying.py",
         "        while not self.step(stop):\n            pass\n", "",
         f"{REPLICA}::test_after_a_kill_it_has_what_it_promised",
+    ),
+    Mutation(
+        "a segment that a power cut left short is not whole", "netsync/state/operation_journal.py",
+        "not self._continues(number, end.position)", "False",
+        f"{JOURNAL}::test_a_segment_that_lost_its_end_ends_it_though_the_next_is_whole",
+    ),
+    Mutation(
+        "what lies before a cut is flushed", "netsync/state/operation_journal.py",
+        "                os.fdatasync(fd)\n            self._close",
+        "                pass\n            self._close",
+        f"{JOURNAL}::test_what_lies_before_a_cut_is_flushed_though_segments_began_since",
+    ),
+    Mutation(
+        "what users wrote is no record of a journal", "netsync/state/journal_record.py",
+        "    if (magic, salt) != (_MAGIC, _salt(key)):", "    if magic != _MAGIC:",
+        f"{JOURNAL}::test_what_a_user_wrote_is_looked_through_quickly",
+    ),
+    Mutation(
+        "a flush that failed ends the copy", "netsync/oplog/replica.py",
+        "            self.failure = error\n            self._scope.cancel()\n", "",
+        f"{REPLICA}::test_a_flush_that_failed_is_not_tried_again",
     ),
     # --- what a primary waits for
     Mutation(

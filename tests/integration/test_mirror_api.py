@@ -19,6 +19,7 @@ import trio
 from netsync.errors import UsageError
 from netsync.mirror import Indeterminate, Mirror, mirror
 from netsync.mirror.dirty import DIRTY_MAX
+from netsync.monitor.mirrors import AT_REST, mirrors_of
 from netsync.wire.frames import TAIL_MAX
 from tests.support.certificates import certificates
 from tests.support.mirrors import COPY, MODULE, Pair
@@ -249,3 +250,14 @@ def test_the_readmes_example_runs(pair: Pair) -> None:
 
 def _readme() -> str:
     return (ROOT / "README.md").read_text()
+
+
+async def test_after_a_short_life_it_is_known_what_was_acknowledged(pair: Pair) -> None:
+    """Also where the end comes within the second after it was said last."""
+    with pair.standby():
+        async with held(pair) as m:
+            for name in ("a", "b", "c"):
+                await m.mkdir(name)
+            assert await m.commit() == 3
+        (view,) = mirrors_of(pair.base / "state")
+        assert (view.state, view.applied, view.lag) == (AT_REST, 3, 0)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
-from netsync.errors import RefusedError
+from netsync.errors import IndeterminateError, RefusedError
 from netsync.mirror.primary import opened
+from netsync.modes.session import session
 from netsync.operation import Level
 from netsync.oplog.log import Log
+from netsync.state.mirror_record import RecordFile, known_places
+from netsync.wire.mirroring import Mirror, Mirrored
 from tests.support.mirrors import Pair, Writer
 
 pytestmark = pytest.mark.timeout(300)
@@ -76,3 +83,48 @@ async def test_a_copy_of_a_primary_at_work_waits_until_that_is_gone(pair: Pair) 
             await acknowledged(writer, b"as before")
             assert [each.state for each in writer.log.status().standbys] == ["sync"]
         await pair.start(state=clone)
+
+
+def let_in(pair: Pair, generation: bytes) -> None:
+    """Leave the standby, which is down, as it is once it has let in another primary."""
+    records = RecordFile(pair.state, os.fsencode(os.path.realpath(pair.copy)))
+    assert records.record is not None
+    records.save(msgspec.structs.replace(records.record, claim=generation, generation=b""))
+    records.close()
+
+
+async def lose(pair: Pair) -> None:
+    """Adopt the copy, and write on after the standby has let in another."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(pair.standby())
+        await pair.start()
+        async with pair.primary(adopt=True) as writer:
+            await acknowledged(writer, b"mine")
+            server.signal(signal.SIGKILL)
+            await trio.to_thread.run_sync(server.wait)
+            let_in(pair, b"x" * 16)
+            stack.enter_context(pair.standby())
+            await acknowledged(writer, b"both?")
+
+
+async def test_a_copy_is_adopted_once(pair: Pair) -> None:
+    """Who was told to, and lost it to another since, does not take it back by itself."""
+    with (
+        trio.fail_after(PATIENCE),
+        pytest.raises(IndeterminateError, match="another host has written to it"),
+    ):
+        await lose(pair)
+
+
+async def test_who_was_let_in_and_compared_nothing_leaves_the_copy_as_it_is(pair: Pair) -> None:
+    """What it holds is told to who promotes it then, and to its primary who comes too late."""
+    with pair.standby(), trio.fail_after(PATIENCE):
+        async with pair.primary() as writer:
+            await acknowledged(writer, b"mine")
+        (before,) = known_places(pair.state)
+        remote, connection = pair.remote(), pair.wanted().connection
+        async with session(remote, connection) as channel:
+            await channel.send(Mirror(remote.place, b"n" * 16, 1, parents=(before.generation,)))
+            assert isinstance((await channel.receive()).message, Mirrored)
+        (after,) = known_places(pair.state)
+        assert (after.claim, after.generation) == (b"n" * 16, before.generation)

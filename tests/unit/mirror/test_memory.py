@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from netsync.errors import StateError
 from netsync.mirror.memory import Memory
 from netsync.mirror.wanted import WantedMirror
 from netsync.modes.session import Connection
@@ -65,6 +66,27 @@ async def test_what_is_under_way_is_suspect(tmp_path: Path) -> None:
         await memory.note_under_way(log)
         assert memory.suspect == [b"before", b"behind"]
         assert not log.followers[1].owed or not log.followers[1].owed.written, "noted once"
+
+
+async def test_what_could_not_be_noted_is_noted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full for a while ends the session that would have compared, and no more."""
+    log = Log(["stale"])
+    log.followers[0].enter(State.LOST)
+    log.owe(log.followers[0])
+    log.append(Write(b"f", 0, b"x", 0), 1)
+    with remembering(tmp_path) as memory:
+        with monkeypatch.context() as full:
+            full.setattr(memory.activity, "note", failing)
+            with pytest.raises(StateError):
+                await memory.note_under_way(log)
+        await memory.note_under_way(log)
+        assert memory.suspect == [b"f"]
+
+
+def failing(*_: object) -> None:
+    raise StateError("no space left", op="write")
 
 
 @pytest.mark.parametrize(("stale", "suspect"), [(False, [b"f"]), (True, None)])

@@ -21,7 +21,7 @@ class SlowJournal(OperationJournal):
     """Its flushes wait until they are let go on; ``flushing`` counts those that have begun."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__(directory, key=1)
         self.go_on = threading.Semaphore(0)
         self.flushing = 0
         self.failure: Exception | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -207,6 +209,41 @@ async def test_promoted_it_cannot_be_made_a_standby_by_a_session_from_before(cop
             with pytest.raises(RefusedError, match="promoted"):
                 await late
         assert read_record(replica._records.directory) == record
+
+
+async def let_rest(replica: Replica) -> None:
+    await replica.hold_still()
+
+
+async def adopted(replica: Replica) -> None:
+    await replica.adopt(replica.received, replica.record)
+
+
+async def promoted(replica: Replica) -> None:
+    await replica.promote(RefusedError("promoted"))
+
+
+@pytest.mark.parametrize("work", [let_rest, adopted, promoted])
+async def test_a_flush_that_failed_is_not_tried_again(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, work: Callable[[Replica], Awaitable[None]]
+) -> None:
+    """The next one would not tell of it: the copy ends, and its journal does it all again."""
+
+    def failing(root: int) -> None:
+        raise OSError(errno.EIO, "the disk")
+
+    async with copy.opened() as replica:
+        copy.send(replica, 1, 3, sync=True)
+        await until_applied(replica, 3)
+        with monkeypatch.context() as broken:
+            broken.setattr(applying, "sync_file_system", failing)
+            with pytest.raises(RootError):
+                await work(replica)
+        with pytest.raises(RootError), trio.fail_after(50):
+            replica.acked()
+        assert (replica.record.role, replica.record.seq) == (STANDBY, 0)
+    async with copy.opened() as replica:
+        assert replica.acked().durable == 3
 
 
 @pytest.mark.parametrize("role", [STANDBY, PRIMARY])
