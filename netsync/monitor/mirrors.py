@@ -41,7 +41,7 @@ class MirrorView(NamedTuple):
     @property
     def verdict(self) -> Verdict:
         """What an administrator must know: whether a copy protects what is written now."""
-        level, what = _VERDICTS[self.state]
+        level, what = _VERDICTS.get(self.state, (Level.UNKNOWN, _STRANGE.format(self.state)))
         if self.state == AT_REST and self.role == "primary" and not self.words:
             level = Level.WARNING  # it ended in order, and all is there
         parts = (what, f"{self.owed_bytes} bytes are owed" if self.owed_bytes else "", self.words)
@@ -74,6 +74,7 @@ def mirrors_of(state: Path) -> list[MirrorView]:
     return views
 
 
+_STRANGE: Final = "it says that it is {}, and this version does not know what that is"
 _UNCLEAN: Final = "it was ended without order, or before all was there; start it again"
 
 

@@ -84,6 +84,7 @@ def mirror(state: str, role: str = "primary", words: str = "", owed: int = 0) ->
         (mirror("degraded", owed=9), Level.CRITICAL, "on this host alone: 9 bytes are owed"),
         (mirror("starting", words="no route"), Level.CRITICAL, "nothing can be written"),
         (mirror("refusing", words="promoted"), Level.CRITICAL, "follows another.*: promoted"),
+        (mirror("of a newer version"), Level.UNKNOWN, "does not know what that is"),
         (mirror("resync"), Level.WARNING, "is sent what it lacks"),
         (mirror("at rest"), Level.WARNING, "nothing mirrors it"),
         (mirror("at rest", words="stale since 3"), Level.CRITICAL, "stale since 3"),
