@@ -25,7 +25,7 @@ from netsync.config.file import Config
 from netsync.errors import ConfigError, NetsyncError, StateError
 from netsync.identity.directory import default_directory, load_identity
 from netsync.modes.job import Site
-from netsync.modes.parting import forget_others
+from netsync.modes.parting import leave_others
 from netsync.modes.service import JobService
 from netsync.monitor.notify import keep_watchdog, notify, watchdog_seconds
 from netsync.net.address import parse_address
@@ -218,7 +218,8 @@ async def forget_jobs(site: Site) -> None:
         known = await trio.to_thread.run_sync(states.standings)
         if known and (lock := locks.take(site.state, locks.DAEMON)) is not None:
             try:
-                await forget_others(states, site, (), {})
+                await leave_others(states, site, (), {})
+                await trio.to_thread.run_sync(states.keep_only, ())
             finally:
                 lock.release()
     except StateError as error:

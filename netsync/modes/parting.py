@@ -34,10 +34,10 @@ _HINT: Final = (
 )
 
 
-async def forget_others(
+async def leave_others(
     states: JobStates, site: Site, expected: Collection[str], identities: Mapping[str, Path | None]
 ) -> None:
-    """Forget all jobs but the expected, having parted from the standbys of watches among them.
+    """Part from the standbys of watches that are known, but not expected.
 
     ``identities`` are their own, where they are known. Raises ``StateError``.
     """
@@ -46,7 +46,6 @@ async def forget_others(
         for each in known:
             if each.name not in expected:
                 nursery.start_soon(leave, states, site, each, identities.get(each.name))
-    await trio.to_thread.run_sync(states.keep_only, list(expected))
 
 
 async def leave(states: JobStates, site: Site, known: Standing, identity: Path | None) -> None:

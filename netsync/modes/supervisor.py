@@ -18,7 +18,7 @@ import trio
 from netsync.errors import StateError, UsageError, defect
 from netsync.modes.attempt import Ping
 from netsync.modes.job import Job, Mode, Runner, Site, described
-from netsync.modes.parting import forget_others, has_left, leave
+from netsync.modes.parting import has_left, leave, leave_others
 from netsync.modes.pinging import Pinger, told
 from netsync.modes.record import Record, saving_in
 from netsync.modes.scheduled import ScheduledRunner
@@ -71,6 +71,7 @@ class Supervisor:
         self._posts: dict[str, _Post] = {}
         self._ending: dict[str, _Post] = {}
         self._nursery: trio.Nursery | None = None
+        self._forgetting = trio.Lock()
         self._draining = False
         self._stopped = trio.Event()
 
@@ -144,7 +145,11 @@ class Supervisor:
                 del self._ending[post.job.name]
         try:
             identities = {post.job.name: post.job.identity for post in ending}
-            await forget_others(self._states, self.site, self._posts, identities)
+            async with self._forgetting:  # who comes after us finds forgotten what we have left
+                expected = {*self._posts, *self._ending}
+                await leave_others(self._states, self.site, expected, identities)
+                keep = [*expected, *self._posts]  # some were added meanwhile
+                await trio.to_thread.run_sync(self._states.keep_only, keep)
         except StateError as error:
             log.error("%s", error)  # noqa: TRY400 - one line
 

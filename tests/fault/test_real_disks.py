@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -183,6 +184,8 @@ def frozen(place: Path, command_seconds: int) -> Iterator[None]:
         thaw.wait()
 
 
+READS: Final = "pread64,preadv,preadv2,read:error=EIO"
+"""All calls by which Python reads a file fail."""
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -199,7 +202,7 @@ def test_a_source_file_that_cannot_be_read_is_told_and_nothing_is_deleted(tmp_pa
     old, new = many(tmp_path / "old", 1), many(tmp_path / "new", 2)
     (old / "goes").write_bytes(b"1")
     before = (old / "large").read_bytes()
-    broken = injecting(new / "large", "pread64,preadv,read:error=EIO")
+    broken = injecting(new / "large", READS)
     with running("push", "--json", "--delete", f"{new}/", old, within=broken) as command:
         result = command.wait()
     assert result.code == 23, result
@@ -216,7 +219,7 @@ def test_a_basis_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     content = random_bytes(6 * MIB, 1)
     source = write(tmp_path / "source", {"f": content + b"new"})
     target = write(tmp_path / "target", {"f": content})
-    broken = injecting(target / "f", "pread64,preadv,read:error=EIO")
+    broken = injecting(target / "f", READS)
     with serving("--module", f"m={target}", within=broken) as server:
         result = netsync("push", "--json", f"{source}/", server.url("m/"))
     assert result.code == 0, result

@@ -14,6 +14,7 @@ import trio
 
 from netsync.errors import UsageError
 from netsync.model import Report
+from netsync.modes import parting
 from netsync.modes import supervisor as supervisor_module
 from netsync.modes.copy import Run
 from netsync.modes.job import Ask, Job, Mode, Site, described
@@ -178,3 +179,24 @@ def test_what_is_known_of_other_trees_says_nothing_about_these() -> None:
     assert described(job("a", rpo=9.0), known).rpo == 9.0
     elsewhere = replace(job("a"), target="/srv/other")
     assert described(elsewhere, known).last_point is None
+
+
+async def test_a_watch_that_goes_while_others_are_forgotten_parts_once(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reload forgets is not forgotten by the one before it as well."""
+    left: list[str] = []
+
+    async def leave(_states: JobStates, _site: Site, known: Standing, _identity: object) -> None:
+        left.append(known.name)
+        await trio.sleep(0.05)
+
+    monkeypatch.setattr(parting, "leave", leave)
+    states = JobStates(hosts.site.state)
+    for name in ("before", "a"):
+        states.save(Standing(name=name, mode="watch", source="/srv", target="h::m/"))
+    async with hosts.supervised() as supervisor:
+        supervisor.apply(jobs(job("a")), hosts.site)
+        supervisor.apply({}, hosts.site)
+        await hosts.until(lambda: not states.standings())
+    assert left == ["before", "a"]
