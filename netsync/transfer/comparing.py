@@ -195,6 +195,8 @@ class Comparer:
         differs = self._presence.xattrs_differ(directory, there, self._attribution.xattrs(entry))
         listed, owner = self._attribution.here(entry)
         verdict = decide(listed, present, self._policy, owner, xattrs_differ=differs)
+        if verdict in (Verdict.SAME, Verdict.METADATA):
+            self._stage.complete(path)
         if verdict is Verdict.SKIP:
             self._leave(path, entry, number)
         elif entry.kind is Kind.DIRECTORY:
@@ -202,7 +204,6 @@ class Comparer:
         elif self._shared(directory, number, entry, verdict, there):
             pass
         elif verdict is Verdict.SAME:
-            self._stage.complete(path)
             self._unchanged(path, entry)
         elif verdict is Verdict.METADATA:
             assert present is not None

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
-from netsync.model import Entry, Kind
+from netsync.model import Change, Entry, Kind
 from netsync.names import join
 from netsync.transfer.destination import Destination
 from netsync.transfer.inodes import Carrier, Inode, inode_at
@@ -26,6 +26,7 @@ from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Ending, Restated
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
+from netsync.tree.content import holds_the_same
 from netsync.tree.directories import Directories
 from netsync.tree.mounts import mount_of
 from netsync.tree.place import (
@@ -42,6 +43,8 @@ from netsync.tree.scan import entry_at, names_in
 from netsync.tree.stage import sweep
 from netsync.tree.times import time_kept
 
+STAYING: Final = (None, Change.METADATA)
+"""What linking a name amounts to where its content is not to change."""
 COPIED = "some hard links became copies: their file systems differ or refused"
 
 
@@ -85,9 +88,19 @@ class Effects(Protocol):
         """Return the inode that a carrier is on; None for one that is not there, or not yet."""
 
     def link(
-        self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
+        self,
+        above: bytes,
+        entry: Entry,
+        carrier: bytes,
+        attributes: Attributes,
+        *,
+        change: Change | None,
     ) -> Refusals:
-        """Make a name one of its carrier's; ``quiet`` leaves the directory's time as it is."""
+        """Make a name one of its carrier's; ``change`` is what that amounts to.
+
+        Where it is None the directory keeps its time. A name that has its carrier's content
+        already, as an earlier run left it, goes without a backup: that is of an older one.
+        """
 
     def check_touched(self, directory: ListedDirectory) -> None:
         """Raise ``OSError`` where what changes in ``directory`` cannot be published."""
@@ -113,6 +126,7 @@ class Immediate:
     ) -> None:
         self._directories = directories
         self._durable = destination.options.fsync
+        self._backs_up = bool(destination.options.backup_dir)
         self._backup = Backup(destination.root, destination.options)
         self._carriers = Directories(destination.root)
         self._tally = tally
@@ -178,22 +192,39 @@ class Immediate:
         return inode_at(self._carriers, carrier.path)
 
     def link(
-        self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
+        self,
+        above: bytes,
+        entry: Entry,
+        carrier: bytes,
+        attributes: Attributes,
+        *,
+        change: Change | None,
     ) -> Refusals:
         fd = self._directories.fd(above)
-        if not quiet:
-            return self._link(fd, above, entry, carrier, attributes)
+        if change not in STAYING or not self._holds_that(fd, entry, carrier):
+            self._backup.keep(fd, join(above, entry.name))
+        if change is not None:
+            return self._link(fd, entry, carrier, attributes)
         with time_kept(fd):
-            refused = self._link(fd, above, entry, carrier, attributes)
+            refused = self._link(fd, entry, carrier, attributes)
         self._restated.append(Restated(above, Kind.DIRECTORY))
         return refused
 
-    def _link(
-        self, fd: int, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes
-    ) -> Refusals:
-        parent, _, name = carrier.rpartition(b"/")
-        source = (self._carriers.fd(parent), name)
-        self._backup.keep(fd, join(above, entry.name))
+    def _carrier(self, path: bytes) -> tuple[int, bytes]:
+        parent, _, name = path.rpartition(b"/")
+        return self._carriers.fd(parent), name
+
+    def _holds_that(self, fd: int, entry: Entry, carrier: bytes) -> bool:
+        """Tell whether a name that the comparison found unchanged is what its carrier is.
+
+        For what has no bytes the comparison has seen it all.
+        """
+        if not self._backs_up or entry.kind is not Kind.FILE:
+            return True
+        return holds_the_same(self._carrier(carrier), (fd, entry.name))
+
+    def _link(self, fd: int, entry: Entry, carrier: bytes, attributes: Attributes) -> Refusals:
+        source = self._carrier(carrier)
         try:
             link_over(*source, fd, entry.name)
         except OSError as error:
@@ -254,7 +285,13 @@ class Untouched:
         return carrier.inode
 
     def link(
-        self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
+        self,
+        above: bytes,
+        entry: Entry,
+        carrier: bytes,
+        attributes: Attributes,
+        *,
+        change: Change | None,
     ) -> Refusals:
         return ()
 

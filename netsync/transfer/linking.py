@@ -250,9 +250,8 @@ class Linker:
             return self._stand_in(share)
         here = self._effects.inode(share.path)
         if here is None or here != there:
-            quiet = share.change is None  # its carrier moved: the directory, not known to change,
-            refused = self._effects.link(  # keeps its time
-                share.directory, share.entry, carrier.path, share.attributes, quiet=quiet
+            refused = self._effects.link(  # None: its carrier moved; no change for its directory
+                share.directory, share.entry, carrier.path, share.attributes, change=share.change
             )
             self.tally.refused(share.path, refused)
         return share.change

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from netsync.model import Entry, Kind
+from netsync.model import Change, Entry, Kind
 from netsync.names import join
 from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
@@ -156,12 +156,18 @@ class Prepared:
         return carrier.inode
 
     def link(
-        self, above: bytes, entry: Entry, carrier: bytes, attributes: Attributes, *, quiet: bool
+        self,
+        above: bytes,
+        entry: Entry,
+        carrier: bytes,
+        attributes: Attributes,
+        *,
+        change: Change | None,
     ) -> Refusals:
         path = join(above, entry.name)
         if self._preparation.backs_up and self.inode(path) is not None:
             self._set_aside(path)
-        if quiet:  # not known to change, it keeps its time
+        if change is None:  # not known to change, it keeps its time
             fd = self._directories.fd(above)
             self._preparation.check_directory(fd)
             status = os.fstat(fd)

@@ -15,17 +15,20 @@ import stat
 from collections.abc import Container
 from typing import Final, Protocol
 
+from netsync.model import Change
 from netsync.transfer.destination import Destination
 from netsync.transfer.preparing import OTHER_MOUNT, Preparation
 from netsync.transfer.runs import Batched, make_durable, name_last
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
+from netsync.tree.content import reads_the_same
 from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.half_written import HalfWritten
 from netsync.tree.journal import Place
 from netsync.tree.native import link_files
 from netsync.tree.output import Output
+from netsync.tree.read import open_regular
 from netsync.tree.stage_directory import StageRefusedError
 
 _LONG_TO_FREE: Final = 64 * 1024 * 1024
@@ -97,11 +100,28 @@ class AtOnce:
 
     def publish(self, wanted: Wanted, output: Output, *, replace: bool) -> None:
         fd = self.places.fd(wanted.directory)
-        self._backup.keep(fd, wanted.path)
+        if wanted.change is not Change.METADATA or not self._is_there(fd, wanted, output):
+            self._backup.keep(fd, wanted.path)
         self._put_off_release(fd, wanted)
         output.publish(fd, wanted.name, replace=replace)
         if self._stage.has_marks:
             self._half_written.forget(wanted.path)
+
+    def _is_there(self, directory: int, wanted: Wanted, output: Output) -> bool:
+        """Tell whether a name that another one failed for holds already what it gets.
+
+        Its backup is then of an older content, which this must not take the place of.
+        """
+        if not self._options.backup_dir or output.fd < 0:
+            return False
+        try:
+            present = open_regular(directory, wanted.name)
+        except OSError:
+            return False
+        try:
+            return reads_the_same(output.fd, present)
+        finally:
+            os.close(present)
 
     def _put_off_release(self, directory: int, wanted: Wanted) -> None:
         """Hold what is about to be replaced if it is large, in place of what was held before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -60,6 +61,37 @@ def content_digest(directory: int, name: bytes) -> bytes:
         return hashed.digest()
     finally:
         os.close(fd)
+
+
+def holds_the_same(one: tuple[int, bytes], other: tuple[int, bytes]) -> bool:
+    """Tell whether two names, each a directory and a name in it, are files of the same bytes.
+
+    What cannot be read, or is no regular file, is not the same.
+    """
+    try:
+        with contextlib.ExitStack() as held:
+            fds = []
+            for directory, name in (one, other):
+                fds.append(open_regular(directory, name))
+                held.callback(os.close, fds[-1])
+            return reads_the_same(*fds)
+    except OSError:
+        return False
+
+
+def reads_the_same(first: int, second: int) -> bool:
+    """Tell whether two open files hold the same bytes. Raises ``OSError``."""
+    size = os.fstat(first).st_size
+    if os.fstat(second).st_size != size:
+        return False
+    at = 0
+    while (at := min(next_data(first, at), next_data(second, at))) < size:
+        wanted = min(_READ_BYTES, size - at)
+        data = read_fully(first, wanted, at)
+        if len(data) != wanted or read_fully(second, wanted, at) != data:
+            return False
+        at += wanted
+    return True
 
 
 def copy_data(source: int, target: int, end: int) -> None:

@@ -20,7 +20,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.large_files import Stage
 from netsync.tree.partials import OPEN_PARTIAL, is_ours, key_of
 from netsync.tree.read import read_fully
-from netsync.tree.stage_directory import MARK_PREFIX, StageRefusedError
+from netsync.tree.stage_directory import MARK_PREFIX, StageRefusedError, remove_mark
 
 _MARK_MAX: Final = 128 * 1024
 """Bytes: a path is at most half as long."""
@@ -75,7 +75,8 @@ class HalfWritten:
     def note(self, directory: int, path: bytes, backup: bytes) -> None:
         """Note that ``path`` is being written, and that its backup is in ``backup``.
 
-        Durably, since what is written may reach the disk before anything else. Raises ``OSError``.
+        Durably, since what is written may reach the disk before anything else. Raises ``OSError``,
+        and then nothing is noted.
         """
         if path in self._noted:
             return
@@ -88,18 +89,21 @@ class HalfWritten:
                 os.write(fd, msgspec.msgpack.encode(_Mark(found.st_dev, found.st_ino, backup)))
                 os.fsync(fd)
                 os.fsync(place)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    remove_mark(place, _name(path))
+                raise
             finally:
                 os.close(fd)
             self._stage.marked(path)
             self._noted.add(path)
 
     def forget(self, path: bytes) -> None:
-        """Remove the mark of a file that is complete."""
+        """Remove the mark of a file that is complete. Raises ``OSError``."""
         self._noted.discard(path)
         place = self._stage.mark_of(path)
         if place is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(_name(path), dir_fd=place)
+            remove_mark(place, _name(path))
 
 
 def _name(path: bytes) -> bytes:

@@ -43,6 +43,7 @@ from netsync.tree.stage_directory import (
     make_session,
     make_stage,
     open_stage,
+    remove_mark,
     session_names,
 )
 from netsync.tree.times import time_kept
@@ -162,7 +163,7 @@ class Stage:
         self.forget(path)
         if self._marks and (session := self._marks.pop(MARK_PREFIX + key_of(path), None)):
             with contextlib.suppress(OSError):
-                os.unlink(MARK_PREFIX + key_of(path), dir_fd=session.fd)
+                remove_mark(session.fd, MARK_PREFIX + key_of(path))
 
     def forget(self, path: bytes) -> None:
         """Remove the partial of ``path``: it is of no use."""

@@ -26,6 +26,7 @@ from netsync.tree.directories import OPEN_DIRECTORY
 STAGE_NAME: Final = RESERVED_PREFIX
 """One component, below the destination's root."""
 _PRIVATE: Final = 0o700
+_EMPTIED: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW_PREFIX: Final = b"new-"
 """Begins the names of what a session prepares to publish at once: of no use to any other."""
 MARK_PREFIX: Final = b"half-"
@@ -119,6 +120,23 @@ def hold_stage(root: int, stage: int) -> bool:
 def is_committed(names: Iterable[bytes]) -> bool:
     """Tell whether a session whose directory holds ``names`` has committed a journal."""
     return not {JOURNAL, APPLIED}.isdisjoint(names)
+
+
+def remove_mark(directory: int, name: bytes) -> None:
+    """Remove a mark; at least it says nothing any more. Raises ``OSError``.
+
+    One that stayed, on a file that is complete, would keep its next version out of the backup.
+    """
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except OSError:
+        fd = os.open(name, _EMPTIED, dir_fd=directory)
+        try:
+            os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
 
 
 def session_names(stage: int) -> list[bytes]:
