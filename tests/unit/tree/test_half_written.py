@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+import pytest
 
 from netsync.tree.half_written import HalfWritten
 from netsync.tree.large_files import Stage
@@ -101,3 +104,40 @@ def test_without_a_stage_there_are_no_marks(tmp_path: Path) -> None:
         assert not marks.has_backup(fd, b"f")
         marks.close()
         stage.close()
+
+
+def test_a_mark_that_cannot_be_removed_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is complete: it is backed up as ever before it is written over again."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with opened(tmp_path) as fd:
+        marked(tmp_path, fd)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "unlink", refuse)
+            assert has_backup(fd, forget=True)
+        assert not has_backup(fd)
+        marked(tmp_path, fd)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "unlink", refuse)
+            broken.setattr(os, "ftruncate", refuse)
+            with pytest.raises(OSError, match="error"):
+                has_backup(fd, forget=True)
+
+
+def test_a_mark_that_cannot_be_written_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full the file is not written either."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with opened(tmp_path) as fd, monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="space"):
+            marked(tmp_path, fd)
+        assert list(tmp_path.glob(".netsync/*/*")) == []
