@@ -98,8 +98,8 @@ class Effects(Protocol):
     ) -> Refusals:
         """Make a name one of its carrier's; ``change`` is what that amounts to.
 
-        Where it is None the directory keeps its time. A name that has its carrier's content
-        already, as an earlier run left it, goes without a backup: that is of an older one.
+        Where it is None the directory keeps its time. On the spot, a name that has its carrier's
+        content already goes without a backup: there may be one, of what an earlier run replaced.
         """
 
     def check_touched(self, directory: ListedDirectory) -> None:

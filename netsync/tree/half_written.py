@@ -3,7 +3,8 @@
 A file that was cut off while it was written in place is half old and half new, and the next run
 would back up that, in place of the good old one. So before the first byte is written a mark is
 left in the stage: which file it is (device and inode), and where its backup lies. It is removed
-when the file is complete. While the mark fits, the backup it names is left alone.
+when the file is complete, or emptied where that fails: on a complete file it would keep the next
+version out of the backup. While the mark fits, the backup it names is left alone.
 """
 
 from __future__ import annotations
