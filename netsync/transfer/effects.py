@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Protocol
 
 from netsync.model import Change, Entry, Kind
 from netsync.names import join
@@ -23,7 +23,7 @@ from netsync.transfer.prepared import Prepared
 from netsync.transfer.preparing import check_directory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
-from netsync.transfer.wanted import Ending, Restated
+from netsync.transfer.wanted import STAYING, Ending, Restated
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
 from netsync.tree.content import holds_the_same
@@ -43,8 +43,6 @@ from netsync.tree.scan import entry_at, names_in
 from netsync.tree.stage import sweep
 from netsync.tree.times import time_kept
 
-STAYING: Final = (None, Change.METADATA)
-"""What linking a name amounts to where its content is not to change."""
 COPIED = "some hard links became copies: their file systems differ or refused"
 
 
@@ -98,8 +96,8 @@ class Effects(Protocol):
     ) -> Refusals:
         """Make a name one of its carrier's; ``change`` is what that amounts to.
 
-        Where it is None the directory keeps its time. On the spot, a name that has its carrier's
-        content already goes without a backup: there may be one, of what an earlier run replaced.
+        Where it is None the directory keeps its time. A name that has its carrier's content
+        already goes without a backup: there may be one, of what an earlier run replaced.
         """
 
     def check_touched(self, directory: ListedDirectory) -> None:

@@ -114,6 +114,24 @@ class FirstNames(_Table):
         return number
 
 
+class StagedCarriers(_Table):
+    """In a run that is published at once: where the new content of carriers is until then."""
+
+    schema = "CREATE TABLE staged (path BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID;"
+
+    def put(self, path: bytes, name: bytes) -> None:
+        """Note that what is to be ``path`` has this ``name`` in the stage."""
+        self._connection.execute("INSERT OR REPLACE INTO staged VALUES (?, ?)", (path, name))
+
+    def name(self, path: bytes) -> bytes | None:
+        """Return the name in the stage of what is to be ``path``, if it was noted."""
+        if self.is_empty:
+            return None
+        query = "SELECT name FROM staged WHERE path = ?"
+        found = self._connection.execute(query, (path,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+
 class Carrier(NamedTuple):
     """The name of a link group that the others are linked to.
 

@@ -19,8 +19,9 @@ from netsync.names import join
 from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.preparing import Preparation
-from netsync.transfer.wanted import Ending
+from netsync.transfer.wanted import STAYING, Ending
 from netsync.tree.apart import copy_apart
+from netsync.tree.content import holds_the_same
 from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.expected import expected
 from netsync.tree.journal import Enter, Link, MakeDirectory, Place, Restate, Settle
@@ -165,7 +166,8 @@ class Prepared:
         change: Change | None,
     ) -> Refusals:
         path = join(above, entry.name)
-        if self._preparation.backs_up and self.inode(path) is not None:
+        backs_up = self._preparation.backs_up and self.inode(path) is not None
+        if backs_up and (change not in STAYING or not self._holds_that(path, entry, carrier)):
             self._set_aside(path)
         if change is None:  # not known to change, it keeps its time
             fd = self._directories.fd(above)
@@ -177,6 +179,19 @@ class Prepared:
             self._preparation.add(Settle(above, time, expected(status)))
         self._preparation.add(Link(path, carrier, entry.kind, attributes))
         return ()
+
+    def _holds_that(self, path: bytes, entry: Entry, carrier: bytes) -> bool:
+        """Tell whether a name that the comparison found unchanged is what its carrier will be."""
+        if entry.kind is not Kind.FILE:
+            return True
+        staged = self._preparation.staged_carriers.name(carrier)
+        parent, _, name = path.rpartition(b"/")
+        here = os.dup(self._directories.fd(parent))  # the next walk may let go of it
+        try:
+            there = (self._preparation.session, staged) if staged else self._above(carrier)
+            return holds_the_same(there, (here, name))
+        finally:
+            os.close(here)
 
     def check_touched(self, directory: ListedDirectory) -> None:
         if not directory.fresh:

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 from netsync.errors import RootError, reason, root_error
 from netsync.model import Kind, Options
+from netsync.transfer.inodes import StagedCarriers
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
 from netsync.tree.expected import expected
 from netsync.tree.journal import Header, Journal, Record, SetAside
@@ -58,7 +59,8 @@ class Pending(Protocol):
 class Preparation:
     """What one run will publish at the destination ``root``, which stays the caller's.
 
-    Made and closed where nobody else uses it; workers share it in between.
+    Made and closed where nobody else uses it; workers share it in between. ``staged_carriers`` is
+    filled while files land and read when that is over; it is empty without a backup directory.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Preparation:
         self._session: SessionDirectory | None = None
         self._mount = (0, 0)
         self._scratch: dict[bool, int] = {}
+        self.staged_carriers = StagedCarriers()
         self.keeps_large = True
 
     def begin(self) -> None:
@@ -198,6 +201,7 @@ class Preparation:
     def close(self) -> None:
         """Drop what was prepared, unless it is committed."""
         self._journal.close()
+        self.staged_carriers.close()
         while self._scratch:
             os.close(self._scratch.popitem()[1])
         if self._session is not None:

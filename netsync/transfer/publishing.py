@@ -198,6 +198,8 @@ class InOneGo:
                 raise OSError(OTHER_MOUNT) from error
             raise
         self._preparation.add(Place(path, name))
+        if wanted.entry.link and self._preparation.backs_up:
+            self._preparation.staged_carriers.put(path, name)
 
     def release(self) -> bool:
         """Nothing is replaced before the run is published."""

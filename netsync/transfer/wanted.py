@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 from netsync.model import Change, Entry, Kind
@@ -9,6 +11,9 @@ from netsync.names import join
 from netsync.transfer.carrying import CarriedOver
 from netsync.tree.partials import Partial
 from netsync.tree.place import Attributes
+
+STAYING: Final = (None, Change.METADATA)
+"""What linking a name amounts to where its content is not to change."""
 
 
 class Wanted:

@@ -6,6 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from netsync.model import Options
 from tests.support.transfers import transfer
 from tests.support.trees import make_tree
@@ -22,7 +25,10 @@ def linked(root: Path, names: str, content: bytes) -> Path:
     return root
 
 
-async def test_while_one_name_fails_the_backup_of_another_stays_the_old_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_while_one_name_fails_the_backup_of_another_stays_the_old_one(
+    tmp_path: Path, atomic: bool
+) -> None:
     """Its data comes anew each time, since the group's first name cannot have it; then it can."""
     source = linked(tmp_path / "source", "abc", b"the new one")
     target = make_tree(tmp_path / "target", {"a": {"x": b"in the way"}, "b": b"old", "c": b"old c"})
@@ -33,28 +39,35 @@ async def test_while_one_name_fails_the_backup_of_another_stays_the_old_one(tmp_
         assert (target / ".old" / "b").read_bytes() == b"old"
         assert (target / ".old" / "c").read_bytes() == b"old c"
     shutil.rmtree(target / "a")
-    assert not (await transfer(source, target, KEEPING)).problems
+    at_last = msgspec.structs.replace(KEEPING, atomic=atomic)
+    assert not (await transfer(source, target, at_last)).problems
     assert (target / "a").samefile(target / "b")
     assert (target / "a").samefile(target / "c")
     assert (target / ".old" / "b").read_bytes() == b"old"
     assert (target / ".old" / "c").read_bytes() == b"old c"
 
 
-async def test_what_only_looks_equal_is_backed_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_what_only_looks_equal_is_backed_up(tmp_path: Path, atomic: bool) -> None:
     """Size and time pass for equality where nothing is replaced; a link replaces."""
+    options = msgspec.structs.replace(KEEPING, atomic=atomic)
     source = linked(tmp_path / "source", "ab", b"one")
     target = linked(linked(tmp_path / "target", "a", b"one"), "b", b"two")
-    assert not (await transfer(source, target, KEEPING)).problems
+    assert not (await transfer(source, target, options)).problems
     assert (target / "a").samefile(target / "b")
     assert (target / "b").read_bytes() == b"one"
     assert (target / ".old" / "b").read_bytes() == b"two"
 
 
-async def test_equal_names_that_become_one_file_need_no_backup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_equal_names_that_become_one_file_need_no_backup(
+    tmp_path: Path, atomic: bool
+) -> None:
     """Nothing is lost with the inode of their own."""
+    options = msgspec.structs.replace(KEEPING, atomic=atomic)
     source = linked(tmp_path / "source", "ab", b"one")
     target = linked(linked(tmp_path / "target", "a", b"one"), "b", b"one")
     make_tree(target, {".old": {"b": b"of a run before"}})
-    assert not (await transfer(source, target, KEEPING)).problems
+    assert not (await transfer(source, target, options)).problems
     assert (target / "a").samefile(target / "b")
     assert (target / ".old" / "b").read_bytes() == b"of a run before"
