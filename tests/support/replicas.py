@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from netsync import operation as o
-from netsync.errors import NetsyncError
+from netsync.errors import NetsyncError, unwrapped
 from netsync.oplog.journaling import Mark
 from netsync.oplog.opening import open_replica
 from netsync.oplog.replica import Replica
@@ -51,7 +51,7 @@ class Copy:
             os.close(root)
 
     async def _run(self, replica: Replica) -> None:
-        with contextlib.suppress(NetsyncError):  # it is kept in ``failure``
+        with contextlib.suppress(NetsyncError), unwrapped():  # it is kept in ``failure``
             await replica.run()
 
     def add(self, *operations: o.Operation) -> None:
