@@ -24,7 +24,7 @@ from netsync.transfer.effects import effects_for
 from netsync.transfer.equality import equality_for
 from netsync.transfer.inodes import names_of
 from netsync.transfer.judging import Judge
-from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling, Share
+from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling
 from netsync.transfer.listed import ListedDirectory
 from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
@@ -33,7 +33,7 @@ from netsync.transfer.spool import Spool
 from netsync.transfer.staging import forget_leftovers
 from netsync.transfer.tally import Tally
 from netsync.transfer.unfolding import Unfolding
-from netsync.transfer.wanted import Doomed, Ending, Restated, Wanted
+from netsync.transfer.wanted import Doomed, Ending, Restated, Share, Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.native import Packed
 from netsync.tree.place import Attributes

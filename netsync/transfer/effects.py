@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
-from netsync.model import Change, Entry, Kind
+from netsync.model import Entry, Kind
 from netsync.names import join
 from netsync.transfer.destination import Destination
 from netsync.transfer.inodes import Carrier, Inode, inode_at
@@ -23,7 +23,7 @@ from netsync.transfer.prepared import Prepared
 from netsync.transfer.preparing import check_directory
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
-from netsync.transfer.wanted import STAYING, Ending, Restated
+from netsync.transfer.wanted import Ending, Restated, Share
 from netsync.tree.apart import copy_apart, link_over
 from netsync.tree.backup import Backup
 from netsync.tree.content import holds_the_same
@@ -85,19 +85,12 @@ class Effects(Protocol):
     def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         """Return the inode that a carrier is on; None for one that is not there, or not yet."""
 
-    def link(
-        self,
-        above: bytes,
-        entry: Entry,
-        carrier: bytes,
-        attributes: Attributes,
-        *,
-        change: Change | None,
-    ) -> Refusals:
-        """Make a name one of its carrier's; ``change`` is what that amounts to.
+    def link(self, share: Share, carrier: bytes) -> Refusals:
+        """Make a name one of its carrier's.
 
-        Where it is None the directory keeps its time. A name that has its carrier's content
-        already goes without a backup: there may be one, of what an earlier run replaced.
+        Where that changes nothing but the inode the directory keeps its time. A name that has its
+        carrier's content already goes without a backup: there may be one, of what an earlier run
+        replaced.
         """
 
     def check_touched(self, directory: ListedDirectory) -> None:
@@ -189,23 +182,13 @@ class Immediate:
     def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         return inode_at(self._carriers, carrier.path)
 
-    def link(
-        self,
-        above: bytes,
-        entry: Entry,
-        carrier: bytes,
-        attributes: Attributes,
-        *,
-        change: Change | None,
-    ) -> Refusals:
-        fd = self._directories.fd(above)
-        if change not in STAYING or not self._holds_that(fd, entry, carrier):
-            self._backup.keep(fd, join(above, entry.name))
-        if change is not None:
-            return self._link(fd, entry, carrier, attributes)
+    def link(self, share: Share, carrier: bytes) -> Refusals:
+        fd = self._directories.fd(share.directory)
+        if share.change is not None:
+            return self._link(fd, share, carrier)
         with time_kept(fd):
-            refused = self._link(fd, entry, carrier, attributes)
-        self._restated.append(Restated(above, Kind.DIRECTORY))
+            refused = self._link(fd, share, carrier)
+        self._restated.append(Restated(share.directory, Kind.DIRECTORY))
         return refused
 
     def _carrier(self, path: bytes) -> tuple[int, bytes]:
@@ -221,14 +204,17 @@ class Immediate:
             return True
         return holds_the_same(self._carrier(carrier), (fd, entry.name))
 
-    def _link(self, fd: int, entry: Entry, carrier: bytes, attributes: Attributes) -> Refusals:
+    def _link(self, fd: int, share: Share, carrier: bytes) -> Refusals:
+        entry = share.entry
+        if not (share.stays and self._holds_that(fd, entry, carrier)):
+            self._backup.keep(fd, share.path)
         source = self._carrier(carrier)
         try:
             link_over(*source, fd, entry.name)
         except OSError as error:
             if error.errno not in NO_LINK or entry.kind is not Kind.FILE:
                 raise
-            refused = copy_apart(source, (fd, entry.name), attributes, durable=self._durable)
+            refused = copy_apart(source, (fd, entry.name), share.attributes, durable=self._durable)
             self._tally.notice(COPIED)
             return refused
         return ()
@@ -282,15 +268,7 @@ class Untouched:
     def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         return carrier.inode
 
-    def link(
-        self,
-        above: bytes,
-        entry: Entry,
-        carrier: bytes,
-        attributes: Attributes,
-        *,
-        change: Change | None,
-    ) -> Refusals:
+    def link(self, share: Share, carrier: bytes) -> Refusals:
         return ()
 
     def settle(self, ending: Ending) -> Refusals:

@@ -32,7 +32,7 @@ from netsync.transfer.effects import effects_for
 from netsync.transfer.inodes import Carrier, Groups, Inode, inode_of, names_of
 from netsync.transfer.spool import Spool
 from netsync.transfer.tally import Tally
-from netsync.transfer.wanted import Restated, Wanted
+from netsync.transfer.wanted import Restated, Share, Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.native import Status, stat_entries
 from netsync.tree.place import Attributes
@@ -46,36 +46,6 @@ CHANGE_OF: Final = {
     Verdict.SAME: Change.METADATA,
 }
 """What linking a name amounts to, by what the comparison said of it."""
-
-
-class Share(Struct, frozen=True, array_like=True):
-    """A name that is linked to its group's carrier at the end.
-
-    ``change`` is what that amounts to, None if the name was counted as unchanged already.
-    ``replaces`` says that something is there, ``in_the_way`` that it is a directory with something
-    in it, which goes first.
-    """
-
-    number: int
-    group: int
-    directory: bytes
-    entry: Entry
-    attributes: Attributes
-    change: Change | None
-    replaces: bool
-    in_the_way: bool = False
-
-    def wanted(self) -> Wanted:
-        """Return the name as a file whose data is wanted."""
-        change = self.change or Change.METADATA
-        file = Wanted(self.number, self.directory, self.entry, None, change)
-        file.attributes, file.in_the_way = self.attributes, self.in_the_way
-        return file
-
-    @property
-    def path(self) -> bytes:
-        """The path relative to the transfer's root."""
-        return join(self.directory, self.entry.name)
 
 
 class Restatement(Struct, frozen=True, array_like=True):
@@ -250,10 +220,7 @@ class Linker:
             return self._stand_in(share)
         here = self._effects.inode(share.path)
         if here is None or here != there:
-            refused = self._effects.link(  # None: its carrier moved; no change for its directory
-                share.directory, share.entry, carrier.path, share.attributes, change=share.change
-            )
-            self.tally.refused(share.path, refused)
+            self.tally.refused(share.path, self._effects.link(share, carrier.path))
         return share.change
 
     def _stand_in(self, share: Share) -> Change | None:

@@ -14,12 +14,12 @@ from typing import Final
 
 import msgspec
 
-from netsync.model import Change, Entry, Kind
+from netsync.model import Entry, Kind
 from netsync.names import join
 from netsync.transfer.inodes import Carrier, Inode, inode_at
 from netsync.transfer.listed import ENTER, ListedDirectory
 from netsync.transfer.preparing import Preparation
-from netsync.transfer.wanted import STAYING, Ending
+from netsync.transfer.wanted import Ending, Share
 from netsync.tree.apart import copy_apart
 from netsync.tree.content import holds_the_same
 from netsync.tree.directories import ABSENT, Directories
@@ -156,28 +156,20 @@ class Prepared:
     def inode_of_carrier(self, carrier: Carrier) -> Inode | None:
         return carrier.inode
 
-    def link(
-        self,
-        above: bytes,
-        entry: Entry,
-        carrier: bytes,
-        attributes: Attributes,
-        *,
-        change: Change | None,
-    ) -> Refusals:
-        path = join(above, entry.name)
+    def link(self, share: Share, carrier: bytes) -> Refusals:
+        path = share.path
         backs_up = self._preparation.backs_up and self.inode(path) is not None
-        if backs_up and (change not in STAYING or not self._holds_that(path, entry, carrier)):
+        if backs_up and not (share.stays and self._holds_that(path, share.entry, carrier)):
             self._set_aside(path)
-        if change is None:  # not known to change, it keeps its time
-            fd = self._directories.fd(above)
+        if share.change is None:  # its directory is not known to change, and keeps its time
+            fd = self._directories.fd(share.directory)
             self._preparation.check_directory(fd)
             status = os.fstat(fd)
             if os.geteuid() not in (0, status.st_uid):
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             time = Attributes(None, None, None, status.st_mtime_ns)
-            self._preparation.add(Settle(above, time, expected(status)))
-        self._preparation.add(Link(path, carrier, entry.kind, attributes))
+            self._preparation.add(Settle(share.directory, time, expected(status)))
+        self._preparation.add(Link(path, carrier, share.entry.kind, share.attributes))
         return ()
 
     def _holds_that(self, path: bytes, entry: Entry, carrier: bytes) -> bool:

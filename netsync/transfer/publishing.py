@@ -22,13 +22,12 @@ from netsync.transfer.runs import Batched, make_durable, name_last
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
-from netsync.tree.content import reads_the_same
+from netsync.tree.content import is_content_of
 from netsync.tree.directories import ABSENT, Directories
 from netsync.tree.half_written import HalfWritten
 from netsync.tree.journal import Place
 from netsync.tree.native import link_files
 from netsync.tree.output import Output
-from netsync.tree.read import open_regular
 from netsync.tree.stage_directory import StageRefusedError
 
 _LONG_TO_FREE: Final = 64 * 1024 * 1024
@@ -114,14 +113,7 @@ class AtOnce:
         """
         if not self._options.backup_dir or output.fd < 0:
             return False
-        try:
-            present = open_regular(directory, wanted.name)
-        except OSError:
-            return False
-        try:
-            return reads_the_same(output.fd, present)
-        finally:
-            os.close(present)
+        return is_content_of(output.fd, directory, wanted.name)
 
     def _put_off_release(self, directory: int, wanted: Wanted) -> None:
         """Hold what is about to be replaced if it is large, in place of what was held before.

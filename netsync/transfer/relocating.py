@@ -21,6 +21,7 @@ from netsync.errors import root_error
 from netsync.model import Options
 from netsync.names import IGNORE_FILE, contains, is_inside
 from netsync.tree.directories import Directories
+from netsync.tree.durable import flush
 
 _NO_REPLACE: Final = 1
 """RENAME_NOREPLACE."""
@@ -47,8 +48,7 @@ def relocate(root: int, options: Options) -> None:
 
 def _flush(directories: list[int], moved: bytes) -> None:
     try:
-        for fd in directories:
-            os.fsync(fd)
+        flush(directories)
     except OSError as error:
         raise root_error(error, op="move", where=moved) from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec import Struct
 
 from netsync.model import Change, Entry, Kind
@@ -11,9 +9,6 @@ from netsync.names import join
 from netsync.transfer.carrying import CarriedOver
 from netsync.tree.partials import Partial
 from netsync.tree.place import Attributes
-
-STAYING: Final = (None, Change.METADATA)
-"""What linking a name amounts to where its content is not to change."""
 
 
 class Wanted:
@@ -69,6 +64,41 @@ class Wanted:
             self.partial.remove()
             self.partial = None
         self.rest = 0
+
+
+class Share(Struct, frozen=True, array_like=True):
+    """A name that is linked to its group's carrier at the end.
+
+    ``change`` is what that amounts to, None if the name was counted as unchanged already.
+    ``replaces`` says that something is there, ``in_the_way`` that it is a directory with something
+    in it, which goes first.
+    """
+
+    number: int
+    group: int
+    directory: bytes
+    entry: Entry
+    attributes: Attributes
+    change: Change | None
+    replaces: bool
+    in_the_way: bool = False
+
+    def wanted(self) -> Wanted:
+        """Return the name as a file whose data is wanted."""
+        change = self.change or Change.METADATA
+        file = Wanted(self.number, self.directory, self.entry, None, change)
+        file.attributes, file.in_the_way = self.attributes, self.in_the_way
+        return file
+
+    @property
+    def stays(self) -> bool:
+        """Tell whether its content is not to change."""
+        return self.change in (None, Change.METADATA)
+
+    @property
+    def path(self) -> bytes:
+        """The path relative to the transfer's root."""
+        return join(self.directory, self.entry.name)
 
 
 class Doomed(Struct, frozen=True, array_like=True):

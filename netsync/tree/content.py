@@ -68,19 +68,31 @@ def holds_the_same(one: tuple[int, bytes], other: tuple[int, bytes]) -> bool:
 
     What cannot be read, or is no regular file, is not the same.
     """
+    with contextlib.suppress(OSError):
+        fd = open_regular(*one)
+        try:
+            return is_content_of(fd, *other)
+        finally:
+            os.close(fd)
+    return False
+
+
+def is_content_of(fd: int, directory: int, name: bytes) -> bool:
+    """Tell whether a name is a regular file of the bytes that an open file holds.
+
+    Raises ``OSError`` where one of them cannot be read; what cannot be opened is not.
+    """
     try:
-        with contextlib.ExitStack() as held:
-            fds = []
-            for directory, name in (one, other):
-                fds.append(open_regular(directory, name))
-                held.callback(os.close, fds[-1])
-            return reads_the_same(*fds)
+        there = open_regular(directory, name)
     except OSError:
         return False
+    try:
+        return _reads_the_same(fd, there)
+    finally:
+        os.close(there)
 
 
-def reads_the_same(first: int, second: int) -> bool:
-    """Tell whether two open files hold the same bytes. Raises ``OSError``."""
+def _reads_the_same(first: int, second: int) -> bool:
     size = os.fstat(first).st_size
     if os.fstat(second).st_size != size:
         return False
