@@ -16,7 +16,16 @@ from netsync.cli.report import put
 from netsync.errors import NetsyncError, UsageError
 from netsync.modes.job import described
 from netsync.monitor.mirrors import MirrorView, mirrors_as_json, mirrors_of
-from netsync.monitor.status import NO_JOBS, JobView, View, as_json, check_line, instant, view_of
+from netsync.monitor.status import (
+    NO_JOBS,
+    JobView,
+    View,
+    as_json,
+    check_line,
+    counted,
+    instant,
+    view_of,
+)
 from netsync.plan.standing import Level, span
 from netsync.state.jobs import Event, JobStates
 
@@ -142,7 +151,7 @@ def _backlog(files: int | None, size: int | None) -> str:
     """Return what is outstanding, as far as it is known."""
     if files is None and size is None:
         return "-"
-    parts = [] if files is None else [f"{files} file{'' if files == 1 else 's'}"]
+    parts = [] if files is None else [counted(files, "file")]
     if size is not None:
         parts.append(f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} B")
     return ", ".join(parts)

@@ -108,7 +108,7 @@ def _live(log: Log) -> PrimaryLive:
             FollowerLive(
                 each.name, each.state.value, each.lag, each.applied, each.owed_bytes, each.words
             )
-            for each in log.status().standbys
+            for each in log.status()
         )
     )
 

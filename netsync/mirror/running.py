@@ -151,9 +151,9 @@ async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
 
 async def _tell(log: Log, say: Say) -> None:
     """Say when a standby is not reached, lost, stale, or in step again. Runs until cancelled."""
-    told = {each.name: State.SYNC for each in log.status().standbys}
+    told = {each.name: State.SYNC for each in log.status()}
     while True:
-        for each in log.status().standbys:
+        for each in log.status():
             begins = each.state is State.STARTING and not each.words
             if not begins and each.state is not told[each.name]:
                 told[each.name] = each.state

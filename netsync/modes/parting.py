@@ -77,9 +77,9 @@ async def _part(known: Standing, identity: Path, now: Callable[[], float]) -> st
     return f"the standby was not told that nothing more comes: {why} ({_HINT})"
 
 
-def has_left(known: Standing | None, job: Job) -> bool:
+def has_left(known: Standing, job: Job) -> bool:
     """Tell whether what is ``known`` is of a watch to another place than ``job`` goes to."""
-    if known is None or known.mode != Mode.WATCH.value:
+    if known.mode != Mode.WATCH.value:
         return False
     if job.mode is not Mode.WATCH:
         return True

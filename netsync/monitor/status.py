@@ -169,14 +169,15 @@ def _all_is_well(jobs: Sequence[JobView], mirrors: Sequence[MirrorView]) -> str:
     parts = []
     if jobs:
         lag = span(max(each.lag or 0.0 for each in jobs))
-        parts.append(f"{_count(jobs, 'job')}, the last of them {lag} behind")
+        parts.append(f"{counted(len(jobs), 'job')}, the last of them {lag} behind")
     if mirrors:
-        parts.append(f"{_count(mirrors, 'mirror')} in order")
+        parts.append(f"{counted(len(mirrors), 'mirror')} in order")
     return ", ".join(parts)
 
 
-def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+def counted(number: int, word: str) -> str:
+    """Return how many there are of what ``word`` names."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _measured(jobs: Sequence[JobView], mirrors: Sequence[MirrorView]) -> str:

@@ -44,13 +44,6 @@ class LogPolicy:
     timeout: float = 30.0
 
 
-@dataclass(frozen=True)
-class LogStatus:
-    """What is known of a log's standbys."""
-
-    standbys: tuple[FollowerStatus, ...] = ()
-
-
 class Entry(NamedTuple):
     """An operation that is kept. ``chain`` is that after it.
 
@@ -359,6 +352,6 @@ class Log:
         follower.enter(State.DEGRADED, follower.words)
         self.trim()
 
-    def status(self) -> LogStatus:
-        """Return what is known now."""
-        return LogStatus(tuple(each.status(self.head) for each in self.followers))
+    def status(self) -> list[FollowerStatus]:
+        """Return what is known of the standbys now."""
+        return [each.status(self.head) for each in self.followers]

@@ -28,8 +28,8 @@ class Recent:
 
     def add(self, position: Position, record: JournalRecord) -> None:
         """Keep a record, if there is room."""
+        cost = _cost(record)
         with self._changing:
-            cost = max(_SMALL, len(record.body))  # it may be a part of so much memory
             if self._bytes + cost <= RECENT_BYTES:
                 self._records.append((position, record))
                 self._bytes += cost
@@ -39,7 +39,7 @@ class Recent:
         with self._changing:
             while self._records and self._records[0][0] <= position:
                 found, record = self._records.popleft()
-                self._bytes -= max(_SMALL, len(record.body))
+                self._bytes -= _cost(record)
                 if found == position:
                     return record
         return None
@@ -49,3 +49,7 @@ class Recent:
         with self._changing:
             self._records.clear()
             self._bytes = 0
+
+
+def _cost(record: JournalRecord) -> int:
+    return max(_SMALL, len(record.body))

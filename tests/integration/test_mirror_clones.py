@@ -66,7 +66,7 @@ async def test_a_copy_of_a_primary_at_work_waits_until_that_is_gone(pair: Pair) 
 
     async def start(state: Path, scope: trio.CancelScope) -> None:
         async def look(log: Log) -> None:
-            while not any(words in each.words for each in log.status().standbys):
+            while not any(words in each.words for each in log.status()):
                 await trio.sleep(0.01)
             scope.cancel()
 
@@ -81,7 +81,7 @@ async def test_a_copy_of_a_primary_at_work_waits_until_that_is_gone(pair: Pair) 
             assert scope.cancelled_caught
             server.wait_for(lambda: words in server.log, "it is told")
             await acknowledged(writer, b"as before")
-            assert [each.state for each in writer.log.status().standbys] == ["sync"]
+            assert [each.state for each in writer.log.status()] == ["sync"]
         await pair.start(state=clone)
 
 

@@ -222,7 +222,7 @@ async def test_degrade_is_on_record_before_anybody_goes_on(
         await log.wait(3, Level.DURABLE)
         assert noted == [("a", 1)]
         log.append(OPERATION)
-        status = log.status().standbys[0]
+        status = log.status()[0]
         assert (status.state, status.owed_operations, status.lag) == (State.DEGRADED, 3, 3)
         assert log.queued_bytes == 0
         nursery.cancel_scope.cancel()
@@ -317,4 +317,4 @@ async def test_who_refuses_us_is_told_as_such() -> None:
     log = in_step(Log(["a"]))
     log.followers[0].enter(State.LOST, "it was promoted")
     log.followers[0].fence = RefusedError("it was promoted")
-    assert log.status().standbys[0].state is State.REFUSING
+    assert log.status()[0].state is State.REFUSING
