@@ -149,8 +149,12 @@ def test_while_the_standby_is_lost_flushes_wait(mounted: MountedPair) -> None:
 
 
 @contextlib.contextmanager
-def flush_that_waits(mounted: MountedPair, primary: Process) -> Iterator[subprocess.Popen[bytes]]:
+def flush_that_waits(
+    mounted: MountedPair, standby: Process, primary: Process
+) -> Iterator[subprocess.Popen[bytes]]:
     """Somebody who waits for a standby that is lost, and whom nobody can kill."""
+    standby.process.kill()
+    standby.process.wait()
     writer = subprocess.Popen(
         ["dd", "if=/dev/zero", f"of={mounted.mount}/waiting", "bs=4k", "count=1", "conv=fsync"],
         stderr=subprocess.DEVNULL,
@@ -169,9 +173,7 @@ def flush_that_waits(mounted: MountedPair, primary: Process) -> Iterator[subproc
 def test_a_second_signal_frees_who_waits_for_a_lost_standby(mounted: MountedPair) -> None:
     """Where not even SIGKILL does: the kernel waits for the mount's answer."""
     with mounted.pair.standby() as standby, mounted.primary() as primary:
-        standby.process.kill()
-        standby.process.wait()
-        with flush_that_waits(mounted, primary):
+        with flush_that_waits(mounted, standby, primary):
             primary.signal(signal.SIGTERM)
             primary.wait_for(lambda: "a second signal" in primary.stderr, "it says how to go on")
             primary.signal(signal.SIGTERM)
@@ -182,9 +184,7 @@ def test_a_second_signal_frees_who_waits_for_a_lost_standby(mounted: MountedPair
 def test_aborting_the_mount_frees_who_waits_for_a_lost_standby(mounted: MountedPair) -> None:
     """Where the mirror itself does not answer; what is there then fails like after a crash."""
     with mounted.pair.standby() as standby, mounted.primary() as primary:
-        standby.process.kill()
-        standby.process.wait()
-        with flush_that_waits(mounted, primary):
+        with flush_that_waits(mounted, standby, primary):
             primary.signal(signal.SIGSTOP)
             subprocess.run(["umount", "-f", mounted.mount], check=False, timeout=SECONDS)
         with pytest.raises(OSError) as caught:  # noqa: PT011

@@ -187,6 +187,20 @@ def move_out_and_in(source: Path) -> None:
     (source.parent / "outside").rename(source / "g")
 
 
+@contextlib.asynccontextmanager
+async def told_by_a_barrier(watched: Watched) -> AsyncGenerator[trio.Nursery]:
+    """In step, ``f`` is new; then what the body has arranged happens, and a barrier holds."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.runner.work)
+        await watched.barrier()
+        make_tree(watched.source, {"f": b"2"})
+        yield nursery
+        with trio.fail_after(30):
+            await watched.barrier()
+        nursery.cancel_scope.cancel()
+    assert [each.code for each in watched.answers] == [0, 0]
+
+
 @pytest.mark.parametrize("rename", [relink, relink_into_a_directory, move_out_and_in])
 async def test_a_barrier_holds_for_what_got_another_name_while_it_was_sent(
     watched: Watched, rename: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
@@ -200,15 +214,8 @@ async def test_a_barrier_holds_for_what_got_another_name_while_it_was_sent(
         rename(source)
         standby.before = lambda: answered.append(len(watched.answers))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.runner.work)
-        await watched.barrier()
-        make_tree(source, {"f": b"2"})
+    async with told_by_a_barrier(watched):
         standby.before = act
-        with trio.fail_after(30):
-            await watched.barrier()
-        nursery.cancel_scope.cancel()
-    assert [each.code for each in watched.answers] == [0, 0]
     assert answered == [1], "it was answered before the new name was sent"
     assert not (watched.target / "f").exists()
     assert (watched.target / "g").exists()
@@ -230,16 +237,9 @@ async def test_a_barrier_holds_for_what_a_look_at_the_whole_missed(
         (source.parent / "outside").rename(source / "g")
         standby.before = lambda: answered.append(len(watched.answers))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.runner.work)
-        await watched.barrier()
-        make_tree(source, {"f": b"2"})
+    async with told_by_a_barrier(watched) as nursery:
         standby.around = missed
         nursery.start_soon(watched.runner.ask, Ask.RUN)
-        with trio.fail_after(30):
-            await watched.barrier()
-        nursery.cancel_scope.cancel()
-    assert [each.code for each in watched.answers] == [0, 0]
     assert answered == [1], "it was answered before the new name was sent"
     assert (watched.target / "g").exists()
 
