@@ -10,7 +10,6 @@ root mounts by itself, anybody else through ``fusermount3``, which hands the dev
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
@@ -19,6 +18,7 @@ from typing import Final, NamedTuple
 
 from netsync.errors import RootError, UsageError, reason, root_error
 from netsync.names import contains
+from netsync.tree import calls
 from netsync.tree.mounts import unescaped
 
 FILE_SYSTEM: Final = "fuse.netsync"
@@ -32,8 +32,6 @@ _DETACH, _NOFOLLOW = 2, 8
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 """What a mount answers whose process has died."""
 _MOUNTS: Final = "/proc/self/mountinfo"
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Busy(Exception):  # noqa: N818 - a state, which passes
@@ -135,12 +133,12 @@ def mount(mountpoint: bytes, root: int) -> int:
         raise root_error(error, op="open", where=_DEVICE) from error
     flags = os.fstatvfs(root).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC)
     data = b"fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other" % device
-    if _libc.mount(b"netsync", mountpoint, FILE_SYSTEM.encode(), flags, data) != 0:
-        number = ctypes.get_errno()
+    try:
+        calls.mount(b"netsync", mountpoint, FILE_SYSTEM.encode(), flags, data)
+    except OSError as error:
         os.close(device)
-        hint = "load the kernel's module: modprobe fuse" if number == errno.ENODEV else ""
-        words = reason(OSError(number, os.strerror(number)))
-        raise RootError(words, op="mount on", where=mountpoint, hint=hint)
+        hint = "load the kernel's module: modprobe fuse" if error.errno == errno.ENODEV else ""
+        raise RootError(reason(error), op="mount on", where=mountpoint, hint=hint) from error
     return device
 
 
@@ -164,12 +162,12 @@ def unmount(mountpoint: bytes, *, detach: bool = False) -> None:
     if os.geteuid() != 0:
         _help(mountpoint, "-u", *(["-z"] if detach else []))
         return
-    if _libc.umount2(mountpoint, _NOFOLLOW | (_DETACH if detach else 0)) != 0:
-        number = ctypes.get_errno()
-        if number == errno.EBUSY:
-            raise Busy
-        error = OSError(number, os.strerror(number))
-        raise root_error(error, op="unmount", where=mountpoint)
+    try:
+        calls.unmount(mountpoint, _NOFOLLOW | (_DETACH if detach else 0))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Busy from error
+        raise root_error(error, op="unmount", where=mountpoint) from error
 
 
 def _help(

@@ -12,20 +12,15 @@ something out of the shelter of a rule or a backup, it is left to the comparison
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import stat
-from typing import Final
 
 from netsync.errors import root_error
 from netsync.model import Options
 from netsync.names import IGNORE_FILE, contains, is_inside
+from netsync.tree.calls import rename_to_free
 from netsync.tree.directories import Directories
 from netsync.tree.durable import flush
-
-_NO_REPLACE: Final = 1
-"""RENAME_NOREPLACE."""
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def relocate(root: int, options: Options) -> None:
@@ -81,11 +76,11 @@ def _relocate(
         parents.append(os.dup(directories.fd(above)))  # the next may push one out that is held
         held.callback(os.close, parents[-1])
     try:
-        failed = _libc.renameat2(parents[0], old_name, parents[1], new_name, _NO_REPLACE)
-    except AttributeError:  # a C library without it
+        rename_to_free(parents[0], old_name, parents[1], new_name)
+    except OSError:
         return []
     directories.forget(old)
-    return [] if failed else parents
+    return parents
 
 
 def _has_rules(directories: Directories, path: bytes) -> bool:

@@ -7,27 +7,19 @@ systems that keep none say nothing; what is asked of them counts as older than a
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import stat
 from collections.abc import Iterable
 from typing import Final
 
+from netsync.tree.calls import statx
 from netsync.tree.directories import ABSENT, Directories
 
 LOOKED_AT_MAX: Final = 10_000
 """Files looked at in one directory; of one with more, some may be older than anything."""
-_BIRTH: Final = 0x800
-"""STATX_BTIME: in the mask, the wish for the birth and the word that it is there."""
-_BIRTH_AT: Final = 80
-"""Where ``stx_btime`` is in ``struct statx``: 64 bits of seconds, 32 of nanoseconds."""
-_STATX_BYTES: Final = 256
-_NO_FOLLOW: Final = 0x100 | 0x800
-"""AT_SYMLINK_NOFOLLOW and AT_NO_AUTOMOUNT."""
 _UNKNOWN: Final = -math.inf
 _NO_FILE: Final = math.inf
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def births(root: int, paths: Iterable[bytes]) -> dict[bytes, float | None]:
@@ -66,13 +58,8 @@ def _oldest(directories: Directories, path: bytes) -> float:
 
 
 def _birth(directory: int, name: bytes) -> float:
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
     try:
-        failed = _libc.statx(directory, name, _NO_FOLLOW, _BIRTH, buffer)
-    except AttributeError:  # a C library without it
+        birth = statx(directory, name).birth
+    except OSError:
         return _UNKNOWN
-    raw = buffer.raw
-    if failed or not int.from_bytes(raw[:4], "little") & _BIRTH:
-        return _UNKNOWN
-    seconds = int.from_bytes(raw[_BIRTH_AT : _BIRTH_AT + 8], "little", signed=True)
-    return seconds + int.from_bytes(raw[_BIRTH_AT + 8 : _BIRTH_AT + 12], "little") / 1e9
+    return _UNKNOWN if birth is None else birth

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from typing import Final
 
-_OPENAT2: Final = 437
-"""The call's number, which is the same on all architectures."""
-_RESOLVE_CACHED: Final = 0x20
-"""Since Linux 5.12; older ones refuse the flag with EINVAL."""
-_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
-    )
-
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_HOW: Final = _OpenHow(_FLAGS, 0, _RESOLVE_CACHED)
+from netsync.tree.calls import open_cached
 
 
 def is_cached(directory: int, name: bytes) -> bool:
@@ -31,8 +13,9 @@ def is_cached(directory: int, name: bytes) -> bool:
 
     Also True where the kernel cannot tell, and where it knows that there is no such name.
     """
-    fd = _libc.syscall(_OPENAT2, directory, name, ctypes.byref(_HOW), ctypes.sizeof(_HOW))
-    if fd < 0:
-        return ctypes.get_errno() != errno.EAGAIN
+    try:
+        fd = open_cached(directory, name)
+    except OSError as error:
+        return error.errno != errno.EAGAIN
     os.close(fd)
     return True

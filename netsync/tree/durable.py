@@ -6,11 +6,12 @@ second call would lie; the error is raised and the session ends.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+
+from netsync.tree.calls import syncfs
 
 EACH_MAX: Final = 64
 """Up to so many descriptors are flushed one by one; above, one ``syncfs`` is cheaper (measured:
@@ -22,8 +23,6 @@ _ABREAST: Final = 4
 """Flushes at once, so that they share journal commits (measured on ext4: 40 small files in 9 ms,
 75 ms one after the other; more threads gain nothing)."""
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-
 
 def sync_file_system(fd: int) -> None:
     """Flush the whole file system that ``fd`` is on.
@@ -31,9 +30,7 @@ def sync_file_system(fd: int) -> None:
     ``fd`` must have been opened before the first write it vouches for: since Linux 5.8 the call
     reports write-back errors that happened after that. Raises ``OSError``.
     """
-    if _libc.syncfs(fd) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    syncfs(fd)
 
 
 def flush(fds: Sequence[int], *, many: bool = False) -> None:

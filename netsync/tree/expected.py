@@ -8,25 +8,16 @@ after a reboot, and a run that is published at once stays on one mount.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from typing import Final
 
 from msgspec import Struct
 
+from netsync.tree.calls import statx
+
 NOT_AS_SEEN: Final = "is not what it was when the run was prepared, and was left alone"
 FILLED: Final = "something was put into it since the run was prepared: it was left alone"
-_ATTRIBUTES: Final = 8
-"""Where ``stx_attributes`` is in ``struct statx``: 64 bits."""
-_STATX_BYTES: Final = 256
-_AT_FDCWD_NAMES: Final = 0x100 | 0x800
-"""AT_SYMLINK_NOFOLLOW and AT_NO_AUTOMOUNT."""
-_AT_EMPTY_PATH: Final = 0x1000
-_PINNED: Final = 0x10 | 0x20
-"""STATX_ATTR_IMMUTABLE and STATX_ATTR_APPEND."""
-_MOUNT_ROOT: Final = 0x2000
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Expected(Struct, frozen=True, array_like=True):
@@ -51,16 +42,12 @@ def what_pins(directory: int, name: bytes) -> str:
 
     That is a flag that even root respects, or a mount. A kernel that does not tell says nothing.
     """
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    flags = _AT_FDCWD_NAMES | (0 if name else _AT_EMPTY_PATH)
     try:
-        if _libc.statx(directory, name, flags, 0, buffer):
-            return ""
-    except AttributeError:  # a C library without it
+        found = statx(directory, name)
+    except OSError:
         return ""
-    attributes = int.from_bytes(buffer.raw[_ATTRIBUTES : _ATTRIBUTES + 8], "little")
-    if attributes & _PINNED:
+    if found.pinned:
         return "is immutable or append-only (chattr)"
-    if name and attributes & _MOUNT_ROOT:
+    if name and found.mount_root:
         return "is a mount point"
     return ""

@@ -7,7 +7,6 @@ tell it from one without asking for more than that.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from array import array
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from netsync.delta.holes import Extent, Holes
+from netsync.tree.calls import fallocate
 from netsync.tree.read import write_fully
 
 HOLE_MIN: Final = 4096
@@ -29,8 +29,6 @@ _ZERO_BYTES: Final = 1024 * 1024
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
 """Flags of fallocate(2)."""
 _CANNOT_PUNCH: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def extents(fd: int, start: int, end: int) -> Iterator[Extent]:
@@ -108,13 +106,13 @@ def make_hole(fd: int, start: int, end: int) -> None:
 
 def _punched(fd: int, start: int, end: int) -> bool:
     """Take the room away between two places; False where that cannot be done."""
-    length = ctypes.c_int64(min(end, NOWHERE) - start)
-    if not _libc.fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(start), length):
-        return True
-    number = ctypes.get_errno()
-    if number not in _CANNOT_PUNCH:
-        raise OSError(number, os.strerror(number))
-    return False
+    try:
+        fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, start, min(end, NOWHERE) - start)
+    except OSError as error:
+        if error.errno not in _CANNOT_PUNCH:
+            raise
+        return False
+    return True
 
 
 def is_hole(fd: int, start: int, end: int) -> bool:
@@ -128,9 +126,10 @@ def allocate(fd: int, start: int, length: int, *, keep_size: bool) -> None:
     Without ``keep_size`` a shorter file grows to the range's end in any case. Raises ``OSError``.
     """
     end = start + length
-    if _libc.fallocate(fd, int(keep_size), ctypes.c_int64(start), ctypes.c_int64(length)):
-        number = ctypes.get_errno()
-        if number not in _CANNOT_PUNCH:
-            raise OSError(number, os.strerror(number))
+    try:
+        fallocate(fd, int(keep_size), start, length)
+    except OSError as error:
+        if error.errno not in _CANNOT_PUNCH:
+            raise
         if not keep_size and os.fstat(fd).st_size < end:
             os.ftruncate(fd, end)

@@ -459,7 +459,7 @@ MUTATIONS: Final = (
         "tests/unit/modes/test_owing.py",
     ),
     Mutation(
-        "a move replaces nothing", "netsync/transfer/relocating.py",
+        "a move replaces nothing", "netsync/tree/calls.py",
         "_NO_REPLACE: Final = 1", "_NO_REPLACE: Final = 0",
         f"{MOVES}::test_an_empty_directory_in_the_way_is_not_replaced_either",
     ),
