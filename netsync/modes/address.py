@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import urllib.parse
 from typing import Final
 
@@ -12,7 +13,6 @@ from netsync.errors import UsageError
 from netsync.net.address import DEFAULT_PORT
 from netsync.wire.messages import Place
 
-_IPV6: Final = frozenset("0123456789abcdefABCDEF:.")
 _SCHEME: Final = "netsync://"
 
 
@@ -70,12 +70,12 @@ def _parse_url(text: str) -> Remote:
 def _remote(host: str, port: int, rest: str, text: str) -> Remote:
     if not host:
         raise UsageError("the host is missing", op="read address", where=text)
-    if ":" in host and not all(part in _IPV6 for part in host.partition("%")[0]):
+    if ":" in host and not _is_ipv6(host):
         raise UsageError(
             "a port does not go there",
             op="read address",
             where=text,
-            hint="write netsync://HOST:PORT/MODULE/PATH",
+            hint="write netsync://HOST:PORT/MODULE/PATH, an IPv6 host in brackets",
         )
     module, _, path = rest.partition("/")
     if not module.isprintable():
@@ -83,3 +83,12 @@ def _remote(host: str, port: int, rest: str, text: str) -> Remote:
     if "/" in rest and not path:
         path = "/"
     return Remote(host, port, Place(module, os.fsencode(path)))
+
+
+def _is_ipv6(host: str) -> bool:
+    """Tell whether ``host`` is an address with colons in it, with or without its zone."""
+    try:
+        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True

@@ -61,6 +61,16 @@ def test_impossible_addresses_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["standby1:7901::m", "127.0.0.1:7901::m", "2001:db8::1::m", "[fe80::x]::m"]
+)
+def test_a_port_before_the_module_is_told_where_it_goes(text: str) -> None:
+    """Also where the host could be taken for digits of an IPv6 address."""
+    with pytest.raises(UsageError) as caught:
+        parse_address(text)
+    assert "netsync://HOST:PORT/MODULE/PATH, an IPv6 host in brackets" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [("standby1::web", f"standby1:{DEFAULT_PORT}"), ("netsync://[::1]:99/m", "[::1]:99")],
 )
