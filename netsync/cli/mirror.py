@@ -11,6 +11,7 @@ import click
 import trio
 
 from netsync.cli.options import connection_options
+from netsync.cli.report import put
 from netsync.cli.run import collect
 from netsync.cli.values import Duration
 from netsync.errors import UsageError
@@ -18,6 +19,7 @@ from netsync.identity.directory import default_directory
 from netsync.mirror.wanted import WantedMirror
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.session import Connection
+from netsync.names import shown
 from netsync.operation import Level, Loss
 from netsync.oplog.log import LogPolicy
 from netsync.state.database import default_directory as default_state
@@ -32,11 +34,10 @@ _PATH: Final = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=_PATH)
-@click.argument("standbys", metavar="DEST...", nargs=-1, required=True)
+@click.argument("standbys", metavar="DEST...", nargs=-1)
 @click.option(
     "--mount",
     "mountpoint",
-    required=True,
     metavar="MOUNTPOINT",
     type=_PATH,
     help="An empty directory: programs write there, and nowhere else.",
@@ -73,13 +74,32 @@ _PATH: Final = click.Path(path_type=Path)
     envvar="NETSYNC_STATE",
     help="Directory that remembers what a standby is owed.",
 )
+@click.option("--forget", is_flag=True, help="The mirror of DIR is given up: remember no more.")
 @connection_options
-def mirror(directory: Path, standbys: tuple[str, ...], mountpoint: Path, **given: Any) -> None:
+def mirror(
+    directory: Path, standbys: tuple[str, ...], mountpoint: Path | None, **given: Any
+) -> None:
     """Mirror DIR to DEST as programs write it through MOUNTPOINT, until SIGTERM.
 
     What an fsync on the mount has answered is on the disks of both hosts. Nothing else may write
     into DIR meanwhile.
     """
+    if given["forget"]:
+        if standbys or mountpoint:
+            raise UsageError("with --forget there is neither DEST nor --mount", op="mirror")
+        _forget(given["state"] or default_state(), directory)
+        return
+    if not standbys or mountpoint is None:
+        missing = "--mount" if standbys else "DEST, the standby's place,"
+        hint = "netsync mirror DIR HOST::MODULE/PATH --mount MOUNTPOINT"
+        raise UsageError(f"{missing} is missing", op="mirror", hint=hint)
+    _run(directory, standbys, mountpoint, given)
+
+
+def _run(
+    directory: Path, standbys: tuple[str, ...], mountpoint: Path, given: dict[str, Any]
+) -> None:
+    """Mirror until a signal. Raises ``NetsyncError``."""
     try:
         from netsync.mirror.running import run_mounted  # noqa: PLC0415 - needs the extra 'fuse'
     except ModuleNotFoundError as error:
@@ -93,6 +113,16 @@ def mirror(directory: Path, standbys: tuple[str, ...], mountpoint: Path, **given
     wanted = _wanted(directory, standbys, mountpoint, given)
     collect()
     trio.run(functools.partial(run_mounted, wanted, _say))
+
+
+def _forget(state: Path, directory: Path) -> None:
+    from netsync.mirror.forgetting import forget  # noqa: PLC0415 - for this alone
+
+    source = os.path.realpath(os.fsencode(directory))
+    standbys = forget(state, source)
+    put(f"forgotten: {shown(source)} is mirrored no more")
+    for name in standbys:
+        put(f"the copy at {name} stays as it is (there: netsync promote)")
 
 
 def _say(line: str) -> None:

@@ -42,12 +42,17 @@ class MirrorView(NamedTuple):
     def verdict(self) -> Verdict:
         """What an administrator must know: whether a copy protects what is written now."""
         level, what = _VERDICTS.get(self.state, (Level.UNKNOWN, _STRANGE.format(self.state)))
-        if self.state == AT_REST and self.role == "primary" and not self.words:
-            level = Level.WARNING  # it ended in order, and all is there
-        parts = (what, f"{self.owed_bytes} bytes are owed" if self.owed_bytes else "", self.words)
+        way_out = ""
+        if self.state == AT_REST and self.role == "primary":
+            way_out = _GIVEN_UP.format(self.name)
+            if not self.words:
+                level = Level.WARNING  # it ended in order, and all is there
+        owed = f"{self.owed_bytes} bytes are owed" if self.owed_bytes else ""
+        parts = (what, owed, self.words, way_out)
         return Verdict(level, ": ".join(part for part in parts if part))
 
 
+_GIVEN_UP: Final = "start it again, or if it is given up: netsync mirror {} --forget"
 _VERDICTS: Final = {
     "receiving": (Level.OK, ""),
     "waiting": (Level.WARNING, "its primary is not connected"),
@@ -75,7 +80,7 @@ def mirrors_of(state: Path) -> list[MirrorView]:
 
 
 _STRANGE: Final = "it says that it is {}, and this version does not know what that is"
-_UNCLEAN: Final = "it was ended without order, or before all was there; start it again"
+_UNCLEAN: Final = "it was ended without order, or before all was there"
 
 
 def _is_open(directory: Path) -> bool:

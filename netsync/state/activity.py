@@ -48,6 +48,14 @@ def read_activity(directory: Path) -> set[bytes]:
     return found
 
 
+def remove_activity(directory: Path) -> None:
+    """Note nothing any more. Raises ``StateError``."""
+    try:
+        (directory / _FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(reason(error), op="remove", where=str(directory / _FILE)) from error
+
+
 class Activity:
     """The list in ``directory``. Everything blocks but ``is_new``; raises ``StateError``."""
 

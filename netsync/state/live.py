@@ -45,6 +45,14 @@ class PrimaryLive(Struct, frozen=True):
     standbys: tuple[FollowerLive, ...]
 
 
+def remove_live(directory: Path) -> None:
+    """Say nothing any more. Raises ``StateError``."""
+    try:
+        (directory / _FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(reason(error), op="remove", where=str(directory / _FILE)) from error
+
+
 Live = TypeVar("Live", CopyLive, PrimaryLive)
 
 

@@ -78,7 +78,8 @@ class SlotFile(Generic[Value]):
             raise StateError(reason(error), op="use state in", where=str(directory)) from error
         try:
             if not locks.seize(self._fd):
-                words, hint = "another process is at work there", "is a server running? then ask it"
+                words = "another process is at work there"
+                hint = "a mirror: end it first (SIGTERM); a server: ask that"
                 raise StateError(words, op="use", where=str(directory), hint=hint)
             self._number, self.value = _newest(self._fd, directory, kind)
         except BaseException:
@@ -102,6 +103,16 @@ class SlotFile(Generic[Value]):
             where = str(self._directory / FILE)
             raise StateError(reason(error), op="write", where=where) from error
         self._number, self.value = number, value
+
+    def clear(self) -> None:
+        """Forget the value, for good. The file stays: it is the lock. Raises ``StateError``."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            where = str(self._directory / FILE)
+            raise StateError(reason(error), op="write", where=where) from error
+        self._number, self.value = 0, None
 
     def close(self) -> None:
         """Let go of the file and its lock; nothing can be saved from then on."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from netsync.errors import UsageError
+from netsync.errors import RefusedError, UsageError
 from netsync.mirror import Indeterminate, Mirror, mirror
 from netsync.mirror.dirty import DIRTY_MAX
 from netsync.monitor.mirrors import AT_REST, mirrors_of
@@ -24,7 +24,7 @@ from netsync.wire.frames import TAIL_MAX
 from tests.support.certificates import certificates
 from tests.support.mirrors import COPY, MODULE, Pair
 from tests.support.places import differences
-from tests.support.processes import ROOT, netsync, wait_until
+from tests.support.processes import ROOT, netsync, succeed, wait_until
 from tests.support.samples import random_bytes
 from tests.support.trees import open_descriptors, read_tree
 
@@ -261,3 +261,30 @@ async def test_after_a_short_life_it_is_known_what_was_acknowledged(pair: Pair) 
             assert await m.commit() == 3
         (view,) = mirrors_of(pair.base / "state")
         assert (view.state, view.applied, view.lag) == (AT_REST, 3, 0)
+
+
+async def test_a_mirror_that_is_given_up_is_forgotten(pair: Pair) -> None:
+    """Not while it is at work; then nothing is told of it, and its standby does not know us."""
+    state = pair.base / "state"
+    words: list[str | Path] = ["mirror", pair.source, "--forget", "--state", state]
+    check: list[str | Path] = ["check", "--state", state]
+    with pair.standby():
+        async with held(pair) as m:
+            await m.mkdir("a")
+            await m.commit()
+            done = await trio.to_thread.run_sync(lambda: netsync(*words))
+            assert (done.code, done.stdout) == (1, "")
+            assert "another process is at work there" in done.stderr
+        done = await trio.to_thread.run_sync(lambda: netsync(*check))
+        assert done.code == 1
+        assert f"netsync mirror {pair.source} --forget" in done.stdout
+        said = (await trio.to_thread.run_sync(lambda: succeed(*words))).stdout
+        assert f"the copy at 127.0.0.1:{pair.port}::m/copy stays as it is" in said
+        assert not mirrors_of(state)
+        done = await trio.to_thread.run_sync(lambda: netsync(*words))
+        assert done.code == 1
+        assert "mirrored from this host are: none" in done.stderr
+        with pytest.raises(RefusedError, match="--adopt"):
+            async with held(pair):
+                pass
+    assert (pair.copy / "a").is_dir()

@@ -86,7 +86,7 @@ def mirror(state: str, role: str = "primary", words: str = "", owed: int = 0) ->
         (mirror("refusing", words="promoted"), Level.CRITICAL, "follows another.*: promoted"),
         (mirror("of a newer version"), Level.UNKNOWN, "does not know what that is"),
         (mirror("resync"), Level.WARNING, "is sent what it lacks"),
-        (mirror("at rest"), Level.WARNING, "nothing mirrors it"),
+        (mirror("at rest"), Level.WARNING, "nothing mirrors it: .*mirror /srv/data --forget"),
         (mirror("at rest", words="stale since 3"), Level.CRITICAL, "stale since 3"),
         (mirror("receiving", "standby"), Level.OK, "OK"),
         (mirror("waiting", "standby"), Level.WARNING, "not connected"),

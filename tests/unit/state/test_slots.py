@@ -74,3 +74,18 @@ def test_a_value_too_long_is_refused_and_changes_nothing(tmp_path: Path) -> None
         held.save(Value(2, bytes(SLOT)))
     held.close()
     assert read_slots(tmp_path, Value) == Value(1)
+
+
+def test_what_is_cleared_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    """But for the lock: who comes meanwhile is told of it."""
+    slots = SlotFile(tmp_path / "new", Value)
+    slots.save(Value(1))
+    slots.save(Value(2))
+    slots.clear()
+    assert slots.value is None
+    assert read_slots(tmp_path / "new", Value) is None
+    with pytest.raises(StateError, match="another process"):
+        SlotFile(tmp_path / "new", Value)
+    slots.save(Value(3))
+    slots.close()
+    assert read_slots(tmp_path / "new", Value) == Value(3)
