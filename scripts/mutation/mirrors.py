@@ -160,9 +160,10 @@ MUTATIONS: Final = (
         "::test_netsyncs_own_names_and_attributes_are_not_to_be_had",
     ),
     Mutation(
-        "the kernel asks a mount's modes", "netsync/mirror/mounting.py",
-        "group_id=0,default_permissions,allow_other", "group_id=0,allow_other",
-        "tests/contract/test_mount.py::test_permissions_hold",
+        "who sets an ACL from outside a group takes the group's bit", "netsync/mirror/attributes.py",
+        "            if mode & stat.S_ISGID:\n", "            if False:\n",
+        "tests/contract/test_mount.py"
+        "::test_setting_an_acl_takes_the_group_bit_from_who_is_not_in_it",
     ),
     Mutation(
         "a mount hides nothing", "netsync/mirror/mounting.py",
