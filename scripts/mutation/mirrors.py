@@ -160,7 +160,7 @@ MUTATIONS: Final = (
         "::test_netsyncs_own_names_and_attributes_are_not_to_be_had",
     ),
     Mutation(
-        "who sets an ACL from outside a group takes the group's bit", "netsync/mirror/attributes.py",
+        "an ACL set from outside a group takes its bit", "netsync/mirror/attributes.py",
         "            if mode & stat.S_ISGID:\n", "            if False:\n",
         "tests/contract/test_mount.py"
         "::test_setting_an_acl_takes_the_group_bit_from_who_is_not_in_it",
