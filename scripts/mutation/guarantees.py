@@ -14,6 +14,8 @@ CLIENT: Final = "tests/hostile/test_lying_client.py"
 SERVER: Final = "tests/hostile/test_lying_server.py"
 STRANGERS: Final = "tests/hostile/test_strangers.py"
 DELETES: Final = "tests/hostile/test_lying_about_deletes.py"
+GUARDS: Final = "tests/integration/test_guards.py"
+MOVING: Final = "tests/hostile/test_moving_tree.py"
 CHANGES: Final = "tests/unit/transfer/test_listing_changes.py"
 SILENCE: Final = "tests/unit/net/test_channel_time.py"
 KILLED: Final = "tests/fault/test_killed_anywhere.py"
@@ -204,6 +206,32 @@ MUTATIONS: Final = (
         "a verification touches nothing", "netsync/transfer/effects.py",
         "    if destination.options.dry_run:\n", "    if False:\n",
         "tests/integration/test_verify.py::test_differences_are_told_and_nothing_is_changed",
+    ),
+    Mutation(
+        "a disk that is full ends the run", "netsync/errors.py",
+        "return error.errno in _FATAL_HINTS", "return False",
+        "tests/fault/test_real_disks.py::test_inodes_run_out",
+    ),
+    Mutation(
+        "an emptied source deletes nothing", "netsync/transfer/guarding.py",
+        "if dooming.emptied is not None:", "if False:",
+        f"{GUARDS}::test_an_empty_source_does_not_empty_the_target",
+    ),
+    Mutation(
+        "another directory in the source's place deletes nothing", "netsync/transfer/guarding.py",
+        "reasons = [self._other_source(), ", "reasons = [",
+        f"{GUARDS}::test_another_directory_in_the_sources_place_is_held_until_accepted",
+    ),
+    Mutation(
+        "the way to a place is walked through no link", "netsync/tree/directories.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        f"{MOVING}::test_m31_the_way_to_a_place_in_a_module_leads_nowhere_out",
+    ),
+    Mutation(
+        "who has nothing to say pings", "netsync/net/channel.py",
+        "                await self.send(Ping())\n", "                pass\n",
+        f"{SILENCE}::test_an_idle_side_pings_each_third_of_the_timeout",
     ),
     # --- how much it may cost
     Mutation(
