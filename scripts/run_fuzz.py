@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from prepare import testing
+
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "corpus"
 INPUT_MAX = 4096
@@ -34,6 +36,7 @@ def main() -> int:
     if sys.argv[1:2] == [DRIVER]:
         drive(sys.argv[2], sys.argv[3:])
     options = parser.parse_args()
+    testing.enter("atheris")
     from tests.support.fuzzing import TARGETS  # noqa: PLC0415 - a driver instruments it first
 
     failed = 0

@@ -1,5 +1,7 @@
 """The body of scripts/hostile: the hostile and fault tests in full, and what was tried, as a table.
 
+In the environment of scripts/test, with all programs that the tests use: none is skipped for want.
+
 A test counts as one case, or as many as it says it tried (``record_property("cases", n)``). After
 each fault the trees are compared byte for byte, so whatever is lost or torn is a failed test.
 """
@@ -13,7 +15,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-import pytest
+from prepare import debian, testing
+
+debian.ensure(
+    debian.packages_for(testing.PROGRAMS), "without these some tests are skipped", required=False
+)
+testing.enter()
+
+import pytest  # noqa: E402 - it is there from here on
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PLACES: Final = (

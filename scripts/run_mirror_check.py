@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from prepare import testing
 from prepare.processes import say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,8 +18,6 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> int:
     """Run the rounds; return 1 if anything acknowledged was lost, or a copy was wrong."""
-    from tests.support.mirror_proof import Proof  # noqa: PLC0415 - found by the line above
-
     parser = argparse.ArgumentParser(prog="scripts/mirror_check", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -27,6 +26,9 @@ def main() -> int:
     disks = not options.no_disks
     if disks and os.geteuid() != 0:
         parser.error("only root may mount the file systems that are shut down (--no-disks)")
+    testing.enter()
+    from tests.support.mirror_proof import Proof  # noqa: PLC0415 - what it needs is there by now
+
     started = time.monotonic()
 
     def tell(proof: Proof) -> None:

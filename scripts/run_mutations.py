@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mutation import mirrors, table
+from mutation import MUTATIONS
 from mutation.table import Mutation
 from prepare import testing
 
@@ -33,7 +33,7 @@ def main() -> int:
     testing.enter()
     chosen = [
         mutation
-        for mutation in (*table.MUTATIONS, *mirrors.MUTATIONS)
+        for mutation in MUTATIONS
         if not options.words or any(word in mutation.name for word in options.words)
     ]
     missed = 0

@@ -21,20 +21,6 @@ from prepare.processes import (
 )
 
 ROOT = venv.ROOT
-PROGRAMS = {
-    "rsync": "rsync",
-    "setfacl": "acl",
-    "setfattr": "attr",
-    "debugfs": "e2fsprogs",
-    "git": "git",
-    "fusermount3": "fuse3",
-    "pg_ctlcluster": "postgresql",
-    "mkfs.btrfs": "btrfs-progs",
-    "mkfs.xfs": "xfsprogs",
-    "mount": "mount",
-    "strace": "strace",
-    "systemd-analyze": "systemd",
-}
 PURE = (
     "tests/unit/delta",
     "tests/contract",
@@ -58,7 +44,7 @@ class Outcome:
 
 def main() -> int:
     options, rest = arguments()
-    missing = debian.packages_for(PROGRAMS)
+    missing = debian.packages_for(testing.PROGRAMS)
     debian.ensure(missing, "without these some tests are skipped", required=False)
     python = testing.prepare_environment()
     outcomes = [check(python, *words) for words in checks()]

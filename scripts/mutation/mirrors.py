@@ -152,6 +152,25 @@ MUTATIONS: Final = (
         "            False\n",
         f"tests/hostile/test_lying_primary.py {REPLICA}::{FLOODS}",
     ),
+    # --- the mount
+    Mutation(
+        "netsync's own names are not to be had on a mount", "netsync/mirror/naming.py",
+        "        if is_reserved(name):\n            raise failed(errno.EPERM)\n", "",
+        "tests/integration/test_mount_order.py"
+        "::test_netsyncs_own_names_and_attributes_are_not_to_be_had",
+    ),
+    Mutation(
+        "an ACL set from outside a group takes its bit", "netsync/mirror/attributes.py",
+        "            if mode & stat.S_ISGID:\n", "            if False:\n",
+        "tests/contract/test_mount.py"
+        "::test_setting_an_acl_takes_the_group_bit_from_who_is_not_in_it",
+    ),
+    Mutation(
+        "a mount hides nothing", "netsync/mirror/mounting.py",
+        "    if names:\n", "    if False:\n",
+        "tests/integration/test_mirror_mount.py"
+        "::test_a_mount_that_would_hide_or_show_itself_is_refused",
+    ),
     # --- commits
     Mutation(
         "a commit's content is what its digest says", "netsync/transfer/commit_target.py",

@@ -15,15 +15,39 @@ KERNEL: Final = (
     "import netsync.delta.kernel as k, sys; "
     "sys.exit(None if k.NAME == 'compiled' else f'the kernel in use is {k.NAME}')"
 )
+PROGRAMS: Final = {
+    "rsync": "rsync",
+    "setfacl": "acl",
+    "setfattr": "attr",
+    "debugfs": "e2fsprogs",
+    "git": "git",
+    "fusermount3": "fuse3",
+    "pg_ctlcluster": "postgresql",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.xfs": "xfsprogs",
+    "mount": "mount",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
+"""Programs that tests use, and the Debian packages that have them."""
 NEEDED: Final = ("netsync", "trio", "inotify_simple", "pytest")
 """Modules that an interpreter has in which scripts for who changes the code can run."""
 
 
-def enter() -> None:
-    """Go on in that environment, unless this interpreter is one in which all is there."""
-    if all(importlib.util.find_spec(name) for name in NEEDED):
+def enter(*more: str) -> None:
+    """Go on in that environment, unless this interpreter is one in which all is there.
+
+    ``more`` are packages, named as their modules, that few need: they are added to it.
+    """
+    if all(importlib.util.find_spec(name) for name in (*NEEDED, *more)):
         return
-    python = prepare_environment()
+    try:
+        python = prepare_environment()
+        for name in more:
+            with step(name):
+                venv.pip_install(python, name)
+    except StepError as error:
+        raise SystemExit(str(error)) from None
     os.execv(python, [str(python), *sys.argv])  # noqa: S606 - our own words
 
 

@@ -63,6 +63,9 @@ FRAMES: dict[str, bytes] = {
     "M05 arrays 1,000 deep in an unknown field": frame(
         8, b"\x84" + HELLO_BODY[1:] + b"\xa7unknown" + nested(1000)
     ),
+    "M05 maps 1,000 deep in an unknown field": frame(
+        8, b"\x84" + HELLO_BODY[1:] + b"\xa7unknown" + b"\x81\xa1a" * 1000 + b"\xc0"
+    ),
     "M06 64 KiB of empty arrays": frame(
         8, hello_with(b"\xdc" + struct.pack(">H", 60_000) + b"\x90" * 60_000)
     ),

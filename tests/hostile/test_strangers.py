@@ -181,10 +181,11 @@ def test_m22_no_session_is_resumed(victim: Victim) -> None:
 # --- the clock ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bytes_said", [1000, 1, 0])
 async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, bytes_said: int
 ) -> None:
-    """The time to greet is for all of it: each byte does not start it anew."""
+    """The time to greet is for all of it: each byte does not start it anew, nor does silence."""
     stream = FakeStream()
     channel = StreamChannel(stream, peer="x", expects=State.CLIENT_GREETS, timeout=30)
 
@@ -202,7 +203,7 @@ async def test_m03_a_client_that_greets_a_byte_a_second_has_ten_seconds(
     hello = frame(HELLO.type, b"\x83\xa8protocol\x01\xa8software\xa1x\xa8features\x90")
 
     async def dribble() -> None:
-        for byte in hello:
+        for byte in hello[:bytes_said]:
             stream.say_bytes(bytes([byte]))
             await trio.sleep(1)
 
