@@ -34,6 +34,7 @@ from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, read_listed
 from netsync.tree.read import PageBuffers, open_regular
 from netsync.tree.roots import SourceRoot
 from netsync.wire.batches import batches
+from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import (
     UNSENT_MAX,
     FileHead,
@@ -83,13 +84,16 @@ class Reader:
 
     def small_files(self, wanted: Sequence[Offered]) -> SmallFiles:
         """Read small files side by side into one buffer, which is the frame's tail."""
-        for offered in wanted:
-            let_settle(offered.entry.mtime_ns)
+        latest = max(offered.entry.mtime_ns for offered in wanted)
+        if latest > time.time_ns() - RACY_NS:
+            for offered in wanted:
+                let_settle(offered.entry.mtime_ns)
         heads: list[FileHead] = []
         changed: list[Offered] = []
         failed: list[tuple[int, Problem]] = []
         parts: list[memoryview] = []
-        room = memoryview(bytearray(sum(offered.entry.size for offered in wanted)))
+        room = self._buffers.room(0, TAIL_MAX)
+        room = room[: sum(offered.entry.size for offered in wanted)]
         used = start = 0  # what lies between them is as listed, and not among the parts yet
         for offered, result in self._read(wanted, room):
             entry = offered.entry

@@ -348,7 +348,7 @@ class Source:
             if not isinstance(first, Offered) or first.entry.size > SMALL_MAX:
                 break
             size += first.entry.size
-            if taken and size > TAIL_MAX - SMALL_MAX:
+            if taken and size > TAIL_MAX:
                 break
             taken.append(first)
             self._queue.popleft()

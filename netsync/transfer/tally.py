@@ -76,10 +76,13 @@ class Tally(Struct):
         """Count one changed path, and itemize it."""
         if self.ledger is not None:
             change = self._as_first(change, path)
-        counter = _COUNTER_OF[change]
-        setattr(self, counter, getattr(self, counter) + 1)
+        self._count(change)
         if self.itemize:
             self.items.append(Item(change, path, directory, cause))
+
+    def _count(self, change: Change) -> None:
+        counter = _COUNTER_OF[change]
+        setattr(self, counter, getattr(self, counter) + 1)
 
     def _as_first(self, change: Change, path: bytes) -> Change:
         """Return what the run did to ``path``: what its first attempt did that got so far."""
@@ -106,8 +109,10 @@ class Tally(Struct):
 
     def landed(self, change: Change, directory: bytes, name: bytes) -> None:
         """Count a published file like ``change``; most transfers have no use for its path."""
-        told = self.itemize or self.ledger is not None
-        self.change(change, join(directory, name) if told else b"")
+        if self.itemize or self.ledger is not None:
+            self.change(change, join(directory, name))
+        else:
+            self._count(change)
 
     def found_equal(self, entries: int, size: int) -> None:
         """Count entries that are as they should be, with ``size`` bytes of files."""
