@@ -29,6 +29,8 @@ from netsync.wire.messages import List, Offer, XattrSet
 
 _SHOWN: Final = {ACL: "ACLs"}
 """Namespaces in words, where ``NAME attributes`` would be none."""
+_MADE_MAX: Final = 1024
+"""Owners and modes, with each other, whose meaning here is remembered."""
 _NO_RECORD: Final = (
     "owners and attributes of some links, FIFOs and sockets were not kept: nothing can be stored"
     " beside them"
@@ -56,6 +58,7 @@ class Attribution:
         self._unsupported: set[str] = set()
         self._told: set[str] = set()
         self._nothing: WantedXattrs | None = None
+        self._made: dict[tuple[int, int, int], Attributes] = {}
         self.table: list[WantedXattrs] = []
 
     def begin(self, offer: Offer) -> None:
@@ -89,6 +92,7 @@ class Attribution:
         is compared later.
         """
         if message.users or message.groups:
+            self._made.clear()
             self._users.learn(message.users)
             self._groups.learn(message.groups)
             self._storing.learn(message.users, message.groups)
@@ -97,7 +101,7 @@ class Attribution:
 
     def admit(self, entry: Entry) -> None:
         """Refuse an entry that refers to attributes which did not come with it."""
-        if len(self.table) < entry.xattrs != XATTRS_UNKNOWN:
+        if entry.xattrs and len(self.table) < entry.xattrs != XATTRS_UNKNOWN:
             raise ProtocolError("an entry refers to attributes that were not told", op="receive")
 
     def _with_records(self, scope: Scope) -> Scope:
@@ -220,6 +224,20 @@ class Attribution:
     def scope(self) -> Scope:
         """The attributes that are compared."""
         return self._scope
+
+    def of_bare(self, entry: Entry) -> Attributes:
+        """Return what to set on a new file that is to have no extended attributes, and has none.
+
+        Not where records are made.
+        """
+        key = (entry.mode, entry.uid, entry.gid)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= _MADE_MAX:
+                self._made.clear()
+            made = self._made[key] = self.of(entry)
+        time = None if made.mtime_ns is None else entry.mtime_ns
+        return Attributes(made.mode, made.uid, made.gid, time)
 
     def of(self, entry: Entry, present: Entry | None = None, *, new: bool = True) -> Attributes:
         """Return what to set on a ``new`` entry, or on one that replaces ``present``."""

@@ -77,6 +77,10 @@ class Comparer:
         self.dooming = Dooming(self._directories, policy.options, tally, self._effects)
         self._attribution = Attribution(policy, root, tally)
         self._presence = Presence(self._directories, policy, tally, self._effects, judge)
+        options = policy.options
+        elsewhere = options.dry_run or options.atomic or bool(options.backup_dir)
+        tells = policy.stores or not policy.owner or policy.groups is not None
+        self._takes_new = not (options.existing or elsewhere or tells)
         self._renewal = Renewal(
             self._directories, self._attribution, self._presence, policy.options
         )
@@ -153,13 +157,19 @@ class Comparer:
         if not directory.lost and not directory.left:
             self._presence.look(directory, listing)
         unlisted = len(directory.present)
+        directory.admit(listing.entries, self._policy.asked)
+        self.tally.considered += len(listing.entries)
+        self.tally.total += sum([each.size for each in listing.entries if each.kind is Kind.FILE])
+        bare = self._makes_bare_files(directory)
         for number, entry in enumerate(listing.entries, first):
-            directory.admit(entry, self._policy.asked)
             self._attribution.admit(entry)
-            self.tally.considered += 1
-            if entry.kind is Kind.FILE:
-                self.tally.total += entry.size
-            self._guarded_entry(directory, number, entry)
+            if bare and entry.kind is Kind.FILE and not (entry.link or entry.xattrs):
+                attributes = self._attribution.of_bare(entry)
+                self._demand.want(
+                    Wanted(number, directory.path, entry, None, Change.CREATED, attributes)
+                )
+            else:
+                self._guarded_entry(directory, number, entry)
         if not directory.lost and not directory.left:
             if not listing.partial:
                 self.dooming.listed += unlisted - len(directory.present)
@@ -168,6 +178,18 @@ class Comparer:
         if listing.final:
             self.unfolding.open.pop(listing.directory, None)
             self._end(directory, partial=listing.partial)
+
+    def _makes_bare_files(self, directory: ListedDirectory) -> bool:
+        """Tell whether files in ``directory`` are new, and wanted with owner, mode and time alone.
+
+        It is the short way of a first copy: what ``_entry`` would find for each is known for all.
+        """
+        if not (self._takes_new and directory.fresh) or directory.lost or directory.left:
+            return False
+        try:
+            return not self._presence.hands_down(directory)
+        except OSError:
+            return False  # each of its files will say so
 
     def _guarded_entry(self, directory: ListedDirectory, number: int, entry: Entry) -> None:
         """Deal with one entry; trouble with it is a problem, not the session's end."""
@@ -290,6 +312,8 @@ class Comparer:
             self.tally.same(path, directory=True)
         opened = self._open_directory(number, path, entry, fresh=created)
         opened.touched = created or verdict is Verdict.METADATA
+        if created and above.hands_down is False:
+            opened.hands_down = False  # an ACL to hand down is itself handed down
         if present is not None and not created:
             self._effects.let_in(opened, above.path, present)
 

@@ -33,7 +33,7 @@ class Demand:
     def want(self, wanted: Wanted) -> None:
         """Want a file, unless it waits until it is known which names go (a rename)."""
         options = self._options
-        if not options.delete_before:
+        if self._stage.has_partials and not options.delete_before:
             wanted.partial = partial_of(wanted, self._stage, options)
         if self._renames.takes(wanted):
             return

@@ -27,7 +27,7 @@ from netsync.transfer.judging import File, Judge
 from netsync.transfer.offers import Located
 from netsync.tree.directories import Directories
 from netsync.tree.links import LeadsOutError, Resolver
-from netsync.tree.native import XATTR_NAMES, Status, stat_entries
+from netsync.tree.native import XATTR_NAMES, Status, plain_entries, stat_entries
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_from
 from netsync.tree.xattrs import Where, of_name
@@ -46,6 +46,9 @@ class Skipped(enum.Enum):
 
 Found = tuple[bytes, bytes, Status | int]
 """A name as it is listed, its real name, and what the system says of it."""
+
+PLAIN: Final = 0
+"""What the system says of what has one name only and is in no way out of the ordinary."""
 
 Listed = tuple[Entry | Skipped, Status | int, Items | None]
 """An entry to list, or why there is none; what the system says of it; its attributes."""
@@ -95,6 +98,9 @@ class Inspector:
             self._sized or options.checksum or options.backup_dir or restriction is not None
             or judge.knows_rot
         )  # fmt: skip
+        self._takes_plain = (
+            self._takes_all and not options.chmod and self._describer.restoring is None
+        )
         self._ways: list[Directories] = backing_directories(roots)
         """The inspector's own: resolving must not close what the lister is reading."""
 
@@ -103,11 +109,25 @@ class Inspector:
         for directories in self._ways:
             directories.close()
 
-    def look(self, node: Node, run: Run, fd: int, found: Found) -> Looked:
-        """Return the entry to list for a name of ``run``, whose directory is ``fd``.
+    def look_at(self, node: Node, run: Run, fd: int) -> list[tuple[bytes, *Looked]]:
+        """Return the entry to list for each name of ``run``, whose directory is ``fd``.
 
-        A link to be followed gives the place that it leads to: see ``follow``.
+        A link to be followed gives the place that it leads to: see ``follow``. What is plain, and
+        nothing asks about, is an entry at once: that is nearly everything.
         """
+        found: Sequence[Entry | Status | int]
+        if self._takes_plain and run.names is run.real and not self._filter.rules_known:
+            found = plain_entries(fd, run.real, self.reads_xattrs)
+        else:
+            found = stat_entries(fd, run.real, self.reads_xattrs)
+        return [
+            (name, seen, PLAIN, NONE)
+            if isinstance(seen, Entry)
+            else (name, *self._look(node, run, fd, (name, real, seen)))
+            for name, real, seen in zip(run.names, run.real, found, strict=True)
+        ]
+
+    def _look(self, node: Node, run: Run, fd: int, found: Found) -> Looked:
         name, real, status = found
         try:
             entry = entry_from(status, real, fd)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from netsync.errors import ProtocolError, is_fatal, root_error
@@ -104,10 +105,14 @@ class Lander:
     def small_files(self, message: Files, tail: memoryview) -> None:
         """Stage whole small files, neighbours together."""
         for run in runs(message.files, tail, self._arriving, self._damaged):
-            staged = [] if self._options.inplace else run.stage(self._places)
-            for arrival, output in staged:
-                self._arrived(arrival.wanted, output, arrival.head.size)
-                self.tally.literal += arrival.head.size
+            if not self._options.inplace:
+                staged = run.stage(self._places)
+                self._batch += staged
+                self._batch_bytes += run.staged
+                self.tally.literal += run.staged
+                for wanted, output in staged:
+                    if output.refused:
+                        self.tally.refused(wanted.path, output.refused)
             for arrival in run.left_over:
                 self._stage_alone(arrival, run.content(arrival))
 
@@ -162,8 +167,8 @@ class Lander:
 
     def _expect(self, number: int) -> Wanted:
         wanted = self._outstanding.get(number)
-        under_way = self._incoming is not None and self._incoming.wanted is wanted
-        if wanted is None or wanted.arrived or under_way:
+        incoming = self._incoming
+        if wanted is None or wanted.arrived or (incoming and incoming.wanted is wanted):
             raise ProtocolError(f"data for file {number}, which was not wanted", op="receive")
         return wanted
 
@@ -300,6 +305,11 @@ class Lander:
             self._publisher.make_durable(batch)
             while batch:
                 named = self._publisher.name_last(batch)
+                if named and not any(named):
+                    files = [wanted for wanted, _ in batch[-len(named) :]]
+                    del batch[-len(named) :]
+                    self._published(files)
+                    continue
                 for result in reversed(named or [errno.EINVAL]):
                     self._publish_last(batch, result)
         finally:
@@ -310,16 +320,17 @@ class Lander:
     def _publish_last(self, batch: list[Batched], named: int) -> None:
         """Settle the last file of ``batch``, of which ``name_last`` said ``named``."""
         wanted, output = batch.pop()
-        if named > 0:
+        if named == 0:
+            self._published([wanted])
+        elif named > 0:
             self._publish(wanted, output)
-        elif named == 0:
-            self._published(wanted)
         else:
             self._fail(wanted, OSError(-named, os.strerror(-named)))
 
-    def _published(self, wanted: Wanted) -> None:
-        self.tally.landed(wanted.change, wanted.directory, wanted.name)
-        self._settle(wanted)
+    def _published(self, files: Sequence[Wanted]) -> None:
+        self.tally.landed([(each.change, each.directory, each.entry.name) for each in files])
+        for each in files:
+            self._settle(each)
 
     def _publish(self, wanted: Wanted, output: Output) -> None:
         try:
@@ -334,7 +345,7 @@ class Lander:
         if wanted.in_the_way:
             self._settle(wanted)
         else:
-            self._published(wanted)
+            self._published([wanted])
 
     def _retry(self, wanted: Wanted, why: str) -> None:
         """Ask for a file again, whole; give it up when that has been done enough."""

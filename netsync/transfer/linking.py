@@ -100,9 +100,7 @@ class Linker:
             owner.close()
 
     def admit(self, number: int, entry: Entry) -> None:
-        """Note the group of a listed entry. Raises ``ProtocolError`` where there can be none."""
-        if not entry.link:
-            return
+        """Note the group of an entry that has one. Raises ``ProtocolError`` where it cannot."""
         if entry.link == number and entry.kind is not Kind.DIRECTORY:
             self._groups.add(number, entry.kind)
         elif entry.link >= number or not self._groups.has(entry.link, entry.kind):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from netsync.errors import ProtocolError
 from netsync.model import Entry, Kind
-from netsync.names import is_component, join
+from netsync.names import are_components, join
 from netsync.plan.asked import Asked
 from netsync.tree.place import Attributes
 
@@ -42,15 +44,20 @@ class ListedDirectory:
         self.names_read = fresh
         self.last = b""
 
-    def admit(self, entry: Entry, asked: Asked | None) -> None:
-        """Refuse an entry that an honest source cannot have listed next."""
-        if not is_component(entry.name) or entry.name <= self.last:
+    def admit(self, entries: Sequence[Entry], asked: Asked | None) -> None:
+        """Refuse entries that an honest source cannot have listed next."""
+        if not entries:
+            return
+        names = [entry.name for entry in entries]
+        in_order = self.last < names[0] and all(map(operator.lt, names, names[1:]))
+        if not in_order or not are_components(names):
             raise ProtocolError("a listed name is not allowed or out of order", op="receive")
-        if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
-            raise ProtocolError("a listed link has no valid text", op="receive")
-        if asked is not None:
-            asked.check(self.path, join(self.path, entry.name), entry)
-        self.last = entry.name
+        self.last = names[-1]
+        for entry in entries:
+            if entry.kind is Kind.SYMLINK and (not entry.target or b"\0" in entry.target):
+                raise ProtocolError("a listed link has no valid text", op="receive")
+            if asked is not None:
+                asked.check(self.path, join(self.path, entry.name), entry)
 
     def enter(self, present: Entry) -> bool:
         """Tell whether a directory that was ``present`` is ours and closed to ourselves.

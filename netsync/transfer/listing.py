@@ -34,10 +34,10 @@ from netsync.transfer.describing import NONE, XattrTable
 from netsync.transfer.digests import Digester, Gathered, Told, is_above_backup, is_digestible
 from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
-from netsync.transfer.inspecting import Inspector, Listed, Looked, Skipped
+from netsync.transfer.inspecting import PLAIN, Inspector, Listed, Looked, Skipped
 from netsync.transfer.judging import Judge
 from netsync.transfer.offers import Chunk, Located
-from netsync.tree.native import Status, stat_entries
+from netsync.tree.native import Status
 from netsync.tree.owners import IdNames
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, is_empty, names_in
@@ -206,7 +206,7 @@ class Lister:
             elif seen is Skipped.GONE:
                 part.bury(name)
             elif seen is not Skipped.EXCLUDED:
-                entry = self._linked(seen, status)
+                entry = seen if status == PLAIN else self._linked(seen, status)
                 if entry.kind is Kind.DIRECTORY:
                     children.append(self._child(node, name, places))
                 part.add(entry, xattrs)
@@ -346,10 +346,7 @@ class Lister:
                     self._inspector.trouble(node.path_of(name), "read", error)
                     yield name, Skipped.PROTECTED, 0, NONE
                 continue
-            look = self._inspector.look
-            statuses = stat_entries(fd, run.real, self._inspector.reads_xattrs)
-            found = zip(run.names, run.real, statuses, strict=True)
-            looked = [(each[0], *look(node, run, fd, each)) for each in found]
+            looked = self._inspector.look_at(node, run, fd)
             if self._options.copy_links:
                 yield from self._followed(node, places, looked)
             else:  # no entry is a Located, which a loop that checks would cost a tenth of all

@@ -51,6 +51,18 @@ def next_frame(frames: Iterator[Outgoing]) -> Outgoing | None:
     return next(frames, None)
 
 
+def next_frames(frames: Iterator[Outgoing]) -> list[Outgoing]:
+    """Return the next frames of a ``LargeFile``, with 2 MiB or all that is left: one step too."""
+    taken: list[Outgoing] = []
+    size = 0
+    for frame in frames:
+        taken.append(frame)
+        size += sum(map(len, frame.tail))
+        if size >= READ_BYTES:
+            break
+    return taken
+
+
 class DeltaRequest(NamedTuple):
     """A target's signature, and whether matches may only point forward (``--inplace``)."""
 

@@ -27,13 +27,14 @@ from netsync.errors import reason
 from netsync.model import Problem, wire_time
 from netsync.transfer.backing import backing_directories
 from netsync.transfer.offers import Offered
-from netsync.transfer.outgoing import LargeFile, Opened, Outgoing, Request
+from netsync.transfer.outgoing import LargeFile, Opened, Outgoing, Request, next_frames
 from netsync.tree.content import Hashed
 from netsync.tree.holes import HOLE_MIN, find_holes
 from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, read_listed
 from netsync.tree.read import PageBuffers, open_regular
 from netsync.tree.roots import SourceRoot
 from netsync.wire.batches import batches
+from netsync.wire.frames import TAIL_MAX
 from netsync.wire.messages import (
     UNSENT_MAX,
     FileHead,
@@ -68,6 +69,14 @@ class SmallFiles(NamedTuple):
     changed: list[Offered]
 
 
+class Begun(NamedTuple):
+    """A large file on its way, its first frames, and those that follow."""
+
+    large: LargeFile
+    first: list[Outgoing]
+    more: Iterator[Outgoing]
+
+
 class Reader:
     """Opens and reads offered files, with their holes if so asked; used by one thread at a time."""
 
@@ -81,22 +90,30 @@ class Reader:
         for directories in self._directories:
             directories.close()
 
+    def batches(self, batches: Sequence[Sequence[Offered]]) -> list[SmallFiles]:
+        """Read small files in batches of a frame each; empty ones are left out."""
+        return [self.small_files(wanted) for wanted in batches if wanted]
+
     def small_files(self, wanted: Sequence[Offered]) -> SmallFiles:
         """Read small files side by side into one buffer, which is the frame's tail."""
-        for offered in wanted:
-            let_settle(offered.entry.mtime_ns)
+        latest = max(offered.entry.mtime_ns for offered in wanted)
+        if latest > time.time_ns() - RACY_NS:
+            for offered in wanted:
+                let_settle(offered.entry.mtime_ns)
         heads: list[FileHead] = []
         changed: list[Offered] = []
         failed: list[tuple[int, Problem]] = []
         parts: list[memoryview] = []
-        room = memoryview(bytearray(sum(offered.entry.size for offered in wanted)))
+        room = self._buffers.room(0, TAIL_MAX)
+        room = room[: sum(offered.entry.size for offered in wanted)]
         used = start = 0  # what lies between them is as listed, and not among the parts yet
-        for offered, result in self._read(wanted, room):
+        for offered, result in zip(wanted, self._read(wanted, room), strict=True):
             entry = offered.entry
-            position, used = used, used + entry.size
+            size = entry.size
+            position, used = used, used + size
             if result == 0 or (result == LESS_THAN_ITS_SIZE and not self._has_holes(offered)):
                 digest = xxh3_128_digest(room[position:used])
-                heads.append(FileHead(offered.number, entry.size, entry.mtime_ns, digest))
+                heads.append(FileHead(offered.number, size, entry.mtime_ns, digest))
                 continue
             parts.append(room[start:position])
             start = used
@@ -108,23 +125,25 @@ class Reader:
         frames = [Outgoing(Files(heads), [part for part in parts if part])] if heads else []
         return SmallFiles([*frames, *_unsent(failed)], changed)
 
-    def _read(self, wanted: Sequence[Offered], room: memoryview) -> Iterator[tuple[Offered, int]]:
-        """Read files one behind the other, neighbours in one directory with one call."""
-        places = [offered.located for offered in wanted]
-        start = 0
+    def _read(self, wanted: Sequence[Offered], room: memoryview) -> list[int]:
+        """Read files one behind the other, neighbours in one directory with one call.
+
+        Returns for each what ``read_listed`` does.
+        """
+        places = [offered.locate(offered.entry.name) for offered in wanted]
+        results: list[int] = []
         for (root, directory), group in itertools.groupby(places, itemgetter(0, 1)):
-            names = [place.name for place in group]
-            files = wanted[start : start + len(names)]
-            start += len(names)
+            names = [place[2] for place in group]
+            files = wanted[len(results) : len(results) + len(names)]
             sizes = [offered.entry.size for offered in files]
             times = [offered.entry.mtime_ns for offered in files]
             try:
                 fd = self._directories[root].fd(directory)
-                results = read_listed(fd, names, sizes, times, room)
+                results += read_listed(fd, names, sizes, times, room)
             except OSError as error:
-                results = [error.errno or errno.EIO] * len(files)
+                results += [error.errno or errno.EIO] * len(files)
             room = room[sum(sizes) :]
-            yield from zip(files, results, strict=True)
+        return results
 
     def _has_holes(self, offered: Offered) -> bool:
         """Tell whether a small file should be sent like a large one, which may have holes."""
@@ -180,6 +199,18 @@ class Reader:
         With ``take_changed`` it is sent as it was read, whatever happens to it meanwhile.
         """
         return LargeFile(offered, self.open(offered), request, take_changed=take_changed)
+
+    def begin_large(
+        self, offered: Offered, request: Request | None, *, take_changed: bool
+    ) -> Begun:
+        """Open a file like ``large_file``, and read the first of it in the same step."""
+        large = self.large_file(offered, request, take_changed=take_changed)
+        try:
+            frames = large.frames()
+            return Begun(large, next_frames(frames), frames)
+        except BaseException:
+            large.close()
+            raise
 
     def open(self, offered: Offered) -> Opened:
         """Open a file to be read, with the holes that are to be kept. Raises ``ReadError``."""

@@ -39,18 +39,20 @@ class Arrival(NamedTuple):
 class Run:
     """Files of one directory; their contents lie one behind the other in ``tail``.
 
-    ``left_over`` are those that are not staged: all of them, until ``stage`` is called.
+    ``left_over`` are those that are not staged: all of them, until ``stage`` is called; ``staged``
+    counts the bytes of the others.
     """
 
     def __init__(self, tail: memoryview, arrivals: list[Arrival]) -> None:
         self.left_over = arrivals
+        self.staged = 0
         self._tail = tail
 
     def content(self, arrival: Arrival) -> memoryview:
         """Return what one of the files holds."""
         return self._tail[arrival.start : arrival.start + arrival.head.size]
 
-    def stage(self, directories: Directories) -> list[tuple[Arrival, Output]]:
+    def stage(self, directories: Directories) -> list[Batched]:
         """Stage the files; return those of which that came about."""
         arrivals = self.left_over
         first = arrivals[0]
@@ -60,12 +62,16 @@ class Run:
             return []
         plans = [_plan(wanted, head) for wanted, head, _ in arrivals]
         fds = stage_files(fd, self._tail[first.start :], plans)
-        self.left_over = [each for each, staged in zip(arrivals, fds, strict=True) if staged < 0]
-        return [
-            (each, Output.unnamed(staged, each.wanted.attributes))
-            for each, staged in zip(arrivals, fds, strict=True)
-            if staged >= 0
-        ]
+        staged: list[Batched] = []
+        self.left_over = []
+        for arrival, result in zip(arrivals, fds, strict=True):
+            if result < 0:
+                self.left_over.append(arrival)
+            else:
+                wanted = arrival.wanted
+                staged.append((wanted, Output.unnamed(result, wanted.attributes)))
+                self.staged += arrival.head.size
+        return staged
 
 
 def _plan(wanted: Wanted, head: FileHead) -> Staging:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Final
 
 import trio
@@ -59,11 +59,14 @@ class Signatures:
         """Take a question about a signature. Raises ``ProtocolError``."""
         self._signer.ask(question)
 
-    def settled(self, number: int, *, more_comes: bool) -> None:
-        """A file is done; ``more_comes`` if the source does not know it yet."""
-        self._sent.pop(number, None)
-        if not more_comes:
-            self._signer.forget(number)
+    def settled(self, numbers: Iterable[int], more_comes: Container[int]) -> None:
+        """Files are done; of those in ``more_comes`` the source does not know it yet."""
+        if not (self._sent or self._signer.has_begun):
+            return
+        for number in numbers:
+            self._sent.pop(number, None)
+            if number not in more_comes:
+                self._signer.forget(number)
 
     def end(self) -> None:
         """Nothing more will be wanted."""

@@ -7,6 +7,7 @@ What is held of all of them together has a bound.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct, field
@@ -49,8 +50,13 @@ class SignaturesTaken:
         self._offers.want(number)
         self._awaited.add(number)
 
-    def abandon(self, number: int) -> None:
-        """Forget what was said about a file that is wanted whole after all."""
+    def abandon(self, numbers: Iterable[int]) -> None:
+        """Forget what was said about files that are wanted whole after all."""
+        if self._arriving or self._awaited or self._deltas:
+            for number in numbers:
+                self._abandon(number)
+
+    def _abandon(self, number: int) -> None:
         if number in self._arriving and not self._arriving[number].is_served:
             raise ProtocolError("a file wanted whole while its delta is sent", op="receive")
         self._awaited.discard(number)

@@ -59,10 +59,15 @@ class Signer:
         """Tell whether a question waits to be answered."""
         return bool(self._questions)
 
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether there is anything to forget."""
+        return bool(self._begun)
+
     def forget(self, number: int) -> None:
         """Nothing more will be asked about this file."""
-        if all(question.number != number for question in self._questions):
-            self._begun.pop(number, None)
+        if number in self._begun and all(each.number != number for each in self._questions):
+            del self._begun[number]
 
     def ask(self, question: WantFine) -> None:
         """Take a question. Raises ``ProtocolError`` for one that may not be asked."""

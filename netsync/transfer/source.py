@@ -28,7 +28,7 @@ from netsync.transfer.judging import Judge
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.matching import Arriving, send_matched
 from netsync.transfer.offers import Offered, Offers
-from netsync.transfer.outgoing import DeltaRequest, Outgoing, RestRequest, next_frame
+from netsync.transfer.outgoing import DeltaRequest, Outgoing, RestRequest, next_frames
 from netsync.transfer.reading import SMALL_MAX, Reader, ReadError
 from netsync.transfer.signatures_taken import Ready, SignaturesTaken
 from netsync.transfer.tally import Observer
@@ -233,8 +233,7 @@ class Source:
 
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
         self._enqueue([self._offers.want(number) for number in whole])
-        for number in whole:
-            self._signatures.abandon(number)
+        self._signatures.abandon(whole)
         for number in deltas:
             self._signatures.expect(number)
 
@@ -283,11 +282,7 @@ class Source:
     async def _serve_next(self, reader: Reader, send: trio.MemorySendChannel[Outgoing]) -> None:
         small = self._take_small()
         if small:
-            read = await in_thread(reader.small_files, small)
-            for outgoing in read.frames:
-                await send.send(outgoing)
-            for offered in read.changed:
-                await self._serve_large(reader, offered, None, send)
+            await self._serve_small(reader, [small, self._take_small()], send)
             return
         first = self._queue.popleft()
         if isinstance(first, _DigestRequest):
@@ -301,6 +296,18 @@ class Source:
             return
         offered, request = (first, None) if isinstance(first, Offered) else first
         await self._serve_large(reader, offered, request, send)
+
+    async def _serve_small(
+        self,
+        reader: Reader,
+        batches: Sequence[Sequence[Offered]],
+        send: trio.MemorySendChannel[Outgoing],
+    ) -> None:
+        for read in await in_thread(reader.batches, batches):
+            for outgoing in read.frames:
+                await send.send(outgoing)
+            for offered in read.changed:
+                await self._serve_large(reader, offered, None, send)
 
     async def _serve_matched(
         self, reader: Reader, arriving: Arriving, send: trio.MemorySendChannel[Outgoing]
@@ -323,13 +330,16 @@ class Source:
         try:
             publish = self._options.changing == "publish"
             last = publish and self._offers.is_last_attempt(offered.number)
-            open_large = functools.partial(reader.large_file, take_changed=last)
-            large = await in_thread(open_large, offered, request)
+            begin = functools.partial(reader.begin_large, take_changed=last)
+            large, frames, more = await in_thread(begin, offered, request)
             try:
-                frames = large.frames()
-                while (frame := await in_thread(next_frame, frames)) is not None:
-                    await send.send(frame)
+                while True:
+                    for frame in frames:
+                        await send.send(frame)
                     self._observer.under_way(large.offset)
+                    if not isinstance(frames[-1].message, m.Piece):
+                        break
+                    frames = await in_thread(next_frames, more)
             finally:
                 large.close()
                 self._observer.under_way(0)
@@ -348,7 +358,7 @@ class Source:
             if not isinstance(first, Offered) or first.entry.size > SMALL_MAX:
                 break
             size += first.entry.size
-            if taken and size > TAIL_MAX - SMALL_MAX:
+            if taken and size > TAIL_MAX:
                 break
             taken.append(first)
             self._queue.popleft()

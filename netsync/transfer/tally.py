@@ -6,6 +6,7 @@ is their sum.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -76,10 +77,13 @@ class Tally(Struct):
         """Count one changed path, and itemize it."""
         if self.ledger is not None:
             change = self._as_first(change, path)
-        counter = _COUNTER_OF[change]
-        setattr(self, counter, getattr(self, counter) + 1)
+        self._count(change)
         if self.itemize:
             self.items.append(Item(change, path, directory, cause))
+
+    def _count(self, change: Change, count: int = 1) -> None:
+        counter = _COUNTER_OF[change]
+        setattr(self, counter, getattr(self, counter) + count)
 
     def _as_first(self, change: Change, path: bytes) -> Change:
         """Return what the run did to ``path``: what its first attempt did that got so far."""
@@ -104,10 +108,17 @@ class Tally(Struct):
         before, self.noted_bytes = self.noted_bytes, (self.literal, self.matched)
         self.ledger.note(changes, self.literal - before[0], self.matched - before[1])
 
-    def landed(self, change: Change, directory: bytes, name: bytes) -> None:
-        """Count a published file like ``change``; most transfers have no use for its path."""
-        told = self.itemize or self.ledger is not None
-        self.change(change, join(directory, name) if told else b"")
+    def landed(self, files: Sequence[tuple[Change, bytes, bytes]]) -> None:
+        """Count published files like ``change``; most transfers have no use for their paths.
+
+        Each is a change, a directory and a name in it.
+        """
+        if self.itemize or self.ledger is not None:
+            for change, directory, name in files:
+                self.change(change, join(directory, name))
+        else:
+            for change, count in Counter([each[0] for each in files]).items():
+                self._count(change, count)
 
     def found_equal(self, entries: int, size: int) -> None:
         """Count entries that are as they should be, with ``size`` bytes of files."""

@@ -328,9 +328,7 @@ class Target:
         if settled:
             await self._telling.tell(settled, self._lander.tally)
             self._untold -= len(settled)
-            for number in settled:
-                more = number in self._lander.ignored
-                self._signatures.settled(number, more_comes=more)
+            self._signatures.settled(settled, self._lander.ignored)
             await self._notify()
 
 

@@ -37,14 +37,19 @@ Table = list[WantedXattrs]
 class Part(NamedTuple):
     """A listing, the number of its first entry, and the sets of attributes that its entries mean.
 
-    ``cost`` is the credit it holds while it waits. The sets may be shared with other parts, so
-    more may be held than was given; it is all given back.
+    ``shared`` is the credit that the sets hold. They may be shared with other parts, so more may be
+    held than was given; it is all given back.
     """
 
     listing: Listing
     first: int
     table: Table
-    cost: int
+    shared: int
+
+    @property
+    def cost(self) -> int:
+        """The credit it holds while it waits."""
+        return self.listing.cost + self.shared
 
 
 class Step(NamedTuple):
@@ -151,10 +156,11 @@ class Unfolding:
 
     def _listed(self, listing: Listing, table: Table, shared: int) -> Iterator[Step]:
         self._check(listing)
-        part = Part(listing, self._next_number, table, listing.cost + shared)
+        part = Part(listing, self._next_number, table, shared)
         self._next_number += listing.numbers
         for number, entry in enumerate(listing.entries, part.first):
-            self._admit(number, entry)
+            if entry.link:
+                self._admit(number, entry)
         above = self._reserved_in(listing.directory)
         if above is not None:
             self._wait(above, part)
@@ -192,7 +198,8 @@ class Unfolding:
         if not plain or not counted or undecided.next > undecided.end:
             raise ProtocolError("a directory was not listed as its digest said", op="receive")
         for number, entry in enumerate(listing.entries, first):
-            self._admit(number, entry)
+            if entry.link:
+                self._admit(number, entry)
         yield Step(undecided.directory, listing, first, [], None)
         if listing.final:
             self._asked_entries -= undecided.count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 from netsync.model import Change, Entry, Kind
@@ -10,8 +12,10 @@ from netsync.transfer.carrying import CarriedOver
 from netsync.tree.partials import Partial
 from netsync.tree.place import Attributes
 
+_NOTHING: Final = Attributes(None, None, None, None)
 
-class Wanted:
+
+class Wanted(Struct, eq=False, gc=False):
     """A file on its way to the target: where it goes and what it becomes there.
 
     ``present`` is the file it replaces, if any; ``in_the_way`` says that a non-empty directory
@@ -19,29 +23,24 @@ class Wanted:
     none), ``carried`` what is carried over of it; ``attempts`` counts how often it was asked
     for; ``arrived`` says that it waits for a flush; ``partial`` is what an earlier run left of it;
     ``rest`` is where to go on if that is its beginning (0: nobody knows).
+
+    There may be many thousands, so the garbage collector passes them by: nothing that they refer
+    to refers to them.
     """
 
-    __slots__ = (
-        "arrived", "attempts", "attributes", "basis_size", "carried", "change", "directory",
-        "entry", "in_the_way", "number", "partial", "present", "rest",
-    )  # fmt: skip
-
-    def __init__(
-        self, number: int, directory: bytes, entry: Entry, present: Entry | None, change: Change
-    ) -> None:
-        self.number = number
-        self.directory = directory
-        self.entry = entry
-        self.present = present
-        self.change = change
-        self.attributes = Attributes(None, None, None, None)
-        self.in_the_way = False
-        self.basis_size = 0
-        self.carried: CarriedOver | None = None
-        self.attempts = 1
-        self.arrived = False
-        self.partial: Partial | None = None
-        self.rest = 0
+    number: int
+    directory: bytes
+    entry: Entry
+    present: Entry | None
+    change: Change
+    attributes: Attributes = _NOTHING
+    in_the_way: bool = False
+    basis_size: int = 0
+    carried: CarriedOver | None = None
+    attempts: int = 1
+    arrived: bool = False
+    partial: Partial | None = None
+    rest: int = 0
 
     @property
     def is_new(self) -> bool:

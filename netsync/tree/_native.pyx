@@ -21,6 +21,8 @@ from libc.string cimport memcpy, strcmp, strlen, strncmp
 
 import os
 
+from netsync.model import Entry, Kind
+
 cdef extern from "<sys/types.h>" nogil:
     ctypedef unsigned int uid_t
     ctypedef unsigned int gid_t
@@ -117,6 +119,8 @@ cdef enum:
 
 cdef long long SECONDS_MAX = 9000000000  # their nanoseconds fit 64 bits; until the year 2255
 cdef long long ID_MAX = 0xFFFFFFFF
+
+cdef object FILE = Kind.FILE, DIRECTORY = Kind.DIRECTORY
 
 cdef bint by_descriptor = True  # linkat takes a bare descriptor, until it is seen to refuse
 cdef bint has_listxattrat = True  # until the kernel, or a filter of system calls, says otherwise
@@ -447,6 +451,14 @@ cdef int linked(int fd, int directory, const char* path) noexcept nogil:
 
 
 def stat_entries(int directory, names, bint attributes=False):
+    return looked_at(directory, names, attributes, False)
+
+
+def plain_entries(int directory, names, bint attributes=False):
+    return looked_at(directory, names, attributes, True)
+
+
+cdef list looked_at(int directory, object names, bint attributes, bint as_entries):
     cdef tuple held = tuple(names)  # nobody else can drop a name meanwhile
     cdef const char* paths[RUN]
     cdef status found[RUN]
@@ -470,11 +482,29 @@ def stat_entries(int directory, names, bint attributes=False):
         for i in range(count):
             if errors[i]:
                 results.append(errors[i])
+            elif as_entries and is_plain(&found[i], sizes[i]):
+                results.append(entry(held[start + i], &found[i]))
             elif sizes[i] < 0:
                 results.append(numbers(&found[i], None))
             else:
                 results.append(numbers(&found[i], listed[i][:sizes[i]]))
     return results
+
+
+cdef bint is_plain(const status* found, Py_ssize_t attributes) noexcept nogil:
+    if not -SECONDS_MAX < found.st_mtim.tv_sec < SECONDS_MAX:
+        return False
+    if S_ISREG(found.st_mode):
+        return found.st_nlink == 1 and attributes == 0
+    return S_ISDIR(found.st_mode) and attributes == 0
+
+
+cdef object entry(bytes name, const status* found):
+    cdef bint is_file = S_ISREG(found.st_mode)
+    return Entry(
+        name, FILE if is_file else DIRECTORY, found.st_mode & MODE_BITS, found.st_uid,
+        found.st_gid, found.st_size if is_file else 0, nanoseconds(found),
+    )
 
 
 cdef Py_ssize_t attribute_names(int directory, const char* name, char* into) noexcept nogil:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from netsync.model import DEVICES, KIND_OF_FORMAT, Kind
+from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
 from netsync.names import IGNORE_FILE, is_reserved
 from netsync.tree.read import OPEN_FILE
 from netsync.tree.records import HEAD
@@ -221,6 +221,31 @@ def stat_entries(
     With ``attributes`` also the names of its extended attributes are asked for.
     """
     return [_status_or_errno(directory, name, attributes) for name in names]
+
+
+def plain_entries(
+    directory: int, names: Sequence[bytes], attributes: bool = False
+) -> list[Entry | Status | int]:
+    """Return the same, but for each plain name its ``Entry``.
+
+    Plain are directories, and regular files that have no other name; neither has extended
+    attributes, as far as these are asked for, nor a time outside the years 1684 to 2255.
+    """
+    found = stat_entries(directory, names, attributes)
+    return [_plain_entry(*each) or each[1] for each in zip(names, found, strict=True)]
+
+
+def _plain_entry(name: bytes, status: Status | int) -> Entry | None:
+    if isinstance(status, int):
+        return None
+    bits, uid, gid, size, mtime_ns = status[:5]
+    kind = KIND_OF_FORMAT.get(stat.S_IFMT(bits))
+    single = kind is Kind.DIRECTORY or (kind is Kind.FILE and status[6] == 1)
+    timely = -_SECONDS_MAX < mtime_ns // _SECOND < _SECONDS_MAX
+    if kind is None or not (single and timely and status[10] == b""):
+        return None
+    size = size if kind is Kind.FILE else 0
+    return Entry(name, kind, stat.S_IMODE(bits), uid, gid, size, mtime_ns)
 
 
 def _status_or_errno(directory: int, name: bytes, attributes: bool) -> Status | int:

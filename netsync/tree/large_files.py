@@ -154,6 +154,11 @@ class Stage:
         return self._partials.pop(key, None)
 
     @property
+    def has_partials(self) -> bool:
+        """Tell whether there may be a partial of any file."""
+        return bool(self._partials or self._busy)
+
+    @property
     def has_leftovers(self) -> bool:
         """Tell whether there may be something to remove of files that are complete."""
         return bool(self._partials or self._marks)

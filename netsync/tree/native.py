@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, Protocol, cast
 
 from netsync.choice import choose
+from netsync.model import Entry
 
 Buffer = bytes | bytearray | memoryview
 """Contiguous bytes."""
@@ -91,6 +92,10 @@ class Native(Protocol):
         self, directory: int, names: Sequence[bytes], attributes: bool = False
     ) -> list[Status | int]: ...
 
+    def plain_entries(
+        self, directory: int, names: Sequence[bytes], attributes: bool = False
+    ) -> list[Entry | Status | int]: ...
+
     def pack_directory(
         self, directory: int, coverage: Coverage, users: bytes, groups: bytes
     ) -> tuple[Packed | None, list[bytes]]: ...
@@ -112,4 +117,5 @@ link_staged: Final = _chosen.link_staged
 link_files: Final = _chosen.link_files
 list_names: Final = _chosen.list_names
 stat_entries: Final = _chosen.stat_entries
+plain_entries: Final = _chosen.plain_entries
 pack_directory: Final = _chosen.pack_directory

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from netsync.tree.holes import make_hole
 from netsync.tree.native import Buffer, stage_file
 from netsync.tree.partials import Partial, Resumable
@@ -34,21 +36,22 @@ class StagedFile(Protocol):
     def close(self) -> None: ...
 
 
-class Output:
-    """A file being written; ``inplace`` tells which way.
+class Output(Struct, eq=False, gc=False):
+    """A file being written.
 
     ``holds`` counts the bytes at its start that are there already, from a run that was cut.
     """
 
-    __slots__ = ("_has_holes", "_staged", "fd", "holds", "inplace", "refused")
+    fd: int
+    _staged: StagedFile | None
+    holds: int = 0
+    refused: Refusals = ()
+    _has_holes: bool = False
 
-    def __init__(self, fd: int, staged: StagedFile | None, holds: int = 0) -> None:
-        self.fd = fd
-        self._staged = staged
-        self.holds = holds
-        self.inplace = staged is None
-        self.refused: Refusals = ()
-        self._has_holes = False
+    @property
+    def inplace(self) -> bool:
+        """Tell whether it is written in place."""
+        return self._staged is None
 
     @classmethod
     def create(cls, directory: int, name: bytes, *, inplace: bool) -> Output:

@@ -19,6 +19,8 @@ import stat
 import time
 from typing import Final
 
+from msgspec import Struct
+
 from netsync.names import RESERVED_PREFIX
 from netsync.tree.native import link_staged, stage_file
 
@@ -37,14 +39,11 @@ def temporary_name() -> bytes:
     return TEMPORARY_PREFIX + secrets.token_hex(8).encode()
 
 
-class Staged:
+class Staged(Struct, eq=False, gc=False):
     """One file being written out of sight. ``fd`` is open for reading and writing."""
 
-    __slots__ = ("fd", "temporary")
-
-    def __init__(self, fd: int, temporary: bytes | None) -> None:
-        self.fd = fd
-        self.temporary = temporary
+    fd: int
+    temporary: bytes | None
 
     @classmethod
     def create(cls, directory: int) -> Staged:

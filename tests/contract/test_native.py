@@ -22,9 +22,11 @@ import pytest
 
 from netsync.choice import VARIABLE
 from netsync.errors import ConfigError
+from netsync.model import Entry
 from netsync.tree import _plain
 from netsync.tree import native as selector
 from netsync.tree.native import Buffer, Native, Status
+from netsync.tree.scan import entry_from
 from tests.support.confined import (
     NOBODY,
     as_nobody,
@@ -392,6 +394,67 @@ class TestLooking:
         assert native.stat_entries(fd, [b"f"]) == [errno.ENOTDIR]
         os.close(fd)
         assert native.stat_entries(fd, [b"f", b"g"]) == [errno.EBADF, errno.EBADF]
+
+
+class TestPlainEntries:
+    """Files with one name and directories are entries at once; all else is as ``stat_entries``."""
+
+    def test_only_what_is_plain_is_an_entry(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        (tmp_path / "directory").mkdir(mode=0o1777)
+        (tmp_path / "file").write_bytes(b"content")
+        (tmp_path / "file").chmod(0o4751)
+        (tmp_path / "link").symlink_to("file")
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "shared").touch()
+        os.link(tmp_path / "shared", tmp_path / "shared2")
+        names = [name.encode() for name in sorted(os.listdir(tmp_path))] + [b"absent"]
+        statuses = native.stat_entries(directory, names)
+        found = native.plain_entries(directory, names)
+        assert found[:2] == [entry_from(statuses[i], names[i], directory) for i in range(2)]
+        assert found[2:] == statuses[2:]
+
+    def test_attributes_count_if_they_are_asked_for(
+        self, native: Native, tmp_path: Path, directory: int
+    ) -> None:
+        for name in ("directory", "sub"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "file").touch()
+        for name in ("directory", "file"):
+            os.setxattr(tmp_path / name, "user.a", b"1")
+        names = [b"directory", b"file", b"sub"]
+        found = native.plain_entries(directory, names, True)
+        assert [isinstance(each, Entry) for each in found] == [False, False, True]
+        assert found[:2] == native.stat_entries(directory, names, True)[:2]
+        assert all(isinstance(each, Entry) for each in native.plain_entries(directory, names))
+
+    @pytest.mark.parametrize("time", TIMES)
+    def test_times_that_64_bits_do_not_hold_are_not_plain(
+        self, native: Native, tmp_path: Path, directory: int, time: int
+    ) -> None:
+        (tmp_path / "f").touch()
+        os.utime(tmp_path / "f", ns=(time, time))
+        (found,) = native.plain_entries(directory, [b"f"])
+        if time == TIMES[-1]:
+            assert isinstance(found, tuple)
+        else:
+            assert isinstance(found, Entry)
+            assert found.mtime_ns == time
+
+    @pytest.mark.parametrize("count", [0, 63, 64, 65, 300])
+    def test_each_has_its_names_place(
+        self, native: Native, tmp_path: Path, directory: int, count: int
+    ) -> None:
+        names = [b"%d" % number for number in range(count)]
+        for number in range(0, count, 3):
+            (tmp_path / str(number)).write_bytes(bytes(number))
+        for number, found in enumerate(native.plain_entries(directory, names)):
+            if number % 3:
+                assert found == errno.ENOENT
+            else:
+                assert isinstance(found, Entry)
+                assert (found.name, found.size) == (names[number], number)
 
 
 class TestAttributeNames:

@@ -25,14 +25,20 @@ REST = 256 * 1024 + 2 * 4096
 """Bytes at the end that are never carried, and units at both ends that are not whole."""
 
 
+def nothing(position: int) -> None:
+    """What is done before a write, unless a test says otherwise."""
+
+
 class Watched(Output):
     """An output that counts what is written, and does something before."""
 
-    def __init__(self, output: Output, before: Callable[[int], None]) -> None:
-        super().__init__(output.fd, output._staged)
-        self.inplace = output.inplace
-        self.written = 0
-        self.before = before
+    written: int = 0
+    before: Callable[[int], None] = nothing
+
+    @classmethod
+    def of(cls, output: Output) -> Watched:
+        """Take over ``output``."""
+        return cls(output.fd, output._staged)
 
     def write(self, data: bytes | bytearray | memoryview, position: int) -> None:
         self.before(position)
@@ -45,7 +51,7 @@ class Bench:
 
     def __init__(self, place: int, *, inplace: bool, new_size: int = len(BASIS) + 17) -> None:
         self.place = place
-        self.output = Watched(Output.create(place, b"f", inplace=inplace), lambda _: None)
+        self.output = Watched.of(Output.create(place, b"f", inplace=inplace))
         self.carried = CarriedOver(SEED, len(BASIS), new_size)
         self.reads = 0
         basis = Basis(-1, 0, os.open(b"f", os.O_RDONLY, dir_fd=place))

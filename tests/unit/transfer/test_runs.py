@@ -54,7 +54,9 @@ def staged(directories: Directories, paths: list[bytes]) -> Iterator[list[Batche
     tail = b"x" * len(files)
     batch: list[Batched] = []
     for run in runs([head(n, b"x") for n, _ in enumerate(files)], memoryview(tail), *known(files)):
-        batch += [(arrival.wanted, output) for arrival, output in run.stage(directories)]
+        before = len(batch)
+        batch += run.stage(directories)
+        assert run.staged == len(batch) - before
         assert run.left_over == []
     yield batch
     for _, output in batch:
