@@ -227,14 +227,17 @@ class MatchedFile(LargeFile):
         yield from self._pieces(ops)
 
     def _scan(self, at: int, count: int) -> memoryview:
-        """Read for the scanner, some blocks ahead, and hash what is read for the first time."""
+        """Return ``count`` bytes for the scanner, and what was read ahead behind them.
+
+        What is read for the first time is hashed.
+        """
         start = at - self._ahead_at
         if start < 0 or start + count > len(self._ahead):
             start, self._ahead_at = 0, at
             self._ahead = self._scan_buffer.room(at, max(count, min(_AHEAD_BYTES, self._size - at)))
             self._read_into(self._ahead, at)
             self._hash(self._ahead, at)
-        return self._ahead[start : start + count]
+        return self._ahead[start:]
 
     def _hash(self, view: memoryview, at: int) -> None:
         """Hash what ``view`` shows from ``at`` on for the first time, and the holes before it."""
