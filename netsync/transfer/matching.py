@@ -45,7 +45,7 @@ _AHEAD: Final = 3
 _AHEAD_BYTES: Final = 512 * 1024
 """Bytes read and hashed at a time for the scanner, whose blocks are smaller: fewer calls, and all
 of it stays in a processor's second-level cache until it was looked at."""
-_BREATH_BYTES: Final = 16 * 1024 * 1024
+_BREATH_BYTES: Final = 64 * 1024 * 1024
 """Bytes scanned in one hop: some hundredths of a second, after which progress shows."""
 
 
