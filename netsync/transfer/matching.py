@@ -42,6 +42,9 @@ from netsync.wire.messages import FileEnd, Signature, Unsent, WantDelta
 
 _AHEAD: Final = 3
 """Windows whose fine signatures may be under way: 2.5 MiB of entries at most."""
+_FIRST_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the first window: the sooner the target hears of a match, the more of what it signs is
+carried over (``carrying.py``) and need not be read again."""
 _AHEAD_BYTES: Final = 512 * 1024
 """Bytes read and hashed at a time for the scanner, whose blocks are smaller: fewer calls, and all
 of it stays in a processor's second-level cache until it was looked at."""
@@ -161,7 +164,7 @@ class MatchedFile(LargeFile):
     def _matched(self) -> Iterator[Outgoing | Pause]:
         spans = self._scanner.spans()
         waiting: deque[_Scanned] = deque()
-        window, breath, more = Window(self._basis), _BREATH_BYTES, True
+        window, breath, more = Window(self._basis, _FIRST_BYTES), _BREATH_BYTES, True
         while more or waiting:
             self._absorb(waiting)
             if waiting and not waiting[0].missing:

@@ -196,6 +196,11 @@ def test_a_window_asks_for_no_block_twice_and_ends_when_it_is_full() -> None:
     big = Window(Basis(size, LAYOUT, SEED))
     big.add(Gap(0, size - 1, 0, -1))
     assert big.is_full
+    small = Window(Basis(len(BASIS), LAYOUT, SEED), 3 * C)
+    for at in range(3):
+        assert not small.is_full
+        small.add(Run(at * C, at * C, C))
+    assert small.is_full
 
 
 def test_a_gap_smaller_than_a_fine_block_asks_for_nothing() -> None:
