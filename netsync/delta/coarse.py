@@ -4,8 +4,8 @@ still being signed.
 The scanner reads the new file once, from front to back, and says of every byte either that it is
 *matched* or that it lies in a *gap*. It starts in step with the basis, and checks where the next
 block should be as soon as the entry for it has arrived; so it runs behind the signature, not
-after it. When blocks differ it stays in step: most changes are edits in place, and the first block
-that fits again closes the gap.
+after it. What is at hand and has its entries is compared with one call. When blocks differ it stays
+in step: most changes are edits in place, and the first block that fits again closes the gap.
 
 When a stretch of ``_patience`` blocks differs, the alignment may be lost. Then the stretch is
 rolled through, first against the entries that have arrived, since what was inserted or deleted is
@@ -63,8 +63,8 @@ class Gap(NamedTuple):
 class Scanner:
     """Compares a new file of ``size`` bytes with a basis whose signature is still arriving.
 
-    ``read`` returns so many bytes of the new file from an offset on, valid until the next call;
-    ``at`` is how far the scanner is.
+    ``read`` returns at least so many bytes of the new file from an offset on, and what it has at
+    hand behind them, valid until the next call; ``at`` is how far the scanner is.
     """
 
     def __init__(
@@ -122,17 +122,9 @@ class Scanner:
                 yield Hole(hole * self._block)
                 self.at = gap = self.at + hole * self._block
                 continue
-            length = self._length_in_step(shift)
-            if length and (yield from self._matches(length, shift)):
-                if gap < self.at:
-                    yield Gap(gap, self.at - gap, gap + shift, self.at + shift)
-                    self._patience = min(self._patience_max, 2 * self._patience)
-                yield Run(self.at, self.at + shift, length)
-                self.at += length
-                gap = self.at
+            gap, differs = yield from self._in_step(gap, shift)
+            if not differs:
                 continue
-            if not length:  # beyond the basis, or the last few bytes
-                self._read(self.at, min(self._block, self._size - self.at))
             self.at = min(self._size, self.at + self._block)
             if self.at - gap < self._patience * self._block:
                 continue
@@ -151,6 +143,25 @@ class Scanner:
             after = self._basis_size if self._size + shift == self._basis_size else -1
             yield Gap(gap, self._size - gap, gap + shift, after)
 
+    def _in_step(self, gap: int, shift: int) -> Generator[Run | Gap | None, None, tuple[int, bool]]:
+        """Yield what matches where it should, behind the gap that it closes.
+
+        Return where the undecided part begins, and whether the next block is known to differ.
+        """
+        length = self._length_in_step(shift)
+        if not length:  # beyond the basis, or the last few bytes
+            self._read(self.at, min(self._block, self._size - self.at))
+            return gap, True
+        matched, differs = yield from self._matches(length, shift)
+        if not matched:
+            return gap, differs
+        if gap < self.at:
+            yield Gap(gap, self.at - gap, gap + shift, self.at + shift)
+            self._patience = min(self._patience_max, 2 * self._patience)
+        yield Run(self.at, self.at + shift, matched)
+        self.at += matched
+        return self.at, differs
+
     def _length_in_step(self, shift: int) -> int:
         """Return how long the basis block is that should come next, 0 if none can.
 
@@ -162,15 +173,28 @@ class Scanner:
             return 0
         return length if length in (self._block, left) else 0
 
-    def _matches(self, length: int, shift: int) -> Generator[None, None, bool]:
-        """Wait for the entry of the block that should come next, and compare."""
+    def _matches(self, length: int, shift: int) -> Generator[None, None, tuple[int, bool]]:
+        """Compare the block of ``length`` that should come next, once its entry has arrived.
+
+        The blocks behind it that are at hand are compared with it. Return the bytes that match,
+        and whether the block behind them is known to differ.
+        """
         block = (self.at + shift) // self._block
         while len(self._entries) < (block + 1) * ENTRY_SIZE:
             yield None
         view = self._read(self.at, length)
-        self._budget.work += length
-        self._budget.passed += length
-        return self._arrived.confirms(block, self._arrived.strong(view))
+        if length < self._block:  # the last one, whose entry is not among the full ones
+            self._budget.work += length
+            self._budget.passed += length
+            confirmed = self._arrived.confirms(block, self._arrived.strong(view[:length]))
+            return length * confirmed, not confirmed
+        level = self._level(min(len(self._entries) // ENTRY_SIZE, self._basis_size // self._block))
+        if self._holes:  # they are passed over
+            view = view[: max(length, self._holes.data_left(self.at, self.at + len(view)))]
+        most = min(len(view) // self._block, level.count - block)
+        count = level.follow(view, 0, block, self._budget)
+        self._budget.passed += self._block * (count + (count < most))
+        return count * self._block, count < most
 
     def _recovered(self, gap: int, shift: int) -> Generator[None, None, Run | None]:
         """Look for the first block in the stretch from ``gap`` on, at any offset."""
@@ -189,6 +213,6 @@ class Scanner:
     def _first_run(self, level: Level, gap: int, shift: int) -> Run | None:
         """Roll through all windows that begin from ``gap`` on and before where we are."""
         stop = min(self._size, self.at + self._block - 1)
-        view = self._read(gap, stop - gap)
+        view = self._read(gap, stop - gap)[: stop - gap]
         search = Search(level, self._budget, forward_only=self._forward_only)
         return next(search.runs(view, gap, shift), None)

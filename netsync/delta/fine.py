@@ -46,10 +46,12 @@ _SAMPLE: Final = 4
 class Window:
     """Consecutive spans of the new file, and the basis blocks that their gaps may consist of.
 
-    ``bytes`` does not count holes, which are nothing to read or to write.
+    It is full with ``most`` bytes. ``bytes`` does not count holes, which are nothing to read or to
+    write.
     """
 
-    def __init__(self, basis: Basis) -> None:
+    def __init__(self, basis: Basis, most: int = WINDOW_BYTES) -> None:
+        self._most = most
         self._basis_size, self._layout = basis.size, basis.layout
         self._blocks = -(-basis.size // basis.layout.block)
         self._ranges: list[tuple[int, int]] = []  # first block, block behind the last
@@ -95,7 +97,7 @@ class Window:
     def is_full(self) -> bool:
         """Tell whether its fine entries should be asked for now."""
         return (
-            self.bytes >= WINDOW_BYTES
+            self.bytes >= self._most
             or self._entries >= WINDOW_ENTRIES
             or len(self._ranges) >= WINDOW_RUNS
         )

@@ -56,6 +56,12 @@ class Holes:
         index = bisect_right(self._starts, at) - 1
         return max(0, self._ends[index] - at) if index >= 0 else 0
 
+    def data_left(self, at: int, end: int) -> int:
+        """Return how many bytes from ``at`` on come before the next hole, or before ``end``."""
+        index = bisect_right(self._ends, at)
+        hole = self._starts[index] if index < len(self._starts) else end
+        return max(0, min(hole, end) - at)
+
 
 class Cutter:
     """Cuts ``holes`` out of operations that spell a file from place ``at`` on."""

@@ -9,6 +9,7 @@ where the two meet. Nothing here is trusted: the digest of the result decides.
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from netsync.delta.holes import Holes
 from netsync.transfer.wanted import Wanted
@@ -17,6 +18,9 @@ from netsync.tree.holes import find_holes
 from netsync.tree.partials import ALIGNMENT
 from netsync.tree.read import fill, open_regular
 from netsync.tree.reflink import reflink
+
+_BLOCKS_UNIT: Final = 512
+"""Bytes that ``st_blocks`` counts in, whatever the file system's blocks are."""
 
 
 class Basis:
@@ -47,9 +51,16 @@ class Basis:
         return got + (fill(self._old, view[got:], offset + got) if self._old >= 0 else 0)
 
     def find_holes(self) -> Holes:
-        """Return the holes of an old file that stands alone. Raises ``OSError``."""
-        alone = self._old >= 0 and not self.seam
-        return find_holes(self._old, self.size) if alone else Holes()
+        """Return the holes of an old file that stands alone. Raises ``OSError``.
+
+        One that takes all its room is not looked through, page by page in a tmpfs: a hole that is
+        not known of is only signed as what it reads as.
+        """
+        if self._old < 0 or self.seam:
+            return Holes()
+        if os.fstat(self._old).st_blocks * _BLOCKS_UNIT >= self.size:
+            return Holes()
+        return find_holes(self._old, self.size)
 
     def clone_to(self, target: int) -> bool:
         """Make ``target`` share all bytes of the old file, if it is all there is and can be."""

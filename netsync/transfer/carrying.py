@@ -43,7 +43,7 @@ _RESERVE: Final = 256 * 1024
 """Bytes at a basis's end that are left to the assembly; a partial's size is rounded to less."""
 
 _PIECES: Final = 3
-"""Pieces read and not written yet; with the one that is being read 2 MiB, and a block if that is
+"""Pieces read and not written yet; with the one that is being read 4 MiB, and a block if that is
 larger than a piece."""
 
 

@@ -42,10 +42,13 @@ from netsync.wire.messages import FileEnd, Signature, Unsent, WantDelta
 
 _AHEAD: Final = 3
 """Windows whose fine signatures may be under way: 2.5 MiB of entries at most."""
+_FIRST_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the first window: the sooner the target hears of a match, the more of what it signs is
+carried over (``carrying.py``) and need not be read again."""
 _AHEAD_BYTES: Final = 512 * 1024
 """Bytes read and hashed at a time for the scanner, whose blocks are smaller: fewer calls, and all
 of it stays in a processor's second-level cache until it was looked at."""
-_BREATH_BYTES: Final = 16 * 1024 * 1024
+_BREATH_BYTES: Final = 64 * 1024 * 1024
 """Bytes scanned in one hop: some hundredths of a second, after which progress shows."""
 
 
@@ -161,7 +164,7 @@ class MatchedFile(LargeFile):
     def _matched(self) -> Iterator[Outgoing | Pause]:
         spans = self._scanner.spans()
         waiting: deque[_Scanned] = deque()
-        window, breath, more = Window(self._basis), _BREATH_BYTES, True
+        window, breath, more = Window(self._basis, _FIRST_BYTES), _BREATH_BYTES, True
         while more or waiting:
             self._absorb(waiting)
             if waiting and not waiting[0].missing:
@@ -227,14 +230,17 @@ class MatchedFile(LargeFile):
         yield from self._pieces(ops)
 
     def _scan(self, at: int, count: int) -> memoryview:
-        """Read for the scanner, some blocks ahead, and hash what is read for the first time."""
+        """Return ``count`` bytes for the scanner, and what was read ahead behind them.
+
+        What is read for the first time is hashed.
+        """
         start = at - self._ahead_at
         if start < 0 or start + count > len(self._ahead):
             start, self._ahead_at = 0, at
             self._ahead = self._scan_buffer.room(at, max(count, min(_AHEAD_BYTES, self._size - at)))
             self._read_into(self._ahead, at)
             self._hash(self._ahead, at)
-        return self._ahead[start : start + count]
+        return self._ahead[start:]
 
     def _hash(self, view: memoryview, at: int) -> None:
         """Hash what ``view`` shows from ``at`` on for the first time, and the holes before it."""

@@ -28,11 +28,14 @@ from netsync.tree.read import PageBuffer
 from netsync.wire.fine import FineSignature, WantFine
 from netsync.wire.messages import Signature, WantDelta
 
-FRAME_BYTES: Final = 8 * 1024 * 1024
-"""Basis bytes signed in one hop, rounded up to a whole block; 24 KiB of entries at 4-KiB blocks."""
-_READ_BYTES: Final = 512 * 1024
+FRAME_BYTES: Final = 32 * 1024 * 1024
+"""Basis bytes signed in one hop, and bytes that the source is behind: ten milliseconds. A frame for
+each 8 MiB costs both ends a tenth more."""
+FRAME_BLOCKS: Final = 2048
+"""Blocks signed in one hop: 24 KiB of entries."""
+_READ_BYTES: Final = 1024 * 1024
 """Bytes read and signed at a time: they stay in a processor's second-level cache between reading
-and summing, and smaller pieces cost a tenth more."""
+and summing."""
 _HOLE_ENTRIES: Final = 4096
 """Blocks of a hole signed in one hop: 48 KiB of entries."""
 _NO_HOLES: Final = Holes()
@@ -127,7 +130,7 @@ class Signer:
             for start, end in _parts(question.ranges, want):
                 entries += self._sign(read, (start, end), want.fine_size, want.seed)
                 signed += end - start
-                if signed >= FRAME_BYTES:
+                if signed >= _frame_bytes(want.fine_size):
                     yield Outgoing(FineSignature(question.number), entries)
                     entries, signed = [], 0
             if entries:
@@ -181,9 +184,14 @@ def _layout(want: WantDelta) -> Layout:
     return Layout(want.block_size, want.fine_size)
 
 
+def _frame_bytes(block: int) -> int:
+    """Return how many bytes of a basis to sign in one hop: whole blocks, at least one."""
+    return max(block, min(FRAME_BYTES, FRAME_BLOCKS * block) // block * block)
+
+
 def _frames(size: int, holes: Holes, block: int) -> Iterator[tuple[int, int]]:
     """Yield the parts of a basis whose signatures fill a frame each: holes are soon signed."""
-    step = max(block, FRAME_BYTES // block * block)
+    step = _frame_bytes(block)
     most = _HOLE_ENTRIES * block
     start = 0
     while start < size:
@@ -194,9 +202,9 @@ def _frames(size: int, holes: Holes, block: int) -> Iterator[tuple[int, int]]:
 
 
 def _parts(ranges: Sequence[int], want: WantDelta) -> Iterator[tuple[int, int]]:
-    """Yield what runs of coarse blocks are in bytes, in parts of FRAME_BYTES or one block."""
+    """Yield what runs of coarse blocks are in bytes, in parts for a frame or of one block."""
     block = want.block_size
-    step = max(1, FRAME_BYTES // block)
+    step = max(1, _frame_bytes(want.fine_size) // block)
     for first, count in zip(ranges[::2], ranges[1::2], strict=True):
         for number in range(first, first + count, step):
             end = min(number + step, first + count) * block

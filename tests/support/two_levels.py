@@ -65,6 +65,10 @@ def delta(
         assert 0 < count <= len(new) - at
         return memoryview(new)[at : at + count]
 
+    def read_ahead(at: int, count: int) -> memoryview:
+        assert 0 < count <= len(new) - at
+        return memoryview(new)[at : at + count + chance.randint(0, 4 * layout.block)]
+
     def send_more() -> None:
         nonlocal sent
         assert sent < len(signature), "more was wanted than there is"
@@ -89,7 +93,7 @@ def delta(
             else:
                 result.ops.append(op)
 
-    scanner = Scanner(read, len(new), signed, result.budget, holes)
+    scanner = Scanner(read_ahead, len(new), signed, result.budget, holes)
     gathering = Window(signed)
     for span in scanner.spans():
         if span is None:

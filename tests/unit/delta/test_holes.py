@@ -39,6 +39,11 @@ def test_left_of_counts_to_the_end_of_the_hole(at: int, left: int) -> None:
     assert HOLES.left_of(at) == left
 
 
+@pytest.mark.parametrize(("at", "left"), [(0, 10), (12, 0), (20, 30), (58, 0), (60, 10), (70, 0)])
+def test_data_left_counts_to_the_next_hole_or_the_end(at: int, left: int) -> None:
+    assert HOLES.data_left(at, 70) == left
+
+
 def test_a_file_without_holes_is_one_extent_and_nothing_is_cut() -> None:
     assert list(Holes().extents(3, 9)) == [Extent(3, 9, is_hole=False)]
     ops: list[Op] = [Copy(0, 5), Literal(b"abc")]

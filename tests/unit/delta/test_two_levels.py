@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from netsync.delta.coarse import Gap
+from netsync.delta.coarse import Gap, Scanner
 from netsync.delta.fine import WINDOW_ENTRIES, Window
 from netsync.delta.levels import (
     COARSE,
@@ -19,6 +19,7 @@ from netsync.delta.levels import (
     layout_for,
 )
 from netsync.delta.ops import patch
+from netsync.delta.search import Budget
 from netsync.delta.signature import SIGNATURE_MAX, entries_size, sign
 from tests.support.two_levels import LAYOUT, SEED, Delta, delta
 
@@ -43,6 +44,24 @@ def edited(*places: int, basis: bytes = BASIS, length: int = F) -> bytes:
 def test_an_unchanged_file_needs_no_fine_entries_and_hashes_each_byte_once() -> None:
     result = checked(BASIS)
     assert (result.literal, result.fine, result.budget.work) == (0, 0, len(BASIS))
+
+
+def test_blocks_at_hand_whose_entries_have_arrived_are_compared_at_once() -> None:
+    new, asked = memoryview(edited(9 * C)), []
+
+    def read(at: int, count: int) -> memoryview:
+        asked.append(at // C)
+        return new[at : at + max(count, 8 * C)]
+
+    budget = Budget()
+    scanner = Scanner(read, len(new), Basis(len(BASIS), LAYOUT, SEED), budget)
+    scanner.extend(sign(BASIS, C, SEED))
+    assert list(scanner.spans()) == [
+        Run(0, 0, 8 * C), Run(8 * C, 8 * C, C), Gap(9 * C, C, 9 * C, 10 * C),
+        *(Run(at * C, at * C, min(8, BLOCKS - at) * C) for at in range(10, BLOCKS, 8)),
+    ]  # fmt: skip
+    assert asked == [0, 8, *range(10, BLOCKS, 8)]
+    assert budget.work == len(new)
 
 
 def test_edits_in_place_cost_their_blocks_and_nothing_is_rolled_far() -> None:
@@ -177,6 +196,11 @@ def test_a_window_asks_for_no_block_twice_and_ends_when_it_is_full() -> None:
     big = Window(Basis(size, LAYOUT, SEED))
     big.add(Gap(0, size - 1, 0, -1))
     assert big.is_full
+    small = Window(Basis(len(BASIS), LAYOUT, SEED), 3 * C)
+    for at in range(3):
+        assert not small.is_full
+        small.add(Run(at * C, at * C, C))
+    assert small.is_full
 
 
 def test_a_gap_smaller_than_a_fine_block_asks_for_nothing() -> None:
