@@ -25,7 +25,8 @@ MUTATIONS: Final = (
     Mutation(
         "a standby tells nothing durable before its flush", "netsync/oplog/journaling.py",
         "                    self.written = taken.target\n                self._tell()\n",
-        "                    self.written = self.durable = taken.target\n                self._tell()\n",
+        "                    self.written = self.durable = taken.target\n"
+        "                self._tell()\n",
         LEVELS,
     ),
     Mutation(
