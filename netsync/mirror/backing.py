@@ -23,9 +23,12 @@ from netsync.mirror.nodes import NONE_HELD, ROOT, Node, Nodes
 from netsync.names import NAME_MAX, is_reserved
 from netsync.tree.cached import is_cached
 from netsync.tree.directories import OPEN_DIRECTORY
+from netsync.tree.quick_threads import QuickThreads
 
 DIRECTORIES_MAX: Final = 256
 """Directory descriptors kept open between requests."""
+FLUSHES_MAX: Final = 40
+"""Files flushed at once: as many as trio lends threads."""
 OPEN_ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,7 +43,10 @@ def by_descriptor(fd: int) -> bytes:
 
 
 class Backing:
-    """One directory, held open. ``device`` is the file system's number."""
+    """One directory, held open. ``device`` is the file system's number.
+
+    ``flushes`` are the threads in which its files are flushed.
+    """
 
     def __init__(self, root: int) -> None:
         self.root = root
@@ -48,9 +54,11 @@ class Backing:
         self.nodes = Nodes()
         self.nodes.root.held = root
         self._directories: OrderedDict[Node, int] = OrderedDict()
+        self.flushes = QuickThreads("netsync flush", FLUSHES_MAX)
 
     def close(self) -> None:
-        """Let go of every descriptor but the root's."""
+        """Let go of every descriptor but the root's, and of the threads."""
+        self.flushes.close()
         while self._directories:
             os.close(self._directories.popitem()[1])
 

@@ -12,6 +12,7 @@ fails, nobody knows what is there; everyone who has the file open gets an error 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from dataclasses import dataclass
 from typing import Final
@@ -174,10 +175,9 @@ class Files:
         if node.synced >= upto:
             return  # nothing has been done to it since
         seq = self._log.head
-        if self._safety.level is Level.DURABLE:
-            self._log.want_durable(seq)  # the standby flushes while this host does
+        self._log.want(seq, self._safety.level)  # the standby flushes while this host does
         try:
-            await trio.to_thread.run_sync(os.fsync, fd)
+            await self._backing.flushes.run(functools.partial(os.fsync, fd))
             await self._log.wait(seq, self._safety.level)
         except (OSError, IndeterminateError) as error:
             node.failures += 1

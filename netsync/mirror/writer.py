@@ -110,7 +110,7 @@ class Mirror:
         ``Indeterminate`` if the answer does not come, or the disk here fails.
         """
         seq = self._log.head
-        self._log.want_durable(seq)  # the standbys flush while we do
+        self._log.want(seq, Level.DURABLE)  # the standbys flush while we do
         async with self._flushing:  # who comes later may rely on what is under way
             if self._lost is None:
                 await self._flush()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -46,8 +46,13 @@ SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
 """Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
 _SEND_SLICE: Final = 1024 * 1024
+_AT_ONCE_BYTES: Final = 16 * 1024
+"""Bytes of a message that may go without a visit to the scheduler: one record of TLS."""
+_AT_ONCE_COUNT: Final = 16
+"""How many of these may follow each other, until other tasks have their turn."""
 _LINGER_SECONDS: Final = 2.0
 """How long a closing side waits for the peer to take its last words."""
+_BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 MEMORY_QUEUE: Final = 4
 """Frames in flight each way on a memory channel; times 2 MiB bounds its memory."""
 
@@ -62,6 +67,7 @@ class Received(NamedTuple):
 class ByteStream(Protocol):
     """What a channel needs of a stream; ``net.tls.TlsStream`` is one."""
 
+    def send_now(self, data: Buffer) -> int: ...
     async def send_all(self, data: Buffer) -> None: ...
     async def receive_into(self, buffer: memoryview) -> int: ...
     async def aclose(self) -> None: ...
@@ -126,6 +132,7 @@ class StreamChannel:
         self._sending = trio.Lock()
         self._send_scope = trio.CancelScope()
         self._last_sent = -math.inf
+        self._at_once = 0
         self._heard = -math.inf
         self._ping_every = timeout / 3
         self._welcomed = False
@@ -142,19 +149,46 @@ class StreamChannel:
         if tail and self.compression and COMPRESSION_FEATURE in self.features:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
-        async with self._sending:
-            if self._send_failure is not None:
-                raise self._send_failure  # what broke the stream, not that it is broken
-            try:
-                for buffer in buffers:
-                    await self._send_buffer(memoryview(buffer))
-            except NetsyncError as error:
-                self._send_failure = error
-                raise
-            except trio.Cancelled:
-                self._send_failure = NetworkError("the session is ending", op="send")
-                raise
-            self._last_sent = trio.current_time()
+        if at_once := self._may_go_at_once(buffers):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._sending.acquire_nowait()
+        else:
+            await self._sending.acquire()
+        try:
+            await self._send_buffers(buffers, at_once=at_once)
+        finally:
+            self._sending.release()
+
+    def _may_go_at_once(self, buffers: list[Buffer]) -> bool:
+        """Tell whether the transport may take a message without a visit to the scheduler.
+
+        For a small one that visit, and a scope with a deadline, take as long as all the rest.
+        """
+        return (
+            len(buffers) == 1
+            and len(buffers[0]) <= _AT_ONCE_BYTES
+            and self._at_once < _AT_ONCE_COUNT
+            and not self.pace.rate
+            and not self._sending.locked()
+        )
+
+    async def _send_buffers(self, buffers: list[Buffer], *, at_once: bool) -> None:
+        if self._send_failure is not None:
+            raise self._send_failure  # what broke the stream, not that it is broken
+        try:
+            for buffer in buffers:
+                done = self._stream.send_now(buffer) if at_once else 0
+                if done < len(buffer):
+                    await self._send_buffer(memoryview(buffer)[done:])
+                    at_once = False
+        except NetsyncError as error:
+            self._send_failure = error
+            raise
+        except trio.Cancelled:
+            self._send_failure = NetworkError("the session is ending", op="send")
+            raise
+        self._at_once = self._at_once + 1 if at_once else 0
+        self._last_sent = trio.current_time()
 
     async def _send_buffer(self, buffer: memoryview) -> None:
         step = self.pace.slice(_SEND_SLICE)
@@ -163,8 +197,10 @@ class StreamChannel:
             await self.pace.spend(len(piece))
             with trio.CancelScope(deadline=trio.current_time() + self.timeout) as scope:
                 self._send_scope = scope
-                with self._mapped():
+                try:
                     await self._stream.send_all(piece)
+                except _BROKEN as error:
+                    raise self._put_into_words(error) from error
             if scope.cancelled_caught:
                 raise self._stalled("took nothing")
 
@@ -184,8 +220,11 @@ class StreamChannel:
 
     async def _fill(self) -> None:
         room = self._decoder.writable()
-        with trio.move_on_after(self.timeout) as scope, self._mapped():
-            count = await self._stream.receive_into(room)
+        with trio.move_on_after(self.timeout) as scope:
+            try:
+                count = await self._stream.receive_into(room)
+            except _BROKEN as error:
+                raise self._put_into_words(error) from error
         if scope.cancelled_caught:
             raise self._stalled("was silent")
         if count == 0:
@@ -199,12 +238,8 @@ class StreamChannel:
         self._heard = trio.current_time()
         self._send_scope.deadline = trio.current_time() + self.timeout
 
-    @contextlib.contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-            raise map_stream_error(error, self.peer, welcomed=self._welcomed) from error
+    def _put_into_words(self, error: Exception) -> NetsyncError:
+        return map_stream_error(error, self.peer, welcomed=self._welcomed)
 
     def _stalled(self, what: str) -> StalledError:
         return StalledError(

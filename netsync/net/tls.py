@@ -112,6 +112,7 @@ class TlsStream(trio.abc.Stream):
         self._readable = _Readiness(trio.lowlevel.wait_readable)
         self._writable = _Readiness(trio.lowlevel.wait_writable)
         self._sending = False
+        self._has_begun = False
         self._receiving = False
         self._closed = False
         self._blocked_on: _Readiness | None = None
@@ -157,7 +158,13 @@ class TlsStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``; if cancelled on the way, nothing can be sent any more."""
         with self._one_sender():
-            await trio.lowlevel.checkpoint_if_cancelled()
+            has_begun, self._has_begun = self._has_begun, False
+            try:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            except trio.Cancelled:
+                if has_begun:
+                    self._send_failure = InterruptedError("an earlier send was cancelled halfway")
+                raise
             self._check_open()
             if self._send_failure is not None:
                 raise _broken(self._send_failure) from self._send_failure
@@ -175,6 +182,25 @@ class TlsStream(trio.abc.Stream):
             except BaseException:
                 self._send_failure = InterruptedError("an earlier send was cancelled halfway")
                 raise
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what goes without waiting, up to a record; return how much that was.
+
+        The rest, and all of it after a failure, belongs to ``send_all``, which must come next:
+        OpenSSL may hold the record already.
+        """
+        if self._sending or self._closed or self._send_failure is not None:
+            return 0
+        try:
+            count = self._socket.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            self._has_begun = True
+            return 0
+        except OSError as error:
+            self._send_failure = _kept(error)
+            return 0
+        self._bytes.sent += count
+        return count
 
     async def _send(self, view: memoryview) -> None:
         done = stretch = 0
@@ -239,7 +265,10 @@ class TlsStream(trio.abc.Stream):
         """
         if not len(buffer):
             raise ValueError("the buffer is empty")
-        with self._one_receiver():
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this stream")
+        self._receiving = True
+        try:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._check_open()
             slept = await self._sleep_if_blocked()
@@ -249,6 +278,8 @@ class TlsStream(trio.abc.Stream):
             if not slept:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return count
+        finally:
+            self._receiving = False
 
     async def _wait_for_turn(self, size: int) -> None:
         """Let others go first who have waited longer, if ``size`` bytes would hold them up."""
@@ -337,16 +368,6 @@ class TlsStream(trio.abc.Stream):
             yield
         finally:
             self._sending = False
-
-    @contextlib.contextmanager
-    def _one_receiver(self) -> Iterator[None]:
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving on this stream")
-        self._receiving = True
-        try:
-            yield
-        finally:
-            self._receiving = False
 
 
 def _broken(cause: OSError) -> trio.BrokenResourceError:

@@ -80,12 +80,9 @@ class Follower:
 
     def has(self, seq: int, level: Level) -> bool:
         """Tell whether it has everything up to ``seq`` at ``level``."""
-        have = {
-            Level.RECEIVED: self.received,
-            Level.WRITTEN: self.written,
-            Level.DURABLE: self.durable,
-        }
-        return have[level] >= seq
+        if level is Level.DURABLE:
+            return self.durable >= seq
+        return (self.written if level is Level.WRITTEN else self.received) >= seq
 
     def begins_at(self, seq: int) -> None:
         """A session begins: all up to ``seq`` is durable, and what is behind is sent anew."""

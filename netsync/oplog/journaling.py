@@ -10,6 +10,7 @@ it was written, and numbers never fall. A failed flush or write ends everything.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
@@ -17,11 +18,15 @@ import trio
 
 from netsync.state.journal_record import HEAD_BYTES, JournalRecord, Kind, Position
 from netsync.state.operation_journal import OperationJournal
+from netsync.tree.quick_threads import QuickThreads
 
 GATHER_BYTES: Final = 4 * 1024 * 1024
 """Bytes that are worth a thread hop of their own."""
 GATHER_SECONDS: Final = 0.01
 """How long less than that waits for more, or for a flush that takes it along."""
+FLUSHED_WHOLE_BYTES: Final = 64 * 1024
+"""Bytes up to which nobody is told that they are written before they are flushed: trio's thread
+would take the interpreter's lock from the one that is about to flush."""
 
 
 class Mark(NamedTuple):
@@ -58,28 +63,37 @@ class Journaling:
         self._flush_asked = False
         self._abandon = False
         self._begun: Position | None = None
-        self._arrived = trio.lowlevel.ParkingLot()
+        self._to_write = trio.lowlevel.ParkingLot()
+        self._to_flush = trio.lowlevel.ParkingLot()
         self._flushing = trio.Lock()
         self._writing = trio.Semaphore(1)
 
     # --- what a session does -------------------------------------------------------------------
 
-    def add(self, record: JournalRecord, received: Mark) -> None:
-        """Queue ``record``; with it the log is at ``received``."""
+    def add(self, record: JournalRecord, received: Mark, *, flush: bool = False) -> None:
+        """Queue ``record``; with it the log is at ``received``. With ``flush`` somebody waits."""
         self.received = received
         self._pending.append(record)
         self.pending_bytes += HEAD_BYTES + len(record.body)
-        self._arrived.unpark_all()
+        self._flush_asked |= flush
+        self._wake()
 
     def ask_flush(self) -> None:
         """Somebody waits until everything received is durable."""
         self._flush_asked = True
-        self._arrived.unpark_all()
+        self._wake()
 
     def abandon(self) -> None:
         """Drop the resync that was begun."""
         self._abandon = True
-        self._arrived.unpark_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake who takes what is queued, and not the other."""
+        if self._must_flush():
+            self._to_flush.unpark_all()
+        if self._is_mine():
+            self._to_write.unpark_all()
 
     @property
     def is_settled(self) -> bool:
@@ -101,35 +115,37 @@ class Journaling:
 
     async def keep_writing(self) -> None:
         """Write what arrives while nobody asks for a flush, or while one is under way."""
-        while True:
-            while not self._is_mine():
-                await self._arrived.park()
-            with trio.move_on_after(GATHER_SECONDS):
-                while self._is_mine() and self._is_little():
-                    await self._arrived.park()
-            if not self._is_mine():
-                continue
-            async with self._writing:
-                taken = self._take()
-                await trio.to_thread.run_sync(self._append, taken)
-                self.written = taken.target
-            self._tell()
+        with contextlib.closing(QuickThreads("netsync journal")) as thread:
+            while True:
+                while not self._is_mine():
+                    await self._to_write.park()
+                with trio.move_on_after(GATHER_SECONDS):
+                    while self._is_mine() and self._is_little():
+                        await self._to_write.park()
+                if not self._is_mine():
+                    continue
+                async with self._writing:
+                    taken = self._take()
+                    await thread.run(functools.partial(self._append, taken))
+                    self.written = taken.target
+                self._tell()
 
     async def keep_flushing(self) -> None:
         """Flush when somebody asks, and drop a resync that was cut."""
-        while True:
-            while not self._must_flush():
-                await self._arrived.park()
-            async with self._flushing:
-                await self._write_and_flush()
-            self._arrived.unpark_all()
-            self.flushed.unpark_all()
-            self._tell()
+        with contextlib.closing(QuickThreads("netsync flush")) as thread:
+            while True:
+                while not self._must_flush():
+                    await self._to_flush.park()
+                async with self._flushing:
+                    await self._write_and_flush(thread)
+                self.flushed.unpark_all()
+                self._tell()
 
     def _is_mine(self) -> bool:
-        """Tell whether there is something that no flush will take along."""
-        is_taken_along = self._must_flush() and not self._flushing.locked()
-        return bool(self._pending) and not is_taken_along
+        """Tell whether there is something that no flush takes along, or much to do beside one."""
+        if self._must_flush() and (self._is_little() or not self._flushing.locked()):
+            return False
+        return bool(self._pending)
 
     def _is_little(self) -> bool:
         return self.pending_bytes < GATHER_BYTES and not self.is_eager
@@ -137,22 +153,26 @@ class Journaling:
     def _must_flush(self) -> bool:
         return self._flush_asked or self._abandon
 
-    async def _write_and_flush(self) -> None:
-        """Once it has written, others may write beside the flush."""
+    async def _write_and_flush(self, thread: QuickThreads) -> None:
+        """Once it has written, others may write beside the flush, if there was much."""
         await self._writing.acquire()
         is_writing = True
         token = trio.lowlevel.current_trio_token()
         self._flush_asked, abandon = False, self._abandon
+        is_told = self.is_eager or not 0 < self.pending_bytes <= FLUSHED_WHOLE_BYTES
         taken = self._take()
 
         def written() -> None:
             nonlocal is_writing
+            if not is_writing:
+                return  # the end of all was heard of first
             is_writing = False
             self._writing.release()
             self._abandon = self._abandon and not abandon
             self.written = taken.target
-            self._arrived.unpark_all()
-            self._tell()
+            if is_told:
+                self._wake()
+                self._tell()
 
         def work() -> Position:
             self._append(taken)
@@ -160,15 +180,19 @@ class Journaling:
                 self._journal.cut(self._begun)
                 self._begun = None
             usable = self._begun or self._journal.position
-            token.run_sync_soon(written)  # trio does it before it hears that this has returned
+            if is_told:
+                token.run_sync_soon(written)
             self._journal.sync()
             return usable
 
         try:
-            self.usable = await trio.to_thread.run_sync(work)
-        finally:
+            self.usable = await thread.run(work)
+        except BaseException:
             if is_writing:
+                is_writing = False
                 self._writing.release()
+            raise
+        written()
         self.durable = taken.target
 
     def _take(self) -> _Taken:

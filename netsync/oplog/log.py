@@ -16,23 +16,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from netsync.errors import IndeterminateError, NetsyncError
 from netsync.operation import Level, Loss, Operation, written_by
+from netsync.oplog.awaited import Awaited
+from netsync.oplog.entry import Entry, written_in
 from netsync.oplog.follower import Follower, FollowerStatus, State
 from netsync.oplog.owed import Owed
-from netsync.wire.codec import Buffer
 from netsync.wire.mirroring import BATCH_OPERATIONS, OPERATIONS_MAX
-from netsync.wire.operations import NO_CHAIN, chained, packed_parts, unpack
+from netsync.wire.operations import NO_CHAIN, chained, packed_parts
 
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """Bytes of operations that are not durable everywhere; with more, writers wait."""
+GATHER_BYTES: Final = 64 * 1024
+"""Bytes of operations that are worth a message of their own, though nobody waits for them."""
+GATHER_OPERATIONS: Final = 64
+"""So many are worth one as well, and are soon counted."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +47,6 @@ class LogPolicy:
     level: Level = Level.DURABLE
     loss: Loss = Loss.BLOCK
     timeout: float = 30.0
-
-
-class Entry(NamedTuple):
-    """An operation that is kept. ``chain`` is that after it.
-
-    ``written`` is the name under which it puts content, empty where it puts none.
-    """
-
-    seq: int
-    parts: tuple[Buffer, ...]
-    size: int
-    chain: bytes
-    file: int
-    left: int
-    written: bytes
-
-    @property
-    def packed(self) -> bytes:
-        """The operation as it is sent."""
-        return b"".join(self.parts)
-
-    @property
-    def operation(self) -> Operation:
-        """The operation itself."""
-        return next(unpack(memoryview(self.packed))).operation
-
-
-def written_in(entries: Iterable[Entry]) -> set[bytes]:
-    """Return the names under which ``entries`` put content."""
-    return {entry.written for entry in entries if entry.written}
 
 
 NoteStale = Callable[[str, int], Awaitable[None]]
@@ -97,15 +72,18 @@ class Log:
         self.head = 0
         self.chain = NO_CHAIN
         self.policy = policy
-        self.sync_wanted = 0
+        self.wanted = self.sync_wanted = 0
         self.followers = [Follower(name) for name in standbys]
         self._note_stale = note_stale
         self._entries: deque[Entry] = deque()
         self._base = NO_CHAIN
         self._bytes = 0
         self._paused = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._gathered = 0
+        self._answers = Awaited()
+        self._changed = trio.lowlevel.ParkingLot()
         self._sending = trio.lowlevel.ParkingLot()
+        self._gathering = trio.lowlevel.ParkingLot()
 
     # --- writers -------------------------------------------------------------------------------
 
@@ -138,6 +116,10 @@ class Log:
         else:
             self._base = self.chain
         self._sending.unpark_all()
+        self._gathered += size
+        if self._gathered >= GATHER_BYTES:
+            self._gathered = 0
+            self.hurry()
         return self.head
 
     async def room(self) -> None:
@@ -150,19 +132,19 @@ class Log:
         while self._paused or self._bytes > QUEUE_BYTES or self._failure() is not None:
             if (failure := self._failure()) is not None:
                 raise failure
-            await self._wait_or_give_up()  # links ask for flushes in time
+            # Links ask for flushes in time.
+            await self._wait_or_give_up(lambda: self._bytes <= QUEUE_BYTES)
 
     async def wait(self, seq: int, level: Level) -> None:
         """Return when all standbys have everything up to ``seq`` at ``level``.
 
         Raises ``IndeterminateError`` if the answer does not come: then it may be there or not.
         """
-        if level is Level.DURABLE:
-            self.want_durable(seq)
+        self.want(seq, level)
         while not self.is_everywhere(seq, level):
             if (failure := self._failure()) is not None:
                 raise failure
-            await self._wait_or_give_up()
+            await self._wait_or_give_up(lambda: self.is_everywhere(seq, level))
 
     def is_everywhere(self, seq: int, level: Level) -> bool:
         """Tell whether all standbys that count have everything up to ``seq`` at ``level``."""
@@ -173,17 +155,24 @@ class Log:
 
         Also those that do not count: it is over when they have caught up.
         """
-        self.want_durable(seq)
-        while any(each.applied < seq for each in self.followers):
+        self.want(seq, Level.DURABLE)
+        while not self._is_shown(seq):
             if (failure := self._failure()) is not None:
                 raise failure
-            await self._wait_or_give_up()
+            await self._wait_or_give_up(lambda: self._is_shown(seq))
 
-    def want_durable(self, seq: int) -> None:
-        """Have the standbys flush everything up to ``seq``."""
-        if seq > self.sync_wanted:
-            self.sync_wanted = seq
+    def _is_shown(self, seq: int) -> bool:
+        return all(each.applied >= seq for each in self.followers)
+
+    def want(self, seq: int, level: Level) -> None:
+        """Have the standbys get everything up to ``seq`` now, and flush it if that is the level."""
+        is_more = seq > self.wanted
+        self.wanted = max(self.wanted, seq)
+        if level is Level.DURABLE and seq > self.sync_wanted:
+            self.sync_wanted, is_more = seq, True
+        if is_more:
             self._sending.unpark_all()
+            self.hurry()
 
     async def ready(self) -> None:
         """Return when all standbys are in step. Raises why one refuses us for good."""
@@ -191,12 +180,15 @@ class Log:
             for follower in self.followers:
                 if follower.fence is not None:
                     raise follower.fence
-            await self._waiting.park()
+            await self._changed.park()
 
-    async def _wait_or_give_up(self) -> None:
-        """Wait for a change, or for the moment at which a lost standby is given up."""
-        with trio.move_on_at(self._patience_ends()):
-            await self._waiting.park()
+    async def _wait_or_give_up(self, is_so: Callable[[], bool]) -> None:
+        """Wait until ``is_so``, for a change, or till the moment when a standby is given up."""
+        if (end := self._patience_ends()) == math.inf:
+            await self._answers.until(is_so)
+        else:
+            with trio.move_on_at(end):
+                await self._answers.until(is_so)
 
     def _patience_ends(self) -> float:
         if self.policy.loss is not Loss.ERROR:
@@ -238,15 +230,20 @@ class Log:
 
     def tell(self) -> None:
         """A standby has changed: whoever waits for one looks again."""
-        self._waiting.unpark_all()
-
-    async def wait_change(self) -> None:
-        """Return when a standby has changed."""
-        await self._waiting.park()
+        self._changed.unpark_all()
+        self._answers.wake()
 
     async def wait_work(self) -> None:
         """Return when there is something to send."""
         await self._sending.park()
+
+    def hurry(self) -> None:
+        """Let those who wait for more to send look again."""
+        self._gathering.unpark_all()
+
+    async def wait_more(self) -> None:
+        """Return when there is much more to send, or somebody waits for it."""
+        await self._gathering.park()
 
     @property
     def written(self) -> set[bytes]:
@@ -284,14 +281,28 @@ class Log:
             batch.append(entry)
         return batch
 
+    def is_much(self, seq: int) -> bool:
+        """Tell whether what is behind ``seq`` is worth a message that nobody waits for."""
+        count = self.head - seq
+        last = islice(reversed(self._entries), count)
+        return count >= GATHER_OPERATIONS or sum(each.size for each in last) >= GATHER_BYTES
+
     def trim(self) -> None:
         """Drop what is durable on every standby that counts, and tell those who wait."""
+        self._drop()
+        self.tell()
+
+    def heard(self) -> None:
+        """The same if nothing has changed but that a standby has more: tell those it is for."""
+        self._drop()
+        self._answers.look()
+
+    def _drop(self) -> None:
         kept = min((f.durable for f in self.followers if not f.is_degraded), default=self.head)
         while self._entries and self._entries[0].seq <= kept:
             entry = self._entries.popleft()
             self._base = entry.chain
             self._bytes -= entry.size
-        self.tell()
 
     def pause(self) -> None:
         """Let no writer begin anything until ``go_on``: the trees are being compared."""
@@ -314,7 +325,7 @@ class Log:
             lost = self._lost() if degrades else []
             due = min(map(self._gives_up_at, lost), default=math.inf)
             with trio.move_on_at(due) as waiting:
-                await self._waiting.park()
+                await self._changed.park()
             if waiting.cancelled_caught:
                 for follower in self._lost():
                     if trio.current_time() >= self._gives_up_at(follower):

@@ -117,7 +117,7 @@ class Replica:
             if chain != batch.chain:
                 raise _wrong(f"the logs have diverged: other chains at operation {number}")
             self._queue(batch, tail, chain)
-        if batch.sync and self._resync is None:
+        elif batch.sync and self._resync is None:
             self.want_durable(number)
 
     def _queue(self, batch: Operations, tail: memoryview, chain: bytes) -> None:
@@ -127,7 +127,9 @@ class Replica:
         else:
             kind, received = Kind.RESYNC_OPERATIONS, self.received
             self._resync = Mark(last, chain)
-        self._journaling.add(JournalRecord(kind, batch.first, batch.count, chain, tail), received)
+        flush = batch.sync and kind is Kind.OPERATIONS
+        record = JournalRecord(kind, batch.first, batch.count, chain, tail)
+        self._journaling.add(record, received, flush=flush)
 
     def want_durable(self, seq: int) -> None:
         """Make everything up to ``seq`` durable. Raises ``ProtocolError`` for what is not here."""
@@ -151,8 +153,7 @@ class Replica:
             raise _wrong(f"a resync leads back to operation {end.seq}")
         self._resync = None
         record = JournalRecord(Kind.RESYNC_END, end.seq, 0, end.chain)
-        self._journaling.add(record, Mark(end.seq, end.chain))
-        self._journaling.ask_flush()
+        self._journaling.add(record, Mark(end.seq, end.chain), flush=True)
 
     async def room(self) -> None:
         """Wait until more may be received. Raises what ended the replica."""

@@ -19,8 +19,9 @@ from netsync.errors import root_error
 from netsync.net.channel import Channel
 from netsync.operation import Operation
 from netsync.oplog.debts import Debt, open_debt, read_debt
+from netsync.oplog.entry import written_in
 from netsync.oplog.follower import Follower, State
-from netsync.oplog.log import Log, written_in
+from netsync.oplog.log import Log
 from netsync.oplog.owed import Owed
 from netsync.oplog.streaming import BeforeSending
 from netsync.wire.mirroring import (

@@ -1,13 +1,17 @@
 """The primary's end of one session: operations go out as they come, acknowledgements come in.
 
 What is there goes out in one message, so while one is on its way the next ones gather: many
-waiting writers share messages and flushes. Nobody needs to ask for durability forever: after a
-second, or some megabytes, it is asked for, so a log that is full gets room again by itself.
+waiting writers share messages and flushes. What nobody waits for gathers for a moment: mostly
+somebody soon does, and then it goes in one message with the wish for its flush. What could only be
+flushed after the next flush gathers until there is an answer. Nobody needs to ask for durability
+forever: after a second, or some megabytes, it is asked for, so a log that is full gets room again
+by itself.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -15,14 +19,19 @@ import trio
 
 from netsync.errors import ProtocolError, unwrapped
 from netsync.net.channel import Channel
+from netsync.oplog.entry import Entry, written_in
 from netsync.oplog.follower import Follower, State
-from netsync.oplog.log import QUEUE_BYTES, Entry, Log, written_in
+from netsync.oplog.log import QUEUE_BYTES, Log
 from netsync.wire.mirroring import Acked, Operations, Stream, Sync
 
 SYNC_SECONDS: Final = 1.0
 """How long an operation stays unflushed on a standby if nobody asks."""
 SYNC_BYTES: Final = QUEUE_BYTES // 4
 """Bytes after which a flush is asked for if nobody does: one is under way while the next gather."""
+GATHER_SECONDS: Final = 0.005
+"""How long a little that nobody waits for is kept here, to go with what follows."""
+FLUSHES_ASKED: Final = 2
+"""Flushes that are asked for at once: one is under way, and the next has all that it needs."""
 
 BeforeSending = Callable[[Iterable[bytes]], Awaitable[None]]
 """Is told the paths of files whose data is about to be sent, and notes them durably."""
@@ -53,6 +62,7 @@ class Streaming:
         self._before_sending = before_sending
         self._sync_sent = follower.sent
         self._unsynced = 0
+        self._asked: deque[int] = deque()
         self._in_step_at: float = log.head
         self._in_step = in_step
 
@@ -73,7 +83,7 @@ class Streaming:
         """Send operations as they come. Runs until cancelled."""
         while True:
             if batch := self._log.after(self._follower.sent):
-                await self._send(batch)
+                await self._send(batch if self._is_urgent() else await self._gather())
             elif self._log.sync_wanted > self._sync_sent:
                 await self._sync()
             elif self._follower.sent > self._sync_sent:
@@ -84,6 +94,20 @@ class Streaming:
             else:
                 await self._log.wait_work()
 
+    async def _gather(self) -> list[Entry]:
+        """Wait for more to send than the little that is there; return all of it."""
+        with trio.move_on_after(GATHER_SECONDS):
+            while not self._is_urgent():
+                await self._log.wait_more()
+        return self._log.after(self._follower.sent)
+
+    def _is_urgent(self) -> bool:
+        """Tell whether there is much, or somebody waits whom the next flush could serve."""
+        sent = self._follower.sent
+        if self._log.wanted > sent and len(self._asked) < FLUSHES_ASKED:
+            return True
+        return self._log.is_much(sent)
+
     async def _send(self, batch: list[Entry]) -> None:
         await self._before_sending(written_in(batch))
         last = batch[-1]
@@ -92,15 +116,19 @@ class Streaming:
         is_due = is_wanted or self._unsynced > SYNC_BYTES
         self._follower.sent = last.seq
         if is_due:
-            self._sync_sent, self._unsynced = last.seq, 0
+            self._asks_for(last.seq)
         await self._channel.send(
             Operations(batch[0].seq, len(batch), last.chain, sync=is_due),
             [part for entry in batch for part in entry.parts],
         )
 
     async def _sync(self) -> None:
-        self._sync_sent, self._unsynced = self._follower.sent, 0
+        self._asks_for(self._follower.sent)
         await self._channel.send(Sync(self._sync_sent))
+
+    def _asks_for(self, seq: int) -> None:
+        self._sync_sent, self._unsynced = seq, 0
+        self._asked.append(seq)
 
     async def hear(self) -> None:
         """Take acknowledgements. Runs until the session ends; raises why."""
@@ -126,9 +154,14 @@ class Streaming:
                 hint="is another primary writing there? netsync status on the standby says who",
             )
         self._follower.take(acked)
+        while self._asked and self._asked[0] <= acked.durable:
+            self._asked.popleft()
+            self._log.hurry()
         is_new = self._follower.state is not State.SYNC and acked.durable >= self._in_step_at
         if is_new:
             self._follower.owed = None
             self._follower.enter(State.SYNC)
-        self._log.trim()
+            self._log.trim()
+        else:
+            self._log.heard()
         return is_new

@@ -13,6 +13,7 @@ looks like a restart; it waits as long as the other one is heard.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -24,7 +25,7 @@ import msgspec
 import trio
 
 from netsync.errors import NetworkError, ProtocolError, RefusedError, unwrapped
-from netsync.net.channel import Received, StreamChannel
+from netsync.net.channel import StreamChannel
 from netsync.operation import Level
 from netsync.oplog.journaling import Mark
 from netsync.oplog.replica import Replica
@@ -49,7 +50,8 @@ from netsync.wire.operations import NO_CHAIN
 APPLIED_SECONDS: Final = 0.5
 """How long word may wait of what the tree shows: nobody waits for it."""
 
-Receive = Callable[[], Awaitable[Received]]
+WhileIdle = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Does something that ends with ``NetworkError`` as soon as the server is to end."""
 Succeed = Callable[[bytes, bytes], Awaitable[None]]
 """Ends the session that mirrors to a place, for one of a generation. Raises ``NetworkError``."""
 
@@ -157,8 +159,8 @@ class Mirroring:
         await replica.adopt(mark, record)
         await self._tell(mark)
 
-    async def stream(self, request: Stream, receive: Receive) -> None:
-        """Take operations until the primary parts."""
+    async def stream(self, request: Stream, while_idle: WhileIdle) -> None:
+        """Take operations until the primary parts. A server that ends waits for none of them."""
         replica, asked = self._held(), self._asked
         assert asked is not None
         if not replica.record.complete or replica.record.generation != asked.generation:
@@ -167,14 +169,14 @@ class Mirroring:
         with unwrapped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._acknowledge, replica, request.level)
-                await self._take_all(replica, receive)
+                await while_idle(functools.partial(self._take_all, replica))
                 await replica.settle()
                 nursery.cancel_scope.cancel()
 
-    async def _take_all(self, replica: Replica, receive: Receive) -> None:
+    async def _take_all(self, replica: Replica) -> None:
         while True:
             await replica.room()
-            message, tail = await receive()
+            message, tail = await self._channel.receive()
             match message:
                 case Operations():
                     replica.take(message, tail)

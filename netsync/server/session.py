@@ -160,7 +160,7 @@ class Session:
             case Adopt():
                 await self._mirroring.adopt(request)
             case Stream():
-                await self._mirroring.stream(request, self._receive_idly)
+                await self._mirroring.stream(request, self._while_idle)
                 return False
             case _:
                 raise ProtocolError("options of no request", op="receive")

@@ -24,8 +24,9 @@ MUTATIONS: Final = (
     # --- what a standby acknowledges
     Mutation(
         "a standby tells nothing durable before its flush", "netsync/oplog/journaling.py",
-        "                self.written = taken.target\n            self._tell()\n",
-        "                self.written = self.durable = taken.target\n            self._tell()\n",
+        "                    self.written = taken.target\n                self._tell()\n",
+        "                    self.written = self.durable = taken.target\n"
+        "                self._tell()\n",
         LEVELS,
     ),
     Mutation(
@@ -35,10 +36,10 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "nothing is applied before the journal is durable", "netsync/oplog/journaling.py",
-        "                self.written = taken.target\n            self._tell()\n",
-        "                self.written = taken.target\n"
-        "                self.usable = self._journal.position\n"
-        "            self.flushed.unpark_all()\n            self._tell()\n",
+        "                    self.written = taken.target\n                self._tell()\n",
+        "                    self.written = taken.target\n"
+        "                    self.usable = self._journal.position\n"
+        "                self.flushed.unpark_all()\n                self._tell()\n",
         f"{REPLICA}::test_nothing_is_applied_before_it_is_durable",
     ),
     Mutation(

@@ -54,8 +54,7 @@ async def until_equal(pair: Pair) -> None:
 
 
 async def in_step(writer: Writer) -> None:
-    while writer.log.status()[0].state != "sync":
-        await writer.log.wait_change()
+    await writer.log.ready()
 
 
 async def test_what_is_written_is_acknowledged_and_appears(pair: Pair) -> None:

@@ -51,6 +51,9 @@ class FakeStream:
     def sent_messages(self) -> list[m.Message]:
         return [decode(frame) for frame in FrameDecoder(LIMITS).feed(self.sent_bytes)]
 
+    def send_now(self, data: Buffer) -> int:
+        return 0  # it waits, always
+
     async def send_all(self, data: Buffer) -> None:
         if self.failure is not None:
             raise self.failure
@@ -284,6 +287,62 @@ async def test_a_small_message_with_its_tail_is_one_write() -> None:
     stream = FakeStream()
     await channel_over(stream).send(m.Signature(1), [b"a", b"b", b"c"])
     assert len(stream.sent) == 1
+
+
+class QuickStream(FakeStream):
+    """Takes up to ``room`` bytes of each message without waiting, as long as it is told to."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.at_once = 0
+
+    def send_now(self, data: Buffer) -> int:
+        taken = bytes(data)[: self.room]
+        self.sent.append((trio.current_time(), taken))
+        self.at_once += 1
+        return len(taken)
+
+
+async def test_small_messages_go_at_once_and_others_have_their_turn_now_and_then() -> None:
+    stream = QuickStream(1 << 20)
+    channel = channel_over(stream)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        for number in range(100):
+            await channel.send(m.Credit(number + 1))
+        nursery.cancel_scope.cancel()
+    assert stream.sent_messages() == [m.Credit(number + 1) for number in range(100)]
+    assert 80 < stream.at_once < 100
+    assert turns >= 5
+
+
+async def test_what_did_not_go_at_once_follows_before_anything_else() -> None:
+    stream = QuickStream(3)
+    channel = channel_over(stream)
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(channel.send, m.Credit(number + 1))
+    messages = stream.sent_messages()
+    assert sorted(messages, key=repr) == sorted((m.Credit(n + 1) for n in range(10)), key=repr)
+
+
+async def test_who_is_cancelled_sends_nothing_though_it_would_go_at_once() -> None:
+    """What a session that is being ended would say last is not what ended it."""
+    stream = QuickStream(1 << 20)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await channel_over(stream).send(m.Credit(1))
+    assert scope.cancelled_caught
+    assert stream.sent == []
 
 
 async def test_a_clean_end_in_the_middle_of_a_session_is_a_network_error() -> None:

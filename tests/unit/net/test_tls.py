@@ -184,6 +184,36 @@ async def test_a_send_that_was_cancelled_halfway_breaks_the_sending_side_only() 
             await receive_exactly(server, BULK)
 
 
+async def test_what_goes_without_waiting_is_sent_now_and_the_rest_follows_it() -> None:
+    async with pair() as (client, server):
+        data = bytes(range(256)) * 16
+        sent = 0
+        while client.send_now(data) == len(data):
+            sent += 1
+        assert sent > 1, "until no more fits"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, data)
+            await trio.testing.wait_all_tasks_blocked()
+            assert client.send_now(b"x") == 0, "another is sending"
+            assert await receive_exactly(server, (sent + 1) * len(data)) == data * (sent + 1)
+        assert client.bytes_sent >= (sent + 1) * len(data)
+        await client.aclose()
+        assert client.send_now(b"x") == 0
+
+
+async def test_a_record_that_was_begun_and_cancelled_breaks_the_sending_side() -> None:
+    async with pair() as (client, server):
+        data = b"x" * 4096
+        while client.send_now(data):
+            pass
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.send_all(data)
+        with pytest.raises(trio.BrokenResourceError):
+            await client.send_all(b"y")
+        del server
+
+
 async def test_a_receive_that_was_cancelled_loses_nothing() -> None:
     async with pair() as (client, server):
         async with trio.open_nursery() as nursery:

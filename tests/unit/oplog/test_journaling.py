@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from netsync.errors import StateError
+from netsync.oplog import journaling
 from netsync.oplog.journaling import Journaling, Mark
 from netsync.state.journal_record import JournalRecord, Kind
 from netsync.state.operation_journal import OperationJournal
@@ -33,6 +34,20 @@ class SlowJournal(OperationJournal):
         if self.failure is not None:
             raise self.failure
         super().sync()
+
+
+class CountingJournal(OperationJournal):
+    """Counts how many write at once. ``most`` is the most that did."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, key=1)
+        self._inside = self.most = 0
+
+    def append(self, records: list[JournalRecord], durable: int) -> None:
+        self._inside += 1
+        self.most = max(self.most, self._inside)
+        super().append(records, durable)
+        self._inside -= 1
 
 
 class Bench:
@@ -79,7 +94,36 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     made.journal.close()
 
 
-async def test_what_comes_during_a_flush_is_written_and_waits_for_the_next(bench: Bench) -> None:
+@pytest.fixture
+def much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record counts as much: it is worth a write of its own, beside a flush."""
+    monkeypatch.setattr(journaling, "GATHER_BYTES", 1)
+    monkeypatch.setattr(journaling, "FLUSHED_WHOLE_BYTES", 0)
+
+
+async def test_a_little_that_comes_during_a_flush_is_written_and_flushed_by_the_next(
+    bench: Bench,
+) -> None:
+    async with bench.working():
+        bench.add(1)
+        bench.journaling.ask_flush()
+        await bench.until(written=0, durable=0, flushing=1)
+        bench.add(2)
+        bench.journaling.ask_flush()
+        bench.add(3)
+        bench.journal.go_on.release()
+        await bench.until(written=1, durable=1, flushing=2)
+        bench.journal.go_on.release()
+        await bench.until(written=3, durable=3, flushing=2)
+        assert bench.journaling.is_settled
+        bench.add(4)  # nobody asks for a flush
+        await bench.until(written=4, durable=3, flushing=2)
+
+
+@pytest.mark.usefixtures("much")
+async def test_much_that_comes_during_a_flush_is_written_and_waits_for_the_next(
+    bench: Bench,
+) -> None:
     async with bench.working():
         bench.add(1)
         bench.journaling.ask_flush()
@@ -94,6 +138,35 @@ async def test_what_comes_during_a_flush_is_written_and_waits_for_the_next(bench
         await bench.until(written=3, durable=3, flushing=2)
         assert bench.journaling.is_settled
         assert bench.journaling.usable == bench.journal.position
+
+
+async def test_one_writes_at_a_time_and_no_number_falls(tmp_path: Path) -> None:
+    """Word that something is written, and word that it is flushed, come in either order."""
+    journal = CountingJournal(tmp_path)
+    journal.open_after(0, NO_CHAIN)
+    told: list[tuple[int, int]] = []
+
+    def tell() -> None:
+        told.append((at_work.written.seq, at_work.durable.seq))
+
+    at_work = Journaling(journal, Mark(0, NO_CHAIN), tell)
+    at_work.is_eager = True
+    with trio.fail_after(50):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at_work.keep_writing)
+            nursery.start_soon(at_work.keep_flushing)
+            for seq in range(1, 1001):
+                record = JournalRecord(Kind.OPERATIONS, seq, 1, NO_CHAIN, b"x" * 50)
+                at_work.add(record, Mark(seq, NO_CHAIN), flush=seq % 2 == 0)
+                await trio.lowlevel.checkpoint()
+            while not at_work.is_settled:
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+    journal.close()
+    assert journal.most == 1
+    assert told == sorted(told)
+    assert all(durable <= written for written, durable in told)
+    assert told[-1] == (1000, 1000)
 
 
 async def test_a_failed_flush_makes_nothing_durable(bench: Bench) -> None:
@@ -111,6 +184,7 @@ async def test_a_failed_flush_makes_nothing_durable(bench: Bench) -> None:
             pass  # it is left behind with nobody at it
 
 
+@pytest.mark.usefixtures("much")
 async def test_a_resync_that_is_cut_during_a_flush_is_dropped(bench: Bench) -> None:
     async with bench.working():
         bench.add(1)

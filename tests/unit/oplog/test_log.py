@@ -15,6 +15,7 @@ from netsync.net.channel import Channel, memory_channels
 from netsync.operation import Level, Loss
 from netsync.oplog import log as log_module
 from netsync.oplog import streaming as streaming_module
+from netsync.oplog.awaited import Awaited
 from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import Log, LogPolicy
 from netsync.oplog.resyncing import Resyncing
@@ -144,6 +145,7 @@ async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
 ) -> None:
     """Nobody waits for one: a full log gets room by itself, and no message asks in vain."""
     monkeypatch.setattr(streaming_module, "SYNC_BYTES", 1000)
+    monkeypatch.setattr(log_module, "GATHER_BYTES", 1)
     log = in_step(Log(["a"]))
     (follower,) = log.followers
     channel = Asked()
@@ -159,6 +161,85 @@ async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
             await trio.sleep(0.1)
         assert trio.current_time() - begin == pytest.approx(1, abs=0.2)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_written_and_flushed_at_once_goes_in_one_message(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"]))
+    channel = Asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Streaming(cast("Channel", channel), log, log.followers[0]).send_all)
+        log.append(OPERATION)
+        await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent == [], "somebody may soon wait for it"
+        log.want(log.append(OPERATION), Level.DURABLE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent == [(2, True)]
+        log.append(OPERATION)
+        await trio.sleep(0.1)
+        assert channel.sent == [(2, True), (3, False)], "nobody did"
+        log.append(OPERATION)
+        await trio.testing.wait_all_tasks_blocked()
+        log.want(4, Level.WRITTEN)
+        await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent[2:] == [(4, False)]
+        for _ in range(100):
+            log.append(OPERATION)
+        await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent[3:], "much of it waits for nobody"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_is_an_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"]))
+    channel = Asked()
+    streaming = Streaming(cast("Channel", channel), log, log.followers[0])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(streaming.send_all)
+        for seq in (1, 2, 3, 4):
+            log.want(log.append(OPERATION), Level.DURABLE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert channel.sent == [(1, True), (2, True)][:seq]
+        streaming.believe(Acked(1, 1, 1, 0, chain_at(log, 1)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent[2:] == [(4, True)]
+        nursery.cancel_scope.cancel()
+
+
+def chain_at(log: Log, seq: int) -> bytes:
+    chain = log.chain_at(seq)
+    assert chain is not None
+    return chain
+
+
+async def test_who_waits_is_woken_by_the_answer_and_not_by_that_of_others() -> None:
+    """With many writers each answer is some's: the others sleep on."""
+    awaited = Awaited()
+    woken: list[int] = []
+    there = 0
+
+    async def wait(seq: int) -> None:
+        while there < seq:
+            await awaited.until(lambda: there >= seq)
+            woken.append(seq)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for seq in (1, 2, 3):
+                nursery.start_soon(wait, seq)
+            await trio.testing.wait_all_tasks_blocked()
+            there = 2
+            awaited.look()
+            await trio.testing.wait_all_tasks_blocked()
+            assert sorted(woken) == [1, 2]
+            awaited.wake()
+            await trio.testing.wait_all_tasks_blocked()
+            assert sorted(woken) == [1, 2, 3], "it looks for itself, and waits again"
+            there = 3
+            awaited.look()
 
 
 async def test_nobody_writes_while_trees_are_compared(
