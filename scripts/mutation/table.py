@@ -38,8 +38,8 @@ LED: Final = "tests/unit/tree/test_place.py::test_a_name_that_became_a_link_sinc
 MUTATIONS: Final = (
     # --- paths
     Mutation(
-        "a listed name is one component", "netsync/names.py",
-        'return _COMPONENT.fullmatch(name) is not None and not is_reserved(name)', "return True",
+        "a listed name is one component", "netsync/transfer/listed.py",
+        "if not in_order or not are_components(names):", "if not in_order:",
         f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
     ),
     Mutation(
@@ -49,7 +49,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "names come sorted, each once", "netsync/transfer/listed.py",
-        " or entry.name <= self.last:", ":",
+        "if not in_order or not are_components(names):", "if not are_components(names):",
         f"{SERVER}::test_a_listing_that_cannot_be_is_refused",
     ),
     Mutation(
