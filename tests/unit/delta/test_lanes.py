@@ -11,7 +11,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,11 @@ void stripes_{0}(const uint8_t *data, size_t n, const uint8_t *secret, uint64_t 
     netsync_stripes_{0}(data, n, secret, sums);
 }}
 """
+BLOCKS: Final = """
+void blocks_{0}(const uint8_t *data, size_t n, const uint8_t *secret, uint64_t sums[8]) {{
+    netsync_blocks_{0}(data, n, secret, sums);
+}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +50,10 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
         CALL.format(f"avx{n}", f'__builtin_cpu_supports("avx{n}{f}")')
         for n, f in ((2, ""), (512, "f"))
     ]
+    wide.append(BLOCKS.format("avx512"))
+    narrow = CALL.format("plain", "1") + BLOCKS.format("plain")
     plain = "#else\n" + "".join(f"int has_{name}(void) {{ return 0; }}\n" for name in LANES[1:])
-    source = [*parts, CALL.format("plain", "1"), "#if defined(__x86_64__)", *wide, plain, "#endif"]
+    source = [*parts, narrow, "#if defined(__x86_64__)", *wide, plain, "#endif"]
     (base / "lanes.c").write_text("\n".join(source))
     words = [compiler, "-O3", "-shared", "-fPIC", "-w", "-o", "lanes.so", "lanes.c"]
     subprocess.run(words, check=True, cwd=base)
@@ -73,12 +80,35 @@ def test_each_lane_sums_stripes_alike(lanes: ctypes.CDLL, lane: str, count: int)
     for data in (random.Random(count).randbytes(1024), b"\xff" * 1024):
         sums = (ctypes.c_uint64 * 8)(*range(8))
         getattr(lanes, f"stripes_{lane}")(data, ctypes.c_size_t(count), secret, sums)
-        assert list(sums) == stripes(data, count, secret)
+        assert list(sums) == stripes(data, count, secret, range(8))
 
 
-def stripes(data: bytes, count: int, secret: bytes) -> list[int]:
-    """State in the plainest words what xxh3 does with each stripe."""
+@pytest.mark.parametrize("lane", ["plain", "avx512"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_each_lane_sums_blocks_alike(lanes: ctypes.CDLL, lane: str, count: int) -> None:
+    if not getattr(lanes, f"has_{lane}")():
+        pytest.skip(f"this processor has no {lane}")
+    secret = random.Random(4).randbytes(192)
+    for data in (random.Random(count).randbytes(3 * 1024), b"\xff" * 3 * 1024):
+        sums = (ctypes.c_uint64 * 8)(*range(8))
+        getattr(lanes, f"blocks_{lane}")(data, ctypes.c_size_t(count), secret, sums)
+        assert list(sums) == blocks(data, count, secret)
+
+
+def blocks(data: bytes, count: int, secret: bytes) -> list[int]:
+    """State in the plainest words what xxh3 does with each block of sixteen stripes."""
     sums = list(range(8))
+    for block in range(count):
+        sums = stripes(data[block * 1024 :], 16, secret, sums)
+        for lane in range(8):
+            key = int.from_bytes(secret[128 + lane * 8 :][:8], "little")
+            sums[lane] = (sums[lane] ^ sums[lane] >> 47 ^ key) * 0x9E3779B1 % 2**64
+    return sums
+
+
+def stripes(data: bytes, count: int, secret: bytes, before: Sequence[int]) -> list[int]:
+    """State in the plainest words what xxh3 does with each stripe."""
+    sums = list(before)
     for stripe in range(count):
         for lane in range(8):
             word = int.from_bytes(data[stripe * 64 + lane * 8 :][:8], "little")
