@@ -52,13 +52,16 @@ def next_frame(frames: Iterator[Outgoing]) -> Outgoing | None:
 
 
 def next_frames(frames: Iterator[Outgoing]) -> list[Outgoing]:
-    """Return the next frames of a ``LargeFile``, with 2 MiB or all that is left: one step too."""
+    """Return the next frames of a ``LargeFile``, with 2 MiB or all that is left: one step too.
+
+    A frame without content says that a step's work was done otherwise, so it ends the step.
+    """
     taken: list[Outgoing] = []
     size = 0
     for frame in frames:
         taken.append(frame)
         size += sum(map(len, frame.tail))
-        if size >= READ_BYTES:
+        if size >= READ_BYTES or not frame.tail:
             break
     return taken
 
