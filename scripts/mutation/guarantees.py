@@ -114,8 +114,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "who is silent is given up", "netsync/net/channel.py",
-        "with trio.move_on_after(self.timeout) as scope, self._mapped():",
-        "with trio.move_on_after(10**6) as scope, self._mapped():",
+        "with trio.move_on_after(self.timeout) as scope:",
+        "with trio.move_on_after(10**6) as scope:",
         f"{SILENCE}::test_silence_past_the_timeout_is_a_stall",
     ),
     Mutation(

@@ -25,10 +25,13 @@ FILES: Final = 70
 
 
 def build(base: Path, seed: int, files: int = FILES) -> Path:
-    """Make a tree of which another seed's shares names, and lacks some."""
+    """Make a tree of which another seed's shares names, and lacks some.
+
+    What takes longest comes behind the small files.
+    """
     tree = {f"d{n % 7}/f{n}": random_bytes(1000 + n * 37, seed * 1000 + n) for n in range(files)}
     gone = {f"only-{seed}/{n}": random_bytes(99, n) for n in range(5)}
-    return write(base, {**tree, **gone, "large": random_bytes(6 * MIB, seed)})
+    return write(base, {**tree, **gone, "e/large": random_bytes(6 * MIB, seed)})
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
