@@ -2,7 +2,7 @@
 
 What was read is one whole if the file is unchanged at the end, or has only grown; else the target
 is told that what arrived is void. Holes are neither read nor sent, only told. Runs in worker
-threads, one hop a frame.
+threads, one hop for a frame or two.
 """
 
 from __future__ import annotations
