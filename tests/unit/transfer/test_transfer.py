@@ -155,6 +155,19 @@ async def test_a_dry_run_tells_what_the_run_then_does(source: Path, target: Path
     assert Item(Change.DELETED, b"gone/a") in dry.watch.lines
 
 
+async def test_a_dry_run_onto_nothing_tells_all_and_asks_for_nothing(
+    source: Path, target: Path
+) -> None:
+    make_tree(source, {"f": b"x", "dir": {"g": b"y", "deeper": {"h": OLD}}})
+    options = Options(dry_run=True, itemize=True, fsync=False)
+    dry = Transfer(source, target, options, exists=False)
+    report = await dry.run()
+    assert report.files.created == len(dry.watch.lines) == 5
+    wants = [each for each in dry.sent_by_target if isinstance(each, m.Wants)]
+    assert not any(each.whole or each.deltas for each in wants)
+    assert not any(target.iterdir())
+
+
 async def test_both_sides_are_told_each_byte_settled(source: Path, target: Path) -> None:
     make_tree(source, {"new": b"x" * 500, "same": b"s" * 70, "large": OLD})
     make_tree(target, {"same": b"s" * 70})
