@@ -163,13 +163,8 @@ class Comparer:
         bare = self._makes_bare_files(directory)
         for number, entry in enumerate(listing.entries, first):
             self._attribution.admit(entry)
-            if bare and entry.kind is Kind.FILE and not (entry.link or entry.xattrs):
-                attributes = self._attribution.of_bare(entry)
-                self._demand.want(
-                    Wanted(number, directory.path, entry, None, Change.CREATED, attributes)
-                )
-            else:
-                self._guarded_entry(directory, number, entry)
+            short = bare and entry.kind is Kind.FILE and not (entry.link or entry.xattrs)
+            self._guarded_entry(directory, number, entry, short=short)
         if not directory.lost and not directory.left:
             if not listing.partial:
                 self.dooming.listed += unlisted - len(directory.present)
@@ -191,11 +186,16 @@ class Comparer:
         except OSError:
             return False  # each of its files will say so
 
-    def _guarded_entry(self, directory: ListedDirectory, number: int, entry: Entry) -> None:
+    def _guarded_entry(
+        self, directory: ListedDirectory, number: int, entry: Entry, *, short: bool
+    ) -> None:
         """Deal with one entry; trouble with it is a problem, not the session's end."""
         path = join(directory.path, entry.name)
         try:
-            if directory.lost:
+            if short:
+                bare = self._attribution.of_bare(entry)
+                self._demand.want(Wanted(number, directory.path, entry, None, Change.CREATED, bare))
+            elif directory.lost:
                 self._lose(path, entry, number)
             elif directory.left:
                 self._leave(path, entry, number)

@@ -2,7 +2,7 @@
 
 What was read is one whole if the file is unchanged at the end, or has only grown; else the target
 is told that what arrived is void. Holes are neither read nor sent, only told. Runs in worker
-threads, one hop a frame.
+threads, one hop for a frame or two.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _NEAR_BYTES: Final = 512 * 1024
 spares a fifth of both."""
 _PIECE_OPS: Final = 8192
 """Operations in one frame; two numbers of at most nine bytes each keep it below its limit."""
+_STEP_FRAMES: Final = 2
+"""Frames made in one step."""
 CHANGED: Final = "changed while it was read"
 
 
@@ -52,16 +54,15 @@ def next_frame(frames: Iterator[Outgoing]) -> Outgoing | None:
 
 
 def next_frames(frames: Iterator[Outgoing]) -> list[Outgoing]:
-    """Return the next frames of a ``LargeFile``, with 2 MiB or all that is left: one step too.
+    """Return the next frame of a ``LargeFile``, and one more if it is no full one: one step too.
 
-    A frame without content says that a step's work was done otherwise, so it ends the step.
+    So a file of one piece ends in the step that begins it. Two at most: what matched, or is only
+    hashed again, has no bytes in its frame, and takes as long.
     """
     taken: list[Outgoing] = []
-    size = 0
     for frame in frames:
         taken.append(frame)
-        size += sum(map(len, frame.tail))
-        if size >= READ_BYTES or not frame.tail:
+        if len(taken) == _STEP_FRAMES or sum(map(len, frame.tail)) >= READ_BYTES:
             break
     return taken
 

@@ -6,7 +6,7 @@ otherwise while it was read, the target is told that what arrived is void (``out
 asks again a few times before it reports the file as changing; ``--changing publish`` has the last
 reading taken as it is. Small files with holes are read like large ones. A write changes a file's
 time only by the clock's grain, so a file that was written to just now is read a moment later: then
-the next write shows. Runs in worker threads, one hop a frame.
+the next write shows. Runs in worker threads, one hop for a frame or two.
 """
 
 from __future__ import annotations

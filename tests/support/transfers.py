@@ -104,12 +104,15 @@ def source_roots(paths: Sequence[Path]) -> Iterator[list[SourceRoot]]:
             os.close(root.fd)
 
 
-def target_opener(path: Path) -> Callable[[bool], TargetRoot]:
-    """Return what opens the directory ``path`` as the destination."""
+def target_opener(path: Path, *, exists: bool = True) -> Callable[[bool], TargetRoot]:
+    """Return what opens the directory ``path`` as the destination.
+
+    If that is not there (``exists``), a dry run takes an empty directory for it.
+    """
 
     def open_root(single_file: bool) -> TargetRoot:
         del single_file
-        return TargetRoot(os.open(path, os.O_DIRECTORY | os.O_RDONLY), b"", exists=True)
+        return TargetRoot(os.open(path, os.O_DIRECTORY | os.O_RDONLY), b"", exists=exists)
 
     return open_root
 
@@ -132,6 +135,7 @@ class Transfer:
     sent_by_source: list[Message] = field(default_factory=list)
     sent_by_target: list[Message] = field(default_factory=list)
     guarding: Guarding = UNGUARDED
+    exists: bool = True
 
     async def run(self) -> Report:
         """Run both roles; return the report they agree on, or raise what ended the session."""
@@ -147,7 +151,7 @@ class Transfer:
         with trio.fail_after(PATIENCE), unwrapped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send)
-                open_root = target_opener(self.target)
+                open_root = target_opener(self.target, exists=self.exists)
                 allowed = policy_for(self.options, capability(), special=self.special)
                 report = await receive_tree(theirs, open_root, allowed, self.watch, self.guarding)
         assert reports == [report]

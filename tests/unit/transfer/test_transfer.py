@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -15,6 +16,7 @@ from netsync.errors import RootError
 from netsync.model import Change, Files, Item, Keep, Kind, Options, Problem, Report, Rule
 from netsync.modes.outcome import Outcome, outcome_of
 from netsync.transfer.finishing import INCOMPLETE
+from netsync.tree.large_files import STAGE_MIN, Stage
 from netsync.wire import messages as m
 from netsync.wire.messages import Message
 from tests.support.confined import needs_root
@@ -153,6 +155,33 @@ async def test_a_dry_run_tells_what_the_run_then_does(source: Path, target: Path
     assert done.files == told.files
     assert sorted(real.watch.lines, key=str) == sorted(dry.watch.lines, key=str)
     assert Item(Change.DELETED, b"gone/a") in dry.watch.lines
+
+
+async def test_trouble_with_what_is_left_of_a_new_file_is_that_files_alone(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(stage: Stage, path: bytes) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(Stage, "has_partials", True)
+    monkeypatch.setattr(Stage, "find", refuses)
+    make_tree(source, {"dir": {"large": bytes(STAGE_MIN), "small": b"x"}})
+    report = await transfer(source, target, PLAIN)
+    assert [problem.path for problem in report.problems] == [b"dir/large"]
+    assert read_tree(target) == {"dir": {"small": b"x"}}
+
+
+async def test_a_dry_run_onto_nothing_tells_all_and_asks_for_nothing(
+    source: Path, target: Path
+) -> None:
+    make_tree(source, {"f": b"x", "dir": {"g": b"y", "deeper": {"h": OLD}}})
+    options = Options(dry_run=True, itemize=True, fsync=False)
+    dry = Transfer(source, target, options, exists=False)
+    report = await dry.run()
+    assert report.files.created == len(dry.watch.lines) == 5
+    wants = [each for each in dry.sent_by_target if isinstance(each, m.Wants)]
+    assert not any(each.whole or each.deltas for each in wants)
+    assert not any(target.iterdir())
 
 
 async def test_both_sides_are_told_each_byte_settled(source: Path, target: Path) -> None:
