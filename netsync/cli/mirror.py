@@ -122,7 +122,7 @@ def _forget(state: Path, directory: Path) -> None:
     standbys = forget(state, source)
     put(f"forgotten: {shown(source)} is mirrored no more")
     for name in standbys:
-        put(f"the copy at {name} stays as it is (there: netsync promote)")
+        put(f"the copy at {name} stays as it is: promote it there, or replace it with --adopt")
 
 
 def _say(line: str) -> None:

@@ -200,6 +200,7 @@ class TlsStream(trio.abc.Stream):
             self._send_failure = _kept(error)
             return 0
         self._bytes.sent += count
+        self._has_begun = count < len(data)
         return count
 
     async def _send(self, view: memoryview) -> None:

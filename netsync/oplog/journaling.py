@@ -170,8 +170,8 @@ class Journaling:
             self._writing.release()
             self._abandon = self._abandon and not abandon
             self.written = taken.target
+            self._wake()
             if is_told:
-                self._wake()
                 self._tell()
 
         def work() -> Position:

@@ -116,7 +116,7 @@ class Log:
         else:
             self._base = self.chain
         self._sending.unpark_all()
-        self._gathered += size
+        self._gathered += max(size, GATHER_BYTES // GATHER_OPERATIONS)
         if self._gathered >= GATHER_BYTES:
             self._gathered = 0
             self.hurry()
@@ -348,6 +348,8 @@ class Log:
         follower.owed = owed
         follower.enter(State.DEGRADED, follower.words)
         self.trim()
+        self._sending.unpark_all()  # a session that was to bring it into step is over
+        self.hurry()
 
     def _owe_behind(self, owed: Owed, seq: int) -> None:
         for entry in self._entries:

@@ -1,11 +1,11 @@
 """The primary's end of one session: operations go out as they come, acknowledgements come in.
 
-What is there goes out in one message, so while one is on its way the next ones gather: many
-waiting writers share messages and flushes. What nobody waits for gathers for a moment: mostly
-somebody soon does, and then it goes in one message with the wish for its flush. What could only be
-flushed after the next flush gathers until there is an answer. Nobody needs to ask for durability
-forever: after a second, or some megabytes, it is asked for, so a log that is full gets room again
-by itself.
+What is there goes out in one message, so while one is on its way the next ones gather: many waiting
+writers share messages and flushes. What nobody waits for gathers for a moment: mostly somebody soon
+does, and then it goes in one message with the wish for its flush. What could only be flushed after
+the next flush gathers for that moment too, or until there is an answer. Nobody needs to ask for
+durability forever: after a second, or some megabytes, it is asked for, so a log that is full gets
+room again by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from netsync.errors import ProtocolError, unwrapped
+from netsync.errors import NetworkError, ProtocolError, unwrapped
 from netsync.net.channel import Channel
 from netsync.oplog.entry import Entry, written_in
 from netsync.oplog.follower import Follower, State
@@ -31,7 +31,8 @@ SYNC_BYTES: Final = QUEUE_BYTES // 4
 GATHER_SECONDS: Final = 0.005
 """How long a little that nobody waits for is kept here, to go with what follows."""
 FLUSHES_ASKED: Final = 2
-"""Flushes that are asked for at once: one is under way, and the next has all that it needs."""
+"""With so many not answered (one is under way, and the next has all that it needs) it is no hurry
+to ask for another."""
 
 BeforeSending = Callable[[Iterable[bytes]], Awaitable[None]]
 """Is told the paths of files whose data is about to be sent, and notes them durably."""
@@ -82,6 +83,7 @@ class Streaming:
     async def send_all(self) -> None:
         """Send operations as they come. Runs until cancelled."""
         while True:
+            self._check_standing()
             if batch := self._log.after(self._follower.sent):
                 await self._send(batch if self._is_urgent() else await self._gather())
             elif self._log.sync_wanted > self._sync_sent:
@@ -94,11 +96,21 @@ class Streaming:
             else:
                 await self._log.wait_work()
 
+    def _check_standing(self) -> None:
+        """Raise ``NetworkError`` if the standby was given up since the session began.
+
+        What came since then is not kept for it, but owed: the next session sends that.
+        """
+        if self._follower.is_degraded:
+            raise NetworkError("the standby was given up before it was in step", op="mirror to",
+                               where=self._follower.name)  # fmt: skip
+
     async def _gather(self) -> list[Entry]:
         """Wait for more to send than the little that is there; return all of it."""
         with trio.move_on_after(GATHER_SECONDS):
             while not self._is_urgent():
                 await self._log.wait_more()
+        self._check_standing()
         return self._log.after(self._follower.sent)
 
     def _is_urgent(self) -> bool:
@@ -142,8 +154,9 @@ class Streaming:
     def believe(self, acked: Acked) -> bool:
         """Take one acknowledgement; tell whether it brings the standby into step.
 
-        Raises ``ProtocolError`` if it cannot be true.
+        Raises ``ProtocolError`` if it cannot be true, ``NetworkError`` if it comes too late.
         """
+        self._check_standing()
         self._follower.check(acked)
         mine = self._log.chain_at(acked.durable)
         if mine != acked.chain and (mine or self._follower.owed is None):

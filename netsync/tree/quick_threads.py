@@ -29,7 +29,11 @@ class _Thread:
         self._done = os.eventfd(0, _EVENT)
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._result: outcome.Outcome[object] | None = None
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except BaseException:
+            os.close(self._done)
+            raise
 
     async def do(self, work: Callable[[], object]) -> outcome.Outcome[object]:
         """Return what came of it."""
@@ -74,6 +78,7 @@ class QuickThreads:
         self._name = name
         self._idle: list[_Thread] = []
         self._free = trio.Semaphore(most)
+        self._closed = False
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Return what ``work`` returns in a thread. A cancelled caller waits for it, too."""
@@ -85,12 +90,16 @@ class QuickThreads:
         try:
             thread = self._idle.pop() if self._idle else _Thread(self._name)
             result = await thread.do(work)
-            self._idle.append(thread)
+            if self._closed:
+                thread.end()
+            else:
+                self._idle.append(thread)
         finally:
             self._free.release()
         return cast("Result", result.unwrap())
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, what is at work once it has done."""
+        self._closed = True
         while self._idle:
             self._idle.pop().end()

@@ -172,6 +172,12 @@ MUTATIONS: Final = (
         "tests/integration/test_mirror_mount.py"
         "::test_a_mount_that_would_hide_or_show_itself_is_refused",
     ),
+    Mutation(
+        "what is owed to a standby is not taken for sent", "netsync/oplog/streaming.py",
+        "        if self._follower.is_degraded:\n", "        if False:\n",
+        "tests/unit/oplog/test_log.py"
+        "::test_a_session_whose_standby_is_given_up_meanwhile_ends",
+    ),
     # --- commits
     Mutation(
         "a commit's content is what its digest says", "netsync/transfer/commit_target.py",

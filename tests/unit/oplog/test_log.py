@@ -10,7 +10,13 @@ import trio
 import trio.testing
 
 from netsync import operation as o
-from netsync.errors import IndeterminateError, ProtocolError, RefusedError
+from netsync.errors import (
+    IndeterminateError,
+    NetworkError,
+    ProtocolError,
+    RefusedError,
+    unwrapped,
+)
 from netsync.net.channel import Channel, memory_channels
 from netsync.operation import Level, Loss
 from netsync.oplog import log as log_module
@@ -207,6 +213,49 @@ async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_i
         await trio.testing.wait_all_tasks_blocked()
         assert channel.sent[2:] == [(4, True)]
         nursery.cancel_scope.cancel()
+
+
+async def test_many_small_operations_wait_for_nobody_either(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"]))
+    channel = Asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Streaming(cast("Channel", channel), log, log.followers[0]).send_all)
+        for seq in range(1, log_module.GATHER_OPERATIONS + 1):
+            assert channel.sent == []
+            assert log.append(OPERATION) == seq
+            await trio.testing.wait_all_tasks_blocked()
+        assert channel.sent == [(log_module.GATHER_OPERATIONS, False)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_whose_standby_is_given_up_meanwhile_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What comes from then on is owed, not kept: the next session makes up for it."""
+    log = in_step(Log(["a"]))
+    (follower,) = log.followers
+    log.append(OPERATION)
+    follower.enter(State.LOST)
+    follower.begins_at(0)
+    streaming = Streaming(cast("Channel", Asked()), log, follower)
+
+    async def given_up() -> None:
+        with trio.fail_after(10), unwrapped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(streaming.send_all)
+                await trio.testing.wait_all_tasks_blocked()
+                log.owe(follower)
+
+    with pytest.raises(NetworkError, match="given up"):
+        await given_up()
+    acked = Acked(1, 1, 1, 0, chain_at(log, 1))
+    log.append(OPERATION)
+    with pytest.raises(NetworkError, match="given up"):
+        streaming.believe(acked)
+    assert follower.owed is not None
+    assert follower.is_degraded
 
 
 def chain_at(log: Log, seq: int) -> bytes:

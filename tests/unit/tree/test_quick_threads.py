@@ -93,3 +93,19 @@ async def test_who_is_cancelled_before_begins_nothing(threads: QuickThreads) -> 
         scope.cancel()
         await threads.run(lambda: pytest.fail("nobody waits for it"))
     assert scope.cancelled_caught
+
+
+async def test_one_that_is_at_work_when_all_are_closed_ends_after_that(
+    threads: QuickThreads,
+) -> None:
+    entered, let_go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        assert let_go.wait(timeout=50)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(threads.run, block)
+        await trio.to_thread.run_sync(entered.wait)
+        threads.close()
+        let_go.set()
