@@ -1,6 +1,7 @@
 """The README's performance section: nothing in it but figures that were measured."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 from benchmark.document import Document
 from benchmark.model import MIB, REFERENCE, YARDSTICK, Finding, Result, Storage, amount, ratios
@@ -93,6 +94,8 @@ def _finding(finding: Finding) -> Sequence[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *others = rows
+    """Return ``rows``, the first of which is the head, without columns that hold nothing."""
+    held = [any(each != NOTHING for each in column[1:]) for column in zip(*rows, strict=True)]
+    head, *others = [list(compress(row, held)) for row in rows]
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *others])
