@@ -18,7 +18,7 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from netsync.errors import StateError, reason
-from netsync.state.slots import flush_directory
+from netsync.state.slots import flush_directory, remove_file
 
 PATHS_MAX: Final = 65_536
 """Paths that are noted; with more, everything counts as written."""
@@ -50,10 +50,7 @@ def read_activity(directory: Path) -> set[bytes]:
 
 def remove_activity(directory: Path) -> None:
     """Note nothing any more. Raises ``StateError``."""
-    try:
-        (directory / _FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise StateError(reason(error), op="remove", where=str(directory / _FILE)) from error
+    remove_file(directory / _FILE)
 
 
 class Activity:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from netsync.errors import StateError, reason
+from netsync.state.slots import remove_file
 
 _FILE: Final = "live"
 
@@ -47,10 +48,7 @@ class PrimaryLive(Struct, frozen=True):
 
 def remove_live(directory: Path) -> None:
     """Say nothing any more. Raises ``StateError``."""
-    try:
-        (directory / _FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise StateError(reason(error), op="remove", where=str(directory / _FILE)) from error
+    remove_file(directory / _FILE)
 
 
 Live = TypeVar("Live", CopyLive, PrimaryLive)

@@ -34,7 +34,7 @@ def read_slots(directory: Path, kind: type[Value]) -> Value | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateError(reason(error), op="read", where=str(directory / FILE)) from error
+        raise _failed("read", directory / FILE, error) from error
     try:
         return _newest(fd, directory, kind)[1]
     finally:
@@ -100,8 +100,7 @@ class SlotFile(Generic[Value]):
             if self.value is None:
                 flush_directory(self._directory)
         except OSError as error:
-            where = str(self._directory / FILE)
-            raise StateError(reason(error), op="write", where=where) from error
+            raise _failed("write", self._directory / FILE, error) from error
         self._number, self.value = number, value
 
     def clear(self) -> None:
@@ -110,8 +109,7 @@ class SlotFile(Generic[Value]):
             os.ftruncate(self._fd, 0)
             os.fdatasync(self._fd)
         except OSError as error:
-            where = str(self._directory / FILE)
-            raise StateError(reason(error), op="write", where=where) from error
+            raise _failed("write", self._directory / FILE, error) from error
         self._number, self.value = 0, None
 
     def close(self) -> None:
@@ -126,6 +124,18 @@ def _make(directory: Path) -> None:
         _make(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
         flush_directory(directory.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove what says something beside a value, if it is there. Raises ``StateError``."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _failed("remove", path, error) from error
+
+
+def _failed(what: str, path: Path, error: OSError) -> StateError:
+    return StateError(reason(error), op=what, where=str(path))
 
 
 def flush_directory(path: Path) -> None:

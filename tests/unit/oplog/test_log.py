@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import cast
 
 import pytest
@@ -146,6 +147,16 @@ async def test_a_full_log_lets_writers_wait(
     await log.room()
 
 
+@contextlib.asynccontextmanager
+async def streaming_to(channel: Asked, log: Log) -> AsyncIterator[Streaming]:
+    """A session of a log's only standby at work."""
+    session = Streaming(cast("Channel", channel), log, log.followers[0])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.send_all)
+        yield session
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,10 +164,8 @@ async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
     monkeypatch.setattr(streaming_module, "SYNC_BYTES", 1000)
     monkeypatch.setattr(log_module, "GATHER_BYTES", 1)
     log = in_step(Log(["a"]))
-    (follower,) = log.followers
     channel = Asked()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Streaming(cast("Channel", channel), log, follower).send_all)
+    async with streaming_to(channel, log):
         for _ in range(12):
             log.append(o.Write(b"f", 0, bytes(300), 0))
             await trio.testing.wait_all_tasks_blocked()
@@ -166,7 +175,6 @@ async def test_a_flush_is_asked_for_after_some_megabytes_or_a_second(
         while channel.sent[-1] != (13, True):
             await trio.sleep(0.1)
         assert trio.current_time() - begin == pytest.approx(1, abs=0.2)
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_written_and_flushed_at_once_goes_in_one_message(
@@ -174,8 +182,7 @@ async def test_what_is_written_and_flushed_at_once_goes_in_one_message(
 ) -> None:
     log = in_step(Log(["a"]))
     channel = Asked()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Streaming(cast("Channel", channel), log, log.followers[0]).send_all)
+    async with streaming_to(channel, log):
         log.append(OPERATION)
         await trio.testing.wait_all_tasks_blocked()
         assert channel.sent == [], "somebody may soon wait for it"
@@ -194,7 +201,6 @@ async def test_what_is_written_and_flushed_at_once_goes_in_one_message(
             log.append(OPERATION)
         await trio.testing.wait_all_tasks_blocked()
         assert channel.sent[3:], "much of it waits for nobody"
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_is_an_answer(
@@ -202,9 +208,7 @@ async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_i
 ) -> None:
     log = in_step(Log(["a"]))
     channel = Asked()
-    streaming = Streaming(cast("Channel", channel), log, log.followers[0])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(streaming.send_all)
+    async with streaming_to(channel, log) as streaming:
         for seq in (1, 2, 3, 4):
             log.want(log.append(OPERATION), Level.DURABLE)
             await trio.testing.wait_all_tasks_blocked()
@@ -212,7 +216,6 @@ async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_i
         streaming.believe(Acked(1, 1, 1, 0, chain_at(log, 1)))
         await trio.testing.wait_all_tasks_blocked()
         assert channel.sent[2:] == [(4, True)]
-        nursery.cancel_scope.cancel()
 
 
 async def test_many_small_operations_wait_for_nobody_either(
@@ -220,14 +223,12 @@ async def test_many_small_operations_wait_for_nobody_either(
 ) -> None:
     log = in_step(Log(["a"]))
     channel = Asked()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Streaming(cast("Channel", channel), log, log.followers[0]).send_all)
+    async with streaming_to(channel, log):
         for seq in range(1, log_module.GATHER_OPERATIONS + 1):
             assert channel.sent == []
             assert log.append(OPERATION) == seq
             await trio.testing.wait_all_tasks_blocked()
         assert channel.sent == [(log_module.GATHER_OPERATIONS, False)]
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_session_whose_standby_is_given_up_meanwhile_ends(
