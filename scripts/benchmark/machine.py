@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def note(netsync: Sequence[str], cache: Path) -> dict[str, Any]:
         "memory_mib": memory >> 20,
         "kernel": platform.release(),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
-        "python": platform.python_version(),
+        "python": _python(),
         "openssl": _first(["openssl", "version"]).partition("(")[0].strip(),
         "rsync": " ".join(_first(["rsync", "--version"]).split()[:3]),
         "stunnel": _stunnel(),
@@ -37,6 +38,12 @@ def note(netsync: Sequence[str], cache: Path) -> dict[str, Any]:
             "disk": f"ext4 on a loop device in {_file_system(cache)}",
         },
     }
+
+
+def _python() -> str:
+    """The interpreter that netsync is installed with, unless another netsync was named."""
+    of_the_system = sys.base_prefix == "/usr"
+    return platform.python_version() + (" of the distribution" if of_the_system else "")
 
 
 def _first(command: Sequence[str]) -> str:
