@@ -1,9 +1,12 @@
-"""``netsync push`` and ``netsync pull``."""
+"""``netsync push`` and ``netsync pull``: what they are asked, and what they say at their end.
+
+What a transfer needs is imported after that is known (``cli/transfer.py``): it takes longer than to
+read a tree, and the tree can be read meanwhile.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,21 +22,15 @@ from netsync.cli.options import (
 )
 from netsync.cli.report import (
     print_failure_json,
-    print_items,
     print_json,
     print_problems,
     print_statistics,
 )
-from netsync.cli.run import run_until_signal
 from netsync.errors import NetsyncError, OutputError, UsageError
-from netsync.identity.directory import default_directory
-from netsync.model import Item, Report
-from netsync.modes import copy
+from netsync.model import Options, Report
 from netsync.modes.address import Remote, parse_address
 from netsync.modes.outcome import EXIT_CODES, outcome_of
-from netsync.modes.session import Connection
-from netsync.state.database import default_directory as default_state
-from netsync.transfer.tally import Observer, Unobserved
+from netsync.tree.ahead import Ahead, may_read_ahead, presumed
 
 
 @click.command(cls=TransferCommand)
@@ -80,39 +77,22 @@ def _run(command: str, paths: tuple[str, ...], given: dict[str, Any]) -> Report:
     options = options_from(given, local=local)
     if options.paths is not None and len(sources) != 1:
         raise UsageError("--files-from lists paths of one source", op=command)
-    connection = Connection(
-        given["identity"] or default_directory(), given["connect_timeout"], given["timeout"]
-    )
-    with observer_for(given, itemize=options.itemize and not given["quiet"]) as observer:
-        state = given["state"] or default_state()
-        run = copy.Run(options, connection, observer, state, given["retries"], _say)
-        return run_until_signal(copy.transfer_between(command, sources, target, run))
+    with _reading_ahead(sources, target, options) as ahead:
+        from netsync.cli.transfer import transfer  # noqa: PLC0415 - the tree is read meanwhile
+
+        return transfer(command, sources, target, options, given, ahead)
 
 
-def _say(line: str) -> None:
-    click.echo(f"netsync: {line}", err=True)
-
-
-class _Lines(Unobserved):
-    """The observer of a run without a live display: itemized lines only."""
-
-    def items(self, items: Sequence[Item]) -> None:
-        """Print itemized lines as they come."""
-        print_items(items)
-
-
-def observer_for(
-    given: dict[str, Any], *, itemize: bool
-) -> contextlib.AbstractContextManager[Observer]:
-    """Return who watches a command's transfer: a live display, or who prints the lines."""
-    live = given["progress"] or given["progress_flag"]
-    if given["progress"] is None and not given["progress_flag"]:
-        live = sys.stderr.isatty() and not given["quiet"]
-    if live:
-        from netsync.cli.progress import Display  # noqa: PLC0415 - rich costs 60 ms to import
-
-        return Display(live=True, itemize=itemize)
-    return contextlib.nullcontext(_Lines() if itemize else Unobserved())
+def _reading_ahead(
+    sources: Sequence[Remote | bytes], target: Remote | bytes, options: Options
+) -> contextlib.AbstractContextManager[Ahead | None]:
+    """Read the source of a push from now on, if that may be of use."""
+    source = sources[0]
+    if len(sources) > 1 or isinstance(source, Remote) or not isinstance(target, Remote):
+        return contextlib.nullcontext()
+    if not may_read_ahead(options):
+        return contextlib.nullcontext()
+    return contextlib.closing(Ahead(source, presumed(options)))
 
 
 def _print(command: str, given: dict[str, Any], report: Report, seconds: float) -> None:

@@ -10,7 +10,6 @@ from typing import Any, Final
 import click
 import msgspec
 
-from netsync.cli.copy import observer_for
 from netsync.cli.options import (
     TransferCommand,
     connection_options,
@@ -24,6 +23,7 @@ from netsync.cli.report import (
     print_statistics,
 )
 from netsync.cli.run import run_until_signal
+from netsync.cli.transfer import observer_for
 from netsync.errors import PARTIAL_EXIT, NetsyncError, OutputError
 from netsync.identity.directory import default_directory
 from netsync.model import Cause, Item, Report

@@ -24,6 +24,7 @@ from netsync.plan.compare import Policy, policy_for
 from netsync.plan.guards import NO_CHANGES, Changes
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.tally import Observer, Unobserved
+from netsync.tree.ahead import Ahead
 from netsync.tree.capability import capability
 from netsync.tree.roots import (
     SourceRoot,
@@ -54,6 +55,7 @@ class Run(Struct, frozen=True):
     ``retries`` is how often in a row it is tried again without getting further; ``say`` tells
     the user of each. ``begins`` is called before each attempt: what was written before that call
     is in what the attempt finds. ``changes`` is what limits on deletes refer to at a local target.
+    ``ahead`` reads the only source before it is listed.
     """
 
     options: Options
@@ -64,6 +66,7 @@ class Run(Struct, frozen=True):
     say: Say = _say_nothing
     begins: Callable[[], None] = _do_nothing
     changes: Changes = NO_CHANGES
+    ahead: Ahead | None = None
 
 
 def check_route(command: str, sources: Sequence[Remote | bytes], target: Remote | bytes) -> None:
@@ -105,7 +108,7 @@ async def push(sources: Sequence[bytes], target: Remote, run: Run) -> Report:
     async def work(attempt: Attempt) -> Report:
         run.begins()
         async with (
-            _open_sources(sources, run.options) as (roots, problems),
+            _open_sources(sources, run) as (roots, problems),
             session(target, run.connection) as channel,
         ):
             equip(channel, run.options)
@@ -161,7 +164,7 @@ async def copy(sources: Sequence[bytes], target: bytes, run: Run) -> Report:
     """Copy between two local directories: both roles in one process, over memory."""
     await in_thread(_refuse_itself, sources, target)
     run.begins()
-    async with _open_sources(sources, run.options) as (roots, problems):
+    async with _open_sources(sources, run) as (roots, problems):
         return await copy_between(roots, problems, target, run)
 
 
@@ -244,17 +247,20 @@ def local_policy(options: Options) -> Policy:
 
 @contextlib.asynccontextmanager
 async def _open_sources(
-    sources: Sequence[bytes], options: Options
+    sources: Sequence[bytes], run: Run
 ) -> AsyncGenerator[tuple[list[SourceRoot], list[Problem]]]:
     """Hold the local sources. One missing among several is a problem; all missing an error."""
-    if options.paths is not None:
+    if run.options.paths is not None:
         sources = [_contents(source) for source in sources]
     with contextlib.ExitStack() as stack:
         anchor = stack.enter_context(local_anchor())
 
         def opened() -> tuple[list[SourceRoot], list[Problem]]:
             names = [(local_path(source), os.path.basename(source)) for source in sources]
-            return open_sources([(anchor, *name) for name in names], stack)
+            roots, problems = open_sources([(anchor, *name) for name in names], stack)
+            if run.ahead is not None and len(roots) == 1:
+                roots = [roots[0]._replace(ahead=run.ahead)]
+            return roots, problems
 
         yield await in_thread(opened)
 

@@ -16,18 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from netsync.errors import ProtocolError
-from netsync.model import DEVICES, SPECIALS, Entry, Keep, Kind, Options
+from netsync.model import Entry, Options
 from netsync.names import join
+from netsync.plan.digestible import kinds_kept
 from netsync.transfer.backing import Node
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.directories import Directories
 from netsync.tree.native import Coverage, Packed, pack_directory
-from netsync.tree.records import entries_in, entry_in, records_digest
+from netsync.tree.records import RECORDS_MAX, entries_in, entry_in, name_at, records_digest
 from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
 from netsync.wire.messages import Relisted
 
-RECORDS_MAX: Final = 1024 * 1024
-"""Bytes of records of one directory, some 15,000 entries; a larger one is listed."""
 HELD_MAX: Final = 16 * 1024 * 1024
 """Bytes of records a source holds of directories that are not decided before it waits."""
 _CHUNK_ENTRIES: Final = 512
@@ -40,23 +39,12 @@ _SCAN_BYTES: Final = 6
 some ten milliseconds of reading, and both sides read at the same time."""
 
 
-def kinds_kept(keep: Keep) -> int:
-    """Return ``Terms.kinds`` of what a transfer keeps."""
-    kinds = {Kind.FILE, Kind.DIRECTORY}
-    if keep.links:
-        kinds.add(Kind.SYMLINK)
-    if keep.devices:
-        kinds |= DEVICES | SPECIALS
-    return sum(1 << kind for kind in kinds)
-
-
 class Told(NamedTuple):
     """A directory the source told by its digest, kept until the target has decided about it."""
 
-    number: int
+    node: Node
     first: int
     entries: int
-    path_of: Callable[[bytes], bytes]
     root: int
     directory: bytes
     records: bytes
@@ -81,7 +69,6 @@ class Digest(NamedTuple):
     """A digested directory: how it is listed, its estimated bytes, the directories in it."""
 
     listing: Listing
-    chunk: Chunk
     cost: int
     children: list[Node]
 
@@ -92,20 +79,29 @@ def subdirectories(packed: Packed) -> Iterator[tuple[int, Entry]]:
         yield index, entry_in(packed[0], offset)[0]
 
 
-class Digester:
-    """Makes digests at the source, on the target's ``terms``."""
+def coverage_of(terms: Terms, options: Options) -> Coverage:
+    """Return what a source may pack on the target's ``terms``."""
+    return Coverage(
+        terms.mode_mask,
+        terms.kinds & kinds_kept(options.keep),
+        terms.owner,
+        terms.group,
+        not terms.links,
+        not terms.attributes,
+        RECORDS_MAX,
+    )
 
-    def __init__(self, terms: Terms, options: Options) -> None:
+
+class Digester:
+    """Makes digests at the source, on the target's ``terms``.
+
+    ``ahead`` are directories of the only root that were read before, by their paths.
+    """
+
+    def __init__(self, terms: Terms, options: Options, ahead: dict[bytes, Packed]) -> None:
         self._seed = terms.seed
-        self._coverage = Coverage(
-            terms.mode_mask,
-            terms.kinds & kinds_kept(options.keep),
-            terms.owner,
-            terms.group,
-            not terms.links,
-            not terms.attributes,
-            RECORDS_MAX,
-        )
+        self._coverage = coverage_of(terms, options)
+        self._ahead = ahead
 
     def digest(
         self, node: Node, place: tuple[int, bytes, Directories], first: int, gathered: Gathered
@@ -116,36 +112,31 @@ class Digester:
         number its first entry gets. What it stands for is added to ``gathered``.
         """
         root, directory, directories = place
-        try:
-            packed, _ = pack_directory(directories.fd(directory), self._coverage, b"", b"")
-        except OSError:
-            return None  # listing it will say what is wrong
+        packed = self._ahead.pop(directory, None)
+        if packed is None:
+            packed = self._packed(directory, directories)
         if packed is None or not packed[1]:
             return None
-        records, count, size, _, uids, gids = packed
-        told = Told(node.number, first, count, node.path_of, root, directory, records)
-        gathered.told.append(told)
+        records, count, size, below, uids, gids = packed
+        gathered.told.append(Told(node, first, count, root, directory, records))
         gathered.size += size
         gathered.users.update(uids)
         gathered.groups.update(gids)
-        children = [
-            Node(first + index, node.path_of(entry.name), [(root, join(directory, entry.name))])
-            for index, entry in subdirectories(packed)
-        ]
+        children = []
+        for index, offset in below:
+            name = name_at(records, offset)
+            path = join(directory, name)
+            shown = path if node.path is directory else node.path_of(name)
+            children.append(Node(first + index, shown, ((root, path),)))
         digest = records_digest(records, self._seed, DIGEST_BYTES)
         listing = Listing(node.number, [], True, digest=digest, count=count)
-        chunk = Chunk(first, [], node.path_of, told.locate)
-        return Digest(listing, chunk, _LISTING_BYTES + _SCAN_BYTES * count, children)
+        return Digest(listing, _LISTING_BYTES + _SCAN_BYTES * count, children)
 
-
-def is_digestible(options: Options) -> bool:
-    """Tell whether a source may tell directories by what they hold: all that is there is listed.
-
-    What is stored beside entries is no part of a digest.
-    """
-    chosen = options.rules or options.paths is not None or options.max_size is not None
-    changed = options.chmod or options.copy_links or options.safe_links or options.store_metadata
-    return not (chosen or options.min_size or options.one_file_system or changed)
+    def _packed(self, directory: bytes, directories: Directories) -> Packed | None:
+        try:
+            return pack_directory(directories.fd(directory), self._coverage, b"", b"")[0]
+        except OSError:
+            return None  # listing it will say what is wrong
 
 
 def is_above_backup(directory: bytes, options: Options) -> bool:
@@ -166,7 +157,7 @@ class Records:
 
     def add(self, told: Told) -> None:
         """Keep a directory; the numbers of its entries only grow."""
-        self._told[told.number] = told
+        self._told[told.node.number] = told
         self.size += len(told.records)
 
     def take(self, number: int) -> Told:
@@ -187,7 +178,7 @@ class Records:
                 break
             done.append(told)
         for told in done:
-            del self._told[told.number]
+            del self._told[told.node.number]
             self.size -= len(told.records)
 
 
@@ -198,7 +189,7 @@ def relistings(told: Sequence[Told]) -> Iterator[tuple[Relisted, list[Chunk]]]:
     size = 0
     for each in told:
         for chunk, final, cost in _parts(each):
-            listings.append(Listing(each.number, chunk.entries, final))
+            listings.append(Listing(each.node.number, chunk.entries, final))
             chunks.append(chunk)
             size += cost
             if size >= _MESSAGE_BYTES:
@@ -217,5 +208,5 @@ def _parts(told: Told) -> Iterator[tuple[Chunk, bool, int]]:
         cost += len(entry.name) + len(entry.target) + _ENTRY_BYTES
         final = number + len(part) == told.first + told.entries
         if final or len(part) >= _CHUNK_ENTRIES or cost >= _CHUNK_BYTES:
-            yield Chunk(number, part, told.path_of, told.locate), final, cost
+            yield Chunk(number, part, told.node.path_of, told.locate), final, cost
             number, part, cost = number + len(part), [], _ENTRY_BYTES

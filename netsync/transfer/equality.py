@@ -12,13 +12,14 @@ import os
 
 from netsync.model import DEVICES, Options
 from netsync.plan.compare import Policy
+from netsync.plan.digestible import is_exact, kinds_kept
 from netsync.transfer.attributes import Attribution
-from netsync.transfer.digests import RECORDS_MAX, is_above_backup, is_digestible, kinds_kept
+from netsync.transfer.digests import is_above_backup
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.listed import ListedDirectory
 from netsync.tree.directories import Directories
 from netsync.tree.native import Coverage, Packed, list_names, pack_directory
-from netsync.tree.records import records_digest
+from netsync.tree.records import RECORDS_MAX, records_digest
 from netsync.tree.stage import sweep
 from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
 
@@ -26,9 +27,7 @@ from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
 def terms_for(policy: Policy, seed: int) -> Terms | None:
     """Return the terms on which equal digests mean that a target has nothing to do, if any."""
     options, keep = policy.options, policy.options.keep
-    fuzzy = options.checksum or options.size_only or options.ignore_times or options.modify_window
-    mapped = options.usermap or options.groupmap
-    if fuzzy or mapped or not (is_digestible(options) and keep.perms and keep.times):
+    if not is_exact(options):
         return None
     if policy.groups is not None or policy.owner is not keep.owner:
         return None  # what an ordinary user may keep differs from entry to entry

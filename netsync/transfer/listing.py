@@ -20,6 +20,7 @@ import msgspec
 from netsync.errors import UsageError
 from netsync.model import Entry, Kind, Name, Options, Problem, Rule
 from netsync.names import IGNORE_FILE, join
+from netsync.plan.digestible import is_digestible
 from netsync.plan.filters import Filter
 from netsync.plan.restriction import Restriction
 from netsync.transfer.backing import (
@@ -31,7 +32,7 @@ from netsync.transfer.backing import (
 )
 from netsync.transfer.cutting import CHUNK_ENTRIES, ENTRY_BYTES, Part
 from netsync.transfer.describing import NONE, XattrTable
-from netsync.transfer.digests import Digester, Gathered, Told, is_above_backup, is_digestible
+from netsync.transfer.digests import Digester, Gathered, Told, coverage_of, is_above_backup
 from netsync.transfer.ignoring import read_rules
 from netsync.transfer.inodes import FirstNames, inode_of, names_of
 from netsync.transfer.inspecting import PLAIN, Inspector, Listed, Looked, Skipped
@@ -99,8 +100,9 @@ class Lister:
         self._table = XattrTable()
         self._ready: deque[Batch] = deque()
         self._digester: Digester | None = None
-        if digests is not None and is_digestible(options) and not judge.knows_rot:
-            self._digester = Digester(digests, options)
+        self._terms = None
+        if is_digestible(options) and not judge.knows_rot:
+            self._terms = digests
         self._gathered = Gathered()
         self._chunks = self._walk()
         for problem in problems:
@@ -148,7 +150,8 @@ class Lister:
                 break
             listing, chunk, chunk_bytes = step
             listings.append(listing)
-            chunks.append(chunk)
+            if chunk is not None:
+                chunks.append(chunk)
             entries += max(1, listing.numbers)
             size += sum(entry.size for entry in listing.entries)
             cost += chunk_bytes
@@ -186,11 +189,18 @@ class Lister:
         del problems[:count]
         return taken
 
-    def _walk(self) -> Iterator[tuple[Listing, Chunk, int]]:
+    def _walk(self) -> Iterator[tuple[Listing, Chunk | None, int]]:
+        ahead = self._roots[0].ahead if len(self._roots) == 1 else None
+        if self._terms is not None:
+            coverage = coverage_of(self._terms, self._options)
+            known = ahead.claim(self._roots[0], coverage) if ahead is not None else {}
+            self._digester = Digester(self._terms, self._options, known)
+        elif ahead is not None:
+            ahead.close()
         while self._stack:
             yield from self._directory(self._stack.pop())
 
-    def _directory(self, node: Node) -> Iterator[tuple[Listing, Chunk, int]]:
+    def _directory(self, node: Node) -> Iterator[tuple[Listing, Chunk | None, int]]:
         """Yield the listings of one directory and stack the directories in it."""
         digested = self._digested(node)
         if digested is not None:
@@ -217,7 +227,7 @@ class Lister:
         yield part.cut(node, places, final=True, partial=partial)
         self._stack.extend(reversed(children))
 
-    def _digested(self, node: Node) -> tuple[Listing, Chunk, int] | None:
+    def _digested(self, node: Node) -> tuple[Listing, None, int] | None:
         """Tell a directory by its digest, if it has one and is in one place; else None."""
         if self._digester is None or self._filter.concerns(node.path):
             return None
@@ -225,7 +235,7 @@ class Lister:
             return None
         backings = node.backings
         if node.number == 0 and len(self._roots) == 1 and not self._roots[0].name:
-            backings = [(0, b"")]
+            backings = [(0, node.path)]
         if len(backings) != 1 or len(node.path) > PATH_LISTED_MAX:
             return None
         root, directory = backings[0]
@@ -235,7 +245,7 @@ class Lister:
             return None
         self._next_number += digest.listing.count
         self._stack.extend(reversed(digest.children))
-        return digest.listing, digest.chunk, digest.cost
+        return digest.listing, None, digest.cost
 
     def _linked(self, entry: Entry, status: Status | int) -> Entry:
         """Return ``entry``, which is listed next, with the number of its link group."""

@@ -74,6 +74,7 @@ cdef extern from "<dirent.h>" nogil:
 cdef extern from "<fcntl.h>" nogil:
     enum:
         F_DUPFD_CLOEXEC
+        O_DIRECTORY
         AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
         O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TMPFILE
     int fcntl(int fd, int command, ...)
@@ -115,6 +116,7 @@ cdef enum:
     DIRENT_NAME = 19  # and where its name begins
     RECORD = 40  # bytes of a packed record before its name
     OWNERS = 64  # users, and groups, of one packed directory
+    LEVELS = 32  # directories held open one below the other by a walk
     LINK_TEXT = 4096
 
 cdef long long SECONDS_MAX = 9000000000  # their nanoseconds fit 64 bits; until the year 2255
@@ -603,6 +605,7 @@ cdef struct Packing:
     bint single_links
     bint no_attributes
     size_t room
+    bint whole_modes
     const uint8_t* users
     size_t users_count
     const uint8_t* groups
@@ -620,20 +623,17 @@ cdef struct Packing:
     size_t uids_count
     size_t gids_count
     bint covered
+    const volatile uint8_t* stop  # set by another thread; NULL: nobody does
 
 
 def pack_directory(int directory, coverage, bytes users not None, bytes groups not None):
     cdef Packing packing
     cdef int error
-    packing.mode_mask, packing.kinds = coverage[0], coverage[1]
-    packing.owner, packing.group = coverage[2], coverage[3]
-    packing.single_links, packing.no_attributes = coverage[4], coverage[5]
-    packing.room = coverage[6]
+    begun(&packing, coverage)
     packing.users = <const uint8_t*>PyBytes_AS_STRING(users)
     packing.users_count = PyBytes_GET_SIZE(users) // 8
     packing.groups = <const uint8_t*>PyBytes_AS_STRING(groups)
     packing.groups_count = PyBytes_GET_SIZE(groups) // 8
-    emptied(&packing)
     try:
         with nogil:
             error = packed(directory, &packing)
@@ -643,21 +643,39 @@ def pack_directory(int directory, coverage, bytes users not None, bytes groups n
             raise failure(error, None)
         return told(&packing) if packing.covered else None, own_names(&packing)
     finally:
-        free(packing.names.data)
-        free(packing.order.data)
-        free(packing.records.data)
-        free(packing.directories.data)
-        free(packing.own.data)
+        released(&packing)
+
+
+cdef int begun(Packing* packing, coverage) except -1:
+    cdef Growing nothing
+    nothing.data, nothing.used, nothing.room = NULL, 0, 0
+    packing.mode_mask, packing.kinds = coverage[0], coverage[1]
+    packing.owner, packing.group = coverage[2], coverage[3]
+    packing.single_links, packing.no_attributes = coverage[4], coverage[5]
+    packing.room, packing.whole_modes = coverage[6], coverage[7]
+    packing.users = packing.groups = NULL
+    packing.users_count = packing.groups_count = 0
+    packing.names = packing.order = packing.records = nothing
+    packing.directories = packing.own = nothing
+    packing.stop = NULL
+    emptied(packing)
+    return 0
 
 
 cdef void emptied(Packing* packing) noexcept nogil:
-    cdef Growing nothing
-    nothing.data, nothing.used, nothing.room = NULL, 0, 0
-    packing.names = packing.order = packing.records = nothing
-    packing.directories = packing.own = nothing
+    packing.names.used = packing.order.used = packing.records.used = 0
+    packing.directories.used = packing.own.used = 0
     packing.count = packing.uids_count = packing.gids_count = 0
     packing.total = 0
     packing.covered = True
+
+
+cdef void released(Packing* packing) noexcept nogil:
+    free(packing.names.data)
+    free(packing.order.data)
+    free(packing.records.data)
+    free(packing.directories.data)
+    free(packing.own.data)
 
 
 cdef tuple told(Packing* packing):
@@ -705,10 +723,172 @@ cdef int packed(int directory, Packing* packing) noexcept nogil:
     for i in range(count):
         if is_own(order[i]):
             continue
+        if packing.stop != NULL and packing.stop[0]:
+            packing.covered = False
+            return 0
         error = add_record(directory, order[i], packing)
         if error or not packing.covered:
             return error
     return 0
+
+
+cdef struct Walked:  # a packed directory of a tree: where its parts end that lie one behind the other
+    size_t path
+    size_t records
+    size_t directories
+    size_t owners
+    size_t uids_count
+    size_t count
+    uint64_t total
+
+
+cdef struct Level:  # a directory that a walk is in: its path's bytes, and which are left to enter
+    int fd
+    size_t path
+    size_t records
+    size_t next
+    size_t end
+
+
+cdef struct Walk:
+    Packing one  # the directory under way
+    size_t room
+    Growing paths
+    Growing records
+    Growing directories
+    Growing owners
+    Growing walked
+    char path[NAME_BYTES]
+    size_t path_size
+    Level levels[LEVELS]
+    size_t depth
+
+
+def pack_tree(int directory, coverage, Py_ssize_t room, stop):
+    cdef Walk walk
+    cdef Py_buffer view
+    cdef Growing nothing
+    cdef int error
+    nothing.data, nothing.used, nothing.room = NULL, 0, 0
+    walk.paths = walk.records = walk.directories = walk.owners = walk.walked = nothing
+    walk.room, walk.depth, walk.path_size = room, 0, 0
+    begun(&walk.one, coverage)
+    PyObject_GetBuffer(stop, &view, PyBUF_SIMPLE)
+    try:
+        if view.len < 1:
+            raise ValueError("the flag needs a byte")
+        walk.one.stop = <const volatile uint8_t*>view.buf
+        with nogil:
+            error = walk_down(directory, &walk)
+        if error:
+            raise MemoryError
+        return directories_of(&walk)
+    finally:
+        PyBuffer_Release(&view)
+        released(&walk.one)
+        free(walk.paths.data)
+        free(walk.records.data)
+        free(walk.directories.data)
+        free(walk.owners.data)
+        free(walk.walked.data)
+
+
+cdef dict directories_of(Walk* walk):
+    cdef Walked* each = <Walked*>walk.walked.data
+    cdef Found* found = <Found*>walk.directories.data
+    cdef uint32_t* owners = <uint32_t*>walk.owners.data
+    cdef size_t number, i, path = 0, records = 0, directories = 0, uids = 0, gids
+    cdef dict packed = {}
+    for number in range(walk.walked.used // sizeof(Walked)):
+        gids = uids + each.uids_count
+        packed[walk.paths.data[path:each.path]] = (
+            PyBytes_FromStringAndSize(walk.records.data + records, each.records - records),
+            each.count, each.total,
+            [(found[i].index, found[i].offset) for i in range(directories, each.directories)],
+            [owners[i] for i in range(uids, gids)],
+            [owners[i] for i in range(gids, each.owners)],
+        )
+        path, records, directories, uids = each.path, each.records, each.directories, each.owners
+        each += 1
+    return packed
+
+
+cdef int walk_down(int directory, Walk* walk) noexcept nogil:
+    """Pack a tree, each directory before those in it; an error is that memory is short."""
+    cdef Level* level
+    cdef int fd, error = pack_level(directory, walk)
+    while walk.depth and not error and not walk.one.stop[0] and walk.records.used < walk.room:
+        level = &walk.levels[walk.depth - 1]
+        if level.next < level.end:
+            fd = open_next(level, walk)
+            if fd >= 0:
+                error = pack_level(fd, walk)
+        else:
+            leave_level(walk)
+    while walk.depth:
+        leave_level(walk)
+    return error
+
+
+cdef void leave_level(Walk* walk) noexcept nogil:
+    walk.depth -= 1
+    if walk.depth:  # the first is the caller's
+        close(walk.levels[walk.depth].fd)
+
+
+cdef int open_next(Level* level, Walk* walk) noexcept nogil:
+    """Open the next directory in one, and make its path the walk's; -1 if it cannot be entered."""
+    cdef Found* found = <Found*>walk.directories.data + level.next
+    cdef const char* record = walk.records.data + level.records + found.offset
+    cdef uint16_t size
+    cdef size_t at = level.path
+    level.next += 1
+    memcpy(&size, record + RECORD - 4, sizeof(size))
+    if at + size + 2 > NAME_BYTES:
+        return -1
+    if at:
+        walk.path[at] = c"/"
+        at += 1
+    memcpy(walk.path + at, record + RECORD, size)
+    walk.path_size = at + size
+    walk.path[walk.path_size] = 0
+    return opened(level.fd, walk.path + at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+
+cdef int pack_level(int fd, Walk* walk) noexcept nogil:
+    """Pack an open directory, and be in it if there are any to enter; else close it."""
+    cdef Level* level = &walk.levels[walk.depth]
+    cdef size_t records = walk.records.used
+    cdef size_t found = walk.directories.used // sizeof(Found)
+    cdef int error
+    emptied(&walk.one)
+    error = packed(fd, &walk.one)
+    if not error and walk.one.covered and not walk.one.stop[0]:
+        error = keep_packed(walk)
+        if not error and walk.one.directories.used and walk.depth < LEVELS - 1:
+            level.fd, level.path, level.records = fd, walk.path_size, records
+            level.next, level.end = found, walk.directories.used // sizeof(Found)
+            walk.depth += 1
+            return 0
+    if walk.depth:
+        close(fd)
+    return ENOMEM if error == ENOMEM else 0
+
+
+cdef int keep_packed(Walk* walk) noexcept nogil:
+    """Add the directory under way to what was walked."""
+    cdef Packing* one = &walk.one
+    cdef Walked end
+    cdef int error = added(&walk.paths, walk.path, walk.path_size)
+    error = error or added(&walk.records, one.records.data, one.records.used)
+    error = error or added(&walk.directories, one.directories.data, one.directories.used)
+    error = error or added(&walk.owners, <char*>one.uids, one.uids_count * sizeof(uint32_t))
+    error = error or added(&walk.owners, <char*>one.gids, one.gids_count * sizeof(uint32_t))
+    end.path, end.records = walk.paths.used, walk.records.used
+    end.directories = walk.directories.used // sizeof(Found)
+    end.owners = walk.owners.used // sizeof(uint32_t)
+    end.uids_count, end.count, end.total = one.uids_count, one.count, one.total
+    return error or added(&walk.walked, <char*>&end, sizeof(end))
 
 
 cdef int all_names(int directory, Packing* packing) noexcept nogil:
@@ -822,6 +1002,8 @@ cdef bint covers(
 ) noexcept nogil:
     cdef char attributes[XATTR_NAMES]
     if not packing.kinds >> kind & 1:
+        return False
+    if packing.whole_modes and found.st_mode & MODE_BITS & ~packing.mode_mask:
         return False
     if not -SECONDS_MAX < found.st_mtim.tv_sec < SECONDS_MAX:
         return False

@@ -8,6 +8,7 @@ with the system's errno.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -16,9 +17,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
-from netsync.names import IGNORE_FILE, is_reserved
+from netsync.names import IGNORE_FILE, is_reserved, join
+from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.tree.read import OPEN_FILE
-from netsync.tree.records import HEAD
+from netsync.tree.records import HEAD, name_at
 
 if TYPE_CHECKING:
     from netsync.tree.native import Buffer, Coverage, Packed, Staging, Status
@@ -32,6 +34,9 @@ _XATTR_NAMES: Final = 256
 _OWNERS_MAX: Final = 64
 """Users, and groups, of one packed directory."""
 _TEXT_MAX: Final = 4096
+_LEVELS_MAX: Final = 32
+"""Directories below each other of a packed tree."""
+_PATH_BYTES: Final = 4096
 _SECOND: Final = 1_000_000_000
 """Nanoseconds."""
 _SECTOR: Final = 512
@@ -313,6 +318,61 @@ def pack_directory(
     return packed, own
 
 
+class _Walk:
+    """A tree being packed: on what terms, until when, and what was packed so far."""
+
+    def __init__(self, coverage: Coverage, room: int, stop: bytearray) -> None:
+        self.coverage = coverage
+        self.room = room
+        self.stop = stop
+        self.found: dict[bytes, Packed] = {}
+
+    def keep(self, path: bytes, packed: Packed) -> None:
+        self.found[path] = packed
+        self.room -= len(packed[0])
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.stop[0]) or self.room <= 0
+
+
+def pack_tree(
+    directory: int, coverage: Coverage, room: int, stop: bytearray
+) -> dict[bytes, Packed]:
+    """Return a directory and those in it, packed, by their paths below it, in listing order.
+
+    Left out are a directory that cannot be packed, or that a link leads to, and all in it; what
+    lies deeper than 32 levels, or has a path of a page. It ends where the records have come to
+    ``room`` bytes, and as soon as another thread sets the first byte of ``stop``.
+    """
+    if not stop:
+        raise ValueError("the flag needs a byte")
+    walk = _Walk(coverage, room, stop)
+    with contextlib.suppress(OSError):
+        _pack_level(directory, b"", 1, walk)
+    return walk.found
+
+
+def _pack_level(directory: int, path: bytes, level: int, walk: _Walk) -> None:
+    packed, _ = pack_directory(directory, walk.coverage, b"", b"")
+    if packed is None or walk.stop[0]:
+        return
+    walk.keep(path, packed)
+    for _, offset in packed[3] if level < _LEVELS_MAX else ():
+        if walk.is_over:
+            return
+        name = name_at(packed[0], offset)
+        below = join(path, name)
+        if len(below) >= _PATH_BYTES:
+            continue
+        with contextlib.suppress(OSError):  # listing it will say what is wrong
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+            try:
+                _pack_level(fd, below, level + 1, walk)
+            finally:
+                os.close(fd)
+
+
 def _fields(
     directory: int, name: bytes, coverage: Coverage
 ) -> tuple[int, int, int, int, int, int, bytes] | None:
@@ -340,6 +400,8 @@ def _fields(
 
 def _covers(status: Status, kind: Kind, coverage: Coverage) -> bool:
     if not coverage.kinds >> kind & 1:
+        return False
+    if coverage.whole_modes and stat.S_IMODE(status[0]) & ~coverage.mode_mask:
         return False
     if not -_SECONDS_MAX < status[4] // _SECOND < _SECONDS_MAX:
         return False

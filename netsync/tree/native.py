@@ -38,7 +38,8 @@ class Coverage(NamedTuple):
     ``mode_mask`` takes permission bits away, ``kinds`` has bit ``1 << kind`` for each kind that
     is covered, users and groups are 0 unless ``owner`` and ``group``. ``single_links`` leaves
     names of shared inodes uncovered, ``no_attributes`` what has extended attributes. ``room`` is
-    the most bytes the records may take.
+    the most bytes the records may take. ``whole_modes`` leaves uncovered what has bits that
+    ``mode_mask`` takes away: the records are then the same under any mask that has all of this.
     """
 
     mode_mask: int
@@ -48,6 +49,7 @@ class Coverage(NamedTuple):
     single_links: bool
     no_attributes: bool
     room: int
+    whole_modes: bool = False
 
 
 Packed = tuple[bytes, int, int, list[tuple[int, int]], list[int], list[int]]
@@ -100,6 +102,10 @@ class Native(Protocol):
         self, directory: int, coverage: Coverage, users: bytes, groups: bytes
     ) -> tuple[Packed | None, list[bytes]]: ...
 
+    def pack_tree(
+        self, directory: int, coverage: Coverage, room: int, stop: bytearray
+    ) -> dict[bytes, Packed]: ...
+
 
 def load(wish: str | None = None) -> Native:
     """Return the calls that ``wish`` names, by default those the environment does."""
@@ -119,3 +125,4 @@ list_names: Final = _chosen.list_names
 stat_entries: Final = _chosen.stat_entries
 plain_entries: Final = _chosen.plain_entries
 pack_directory: Final = _chosen.pack_directory
+pack_tree: Final = _chosen.pack_tree

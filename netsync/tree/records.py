@@ -18,6 +18,11 @@ from netsync.model import KIND_OF_FORMAT, Entry
 
 HEAD: Final = struct.Struct("<IIIQqQHH")
 """``st_mode``, user, group, size, time in nanoseconds, device number, bytes of name and text."""
+_NAME_BYTES: Final = struct.Struct("<36xH")
+
+
+RECORDS_MAX: Final = 1024 * 1024
+"""Bytes of records of one directory, some 15,000 entries; a larger one is listed."""
 
 
 def records_digest(records: bytes, seed: int, size: int) -> bytes:
@@ -37,6 +42,12 @@ def entry_in(records: bytes, offset: int) -> tuple[Entry, int]:
     kind = KIND_OF_FORMAT[stat.S_IFMT(bits)]
     mode = stat.S_IMODE(bits)
     return Entry(name, kind, mode, uid, gid, size, mtime_ns, text, device), end
+
+
+def name_at(records: bytes, offset: int) -> bytes:
+    """Return the name of the entry whose record is at ``offset``."""
+    (size,) = _NAME_BYTES.unpack_from(records, offset)
+    return records[offset + HEAD.size : offset + HEAD.size + size]
 
 
 def entries_in(records: bytes) -> Iterator[Entry]:

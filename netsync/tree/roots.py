@@ -13,13 +13,16 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netsync.errors import NetsyncError, RefusedError, UsageError, root_error
 from netsync.model import Problem
 from netsync.names import is_reserved, join
 from netsync.tree.directories import OPEN_DIRECTORY
 from netsync.tree.links import LINK_HOPS_MAX
+
+if TYPE_CHECKING:
+    from netsync.tree.ahead import Ahead
 
 COMPONENTS_MAX: Final = 512
 """Components of a root's path; each holds a descriptor while it is walked."""
@@ -42,8 +45,8 @@ class SourceRoot(NamedTuple):
     """One source: directory ``fd`` and the entry in it, or with an empty name its contents.
 
     ``listed`` is the name it gets in the transfer; ``path`` is where ``fd`` is below ``anchor``,
-    which links may lead into if they are followed (None: not out of ``fd``). The owner closes
-    ``fd``.
+    which links may lead into if they are followed (None: not out of ``fd``). ``ahead`` is
+    what reads the source before it is listed. The owner closes ``fd``.
     """
 
     fd: int
@@ -51,6 +54,7 @@ class SourceRoot(NamedTuple):
     listed: bytes
     anchor: Anchor | None = None
     path: bytes = b""
+    ahead: Ahead | None = None
 
 
 class TargetRoot(NamedTuple):

@@ -1,0 +1,135 @@
+"""Directories read ahead: a source's tree, read while the program gets ready to list it.
+
+Until a server has welcomed us and said what it has, hundreds of modules are imported, two keys
+are shaken hands with and four messages go and come. One processor does all that. Another can read
+the tree meanwhile: one native call, which needs no lock of the interpreter's, packs directory by
+directory as the listing will want it (``pack_tree``). It stops when the listing begins, at a bound
+of bytes, or when nobody wants it any more.
+
+What was read is what a listing would have found that had begun so much sooner. Nothing else
+follows from it: a directory is listed once, from one reading of it, and a name that came since, a
+file that was written since or a directory that is gone is dealt with as if that had happened while
+the listing went on, which may take hours. So that it stays a little sooner and not long ago, what
+is older than ``AGE_MAX`` is not used; nor is it by a second attempt, nor for another directory than
+the one that was read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from netsync.model import DEVICES, Options
+from netsync.names import join
+from netsync.plan.digestible import is_exact, kinds_kept
+from netsync.tree.directories import identity_of
+from netsync.tree.native import NAME, Coverage, Packed, pack_tree
+from netsync.tree.records import RECORDS_MAX
+
+if TYPE_CHECKING:
+    from netsync.tree.roots import SourceRoot
+
+AGE_MAX: Final = 10.0
+"""Seconds from the beginning of the reading until it is of no use: as long as connecting takes."""
+READ_MAX: Final = 8 * 1024 * 1024
+"""Bytes of records read ahead, and one directory's more: some 150,000 entries."""
+
+_PLAIN_MODES: Final = 0o1777
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def may_read_ahead(options: Options) -> bool:
+    """Tell whether a transfer may come to use what was read ahead.
+
+    The plain twin holds the lock of the interpreter that the program needs to get ready.
+    """
+    return NAME == "compiled" and is_exact(options)
+
+
+def presumed(options: Options) -> Coverage:
+    """Return what a source packs on any terms that a target may set which has all rights.
+
+    Some modules take set-id bits away and devices; what has these is not covered here.
+    """
+    keep = options.keep
+    return Coverage(
+        _PLAIN_MODES,
+        kinds_kept(keep) & ~sum(1 << kind for kind in DEVICES),
+        keep.owner,
+        keep.group,
+        keep.hard_links,
+        keep.xattrs or keep.acls,
+        RECORDS_MAX,
+        whole_modes=True,
+    )
+
+
+class Ahead:
+    """Reads the directory at ``path`` and all in it that ``coverage`` covers, as a context.
+
+    Who leaves it does not wait: the thread ends by itself, after the entry it is at.
+    """
+
+    def __init__(self, path: bytes, coverage: Coverage) -> None:
+        self._coverage = coverage
+        self._stop = bytearray(1)
+        self._found: dict[bytes, Packed] = {}
+        self._identity = (-1, -1)
+        self._until = time.monotonic() + AGE_MAX
+        self._thread = threading.Thread(target=self._read, args=(path,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop[0] = 1
+
+    def claim(self, root: SourceRoot, coverage: Coverage) -> dict[bytes, Packed]:
+        """Return what was read, by paths below the root's descriptor, if it may stand for that.
+
+        It is given once, and nothing is read any more then, whatever comes of it. Blocks, no
+        longer than looking at one entry.
+        """
+        self.close()
+        self._thread.join()
+        found, self._found = self._found, {}
+        if time.monotonic() > self._until or not _serves(self._coverage, coverage):
+            return {}
+        try:
+            status = os.stat(root.name or b".", dir_fd=root.fd, follow_symlinks=False)
+        except OSError:
+            return {}  # listing it will say what is wrong
+        if (status.st_dev, status.st_ino) != self._identity or not stat.S_ISDIR(status.st_mode):
+            return {}
+        if not root.name:
+            return found
+        return {join(root.name, path) if path else root.name: found[path] for path in found}
+
+    def _read(self, path: bytes) -> None:
+        try:
+            fd = os.open(path, _OPEN)
+        except OSError:
+            return  # opening the source will say what is wrong
+        try:
+            self._identity = identity_of(fd)
+            self._found = pack_tree(fd, self._coverage, READ_MAX, self._stop)
+        except (OSError, MemoryError):
+            return  # it is read again, in smaller pieces
+        finally:
+            os.close(fd)
+
+
+def _serves(read: Coverage, wanted: Coverage) -> bool:
+    """Tell whether what was read on some terms is what would be read on those that are wanted.
+
+    Where modes are whole, a mask that takes no other bits away makes no difference to records that
+    are there; nor does it that more kinds are covered.
+    """
+    wider = read._replace(
+        mode_mask=wanted.mode_mask | read.mode_mask,
+        kinds=wanted.kinds | read.kinds,
+        whole_modes=False,
+    )
+    return read.whole_modes and wanted == wider

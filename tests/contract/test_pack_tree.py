@@ -1,0 +1,138 @@
+"""A tree packed in one call: the compiled call and its twin agree, and both do as one by one."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netsync.choice import VARIABLE
+from netsync.names import join
+from netsync.tree.native import Coverage, Native, Packed, load
+from netsync.tree.records import name_at
+from tests.support.trees import make_tree
+
+WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
+ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
+ROOM = 1 << 20
+
+
+@pytest.fixture(params=WISHED)
+def native(request: pytest.FixtureRequest) -> Native:
+    return load(request.param)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    before = len(os.listdir("/proc/self/fd"))
+    yield fd
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors stay open"
+    os.close(fd)
+
+
+def one_by_one(native: Native, root: Path, path: bytes = b"") -> dict[bytes, Packed]:
+    """Return what ``pack_directory`` says of each directory, in the order of a listing."""
+    fd = os.open(os.path.join(os.fsencode(root), path), os.O_RDONLY)
+    packed, _ = native.pack_directory(fd, ALL, b"", b"")
+    os.close(fd)
+    if packed is None:
+        return {}
+    found = {path: packed}
+    for _, offset in packed[3]:
+        found |= one_by_one(native, root, join(path, name_at(packed[0], offset)))
+    return found
+
+
+def test_a_tree_is_its_directories_in_the_order_of_a_listing(
+    native: Native, directory: int, tmp_path: Path
+) -> None:
+    inner = {"f": b"12", "deep": {"er": {}, "l": "nowhere"}}
+    make_tree(tmp_path, {"b": inner, "a": {"x": b""}, "b.c": {}, "link": "a"})
+    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    assert list(found) == [b"", b"a", b"b", b"b/deep", b"b/deep/er", b"b.c"]
+    assert found == one_by_one(native, tmp_path)
+    assert native.pack_tree(directory, ALL, ROOM, bytearray(1)) == found, "it can be read again"
+
+
+def test_what_is_not_covered_is_left_out_with_all_in_it(
+    native: Native, directory: int, tmp_path: Path
+) -> None:
+    kept = {".netsyncignore": b"x\n", "in": {"it": b""}}
+    make_tree(tmp_path, {"kept": kept, "other": {"y": b""}, ".netsync": {"own": {}}})
+    assert list(native.pack_tree(directory, ALL, ROOM, bytearray(1))) == [b"", b"other"]
+    make_tree(tmp_path, {".netsyncignore": b""})
+    assert native.pack_tree(directory, ALL, ROOM, bytearray(1)) == {}
+
+
+def test_it_ends_where_the_room_is_full(native: Native, directory: int, tmp_path: Path) -> None:
+    make_tree(tmp_path, {"a": {"f": b""}, "b": {"f": b""}, "c": {"f": b""}})
+    room = sum(len(each[0]) for each in one_by_one(native, tmp_path).values()) - 41
+    found = native.pack_tree(directory, ALL, room, bytearray(1))
+    assert list(found) == [b"", b"a", b"b"]
+    assert list(native.pack_tree(directory, ALL, room + 1, bytearray(1)))[-1] == b"c"
+    assert native.pack_tree(directory, ALL, 0, bytearray(1)).keys() == {b""}
+
+
+def test_it_ends_when_it_is_told_to(native: Native, directory: int, tmp_path: Path) -> None:
+    make_tree(tmp_path, {"a": {"f": b""}})
+    assert native.pack_tree(directory, ALL, ROOM, bytearray(b"\1")) == {}
+    with pytest.raises(ValueError, match="flag"):
+        native.pack_tree(directory, ALL, ROOM, bytearray())
+
+
+def test_depth_and_length_of_paths_are_bounded(
+    native: Native, directory: int, tmp_path: Path
+) -> None:
+    deep = tmp_path.joinpath(*["d"] * 40)
+    deep.mkdir(parents=True)
+    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    assert list(found) == [b"/".join([b"d"] * count) for count in range(32)]
+    long = tmp_path / "long"
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for name in ["long", *["n" * 255] * 20]:
+        os.mkdir(name, dir_fd=fd)
+        above, fd = fd, os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(above)
+    os.close(fd)
+    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    sizes = [len(path) for path in found if path.startswith(b"long")]
+    assert sizes == [4 + 256 * count for count in range(16)]
+    assert long.is_dir()
+
+
+def test_no_link_is_followed_and_what_cannot_be_opened_is_left_out(
+    native: Native, tmp_path: Path
+) -> None:
+    make_tree(tmp_path, {"f": b"", "aside": {"secret": {}}, "tree": {"to": "../aside"}})
+    fd = os.open(tmp_path / "tree", os.O_RDONLY)
+    assert list(native.pack_tree(fd, ALL, ROOM, bytearray(1))) == [b""]
+    os.close(fd)
+    fd = os.open(tmp_path / "f", os.O_RDONLY)
+    assert native.pack_tree(fd, ALL, ROOM, bytearray(1)) == {}
+    os.close(fd)
+
+
+@pytest.mark.skipif(len(WISHED) < 2, reason="there is one set of calls only")
+@pytest.mark.parametrize("seed", range(6))
+def test_both_agree_on_random_trees(directory: int, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    directories = [os.fsencode(tmp_path)]
+    for number in range(120):
+        name = b"%c%d" % (chance.choice(b"ab\xff\x01 ."), number)
+        path = os.path.join(chance.choice(directories), name)
+        if chance.random() < 0.4:
+            os.mkdir(path)
+            directories.append(path)
+        elif chance.random() < 0.05:
+            Path(os.fsdecode(os.path.dirname(path)), ".netsyncignore").touch()
+        else:
+            Path(os.fsdecode(path)).write_bytes(bytes(chance.randrange(9)))
+    room = chance.choice([500, 3000, ROOM])
+    pure, compiled = (load(wish).pack_tree(directory, ALL, room, bytearray(1)) for wish in WISHED)
+    assert pure == compiled
+    assert list(pure) == list(compiled)
+    assert pure
