@@ -21,8 +21,8 @@ from netsync.names import join
 from netsync.plan.digestible import kinds_kept
 from netsync.transfer.backing import Node
 from netsync.transfer.offers import Chunk, Located
-from netsync.tree.directories import Directories
-from netsync.tree.native import Coverage, Packed, pack_directory
+from netsync.tree.native import Coverage, Packed
+from netsync.tree.packing import Packer
 from netsync.tree.records import RECORDS_MAX, entries_in, entry_in, name_at, records_digest
 from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
 from netsync.wire.messages import Relisted
@@ -93,28 +93,25 @@ def coverage_of(terms: Terms, options: Options) -> Coverage:
 
 
 class Digester:
-    """Makes digests at the source, on the target's ``terms``.
+    """Makes digests at the source, keyed with ``seed``, of what ``packers`` pack of the roots."""
 
-    ``ahead`` are directories of the only root that were read before, by their paths.
-    """
-
-    def __init__(self, terms: Terms, options: Options, ahead: dict[bytes, Packed]) -> None:
-        self._seed = terms.seed
-        self._coverage = coverage_of(terms, options)
-        self._ahead = ahead
+    def __init__(self, seed: int, packers: Sequence[Packer]) -> None:
+        self._seed = seed
+        self._packers = packers
 
     def digest(
-        self, node: Node, place: tuple[int, bytes, Directories], first: int, gathered: Gathered
+        self, node: Node, place: tuple[int, bytes], first: int, gathered: Gathered
     ) -> Digest | None:
         """Return the digest of a directory; None if it must be listed, as an empty one is.
 
-        ``place`` is its root's number, its path there and the root's directories, ``first`` the
-        number its first entry gets. What it stands for is added to ``gathered``.
+        ``place`` is its root's number and its path there, ``first`` the number its first entry
+        gets. What it stands for is added to ``gathered``.
         """
-        root, directory, directories = place
-        packed = self._ahead.pop(directory, None)
-        if packed is None:
-            packed = self._packed(directory, directories)
+        root, directory = place
+        try:
+            packed, _ = self._packers[root].pack(directory)
+        except OSError:
+            return None  # listing it will say what is wrong
         if packed is None or not packed[1]:
             return None
         records, count, size, below, uids, gids = packed
@@ -131,12 +128,6 @@ class Digester:
         digest = records_digest(records, self._seed, DIGEST_BYTES)
         listing = Listing(node.number, [], True, digest=digest, count=count)
         return Digest(listing, _LISTING_BYTES + _SCAN_BYTES * count, children)
-
-    def _packed(self, directory: bytes, directories: Directories) -> Packed | None:
-        try:
-            return pack_directory(directories.fd(directory), self._coverage, b"", b"")[0]
-        except OSError:
-            return None  # listing it will say what is wrong
 
 
 def is_above_backup(directory: bytes, options: Options) -> bool:

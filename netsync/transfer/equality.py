@@ -18,7 +18,8 @@ from netsync.transfer.digests import is_above_backup
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.listed import ListedDirectory
 from netsync.tree.directories import Directories
-from netsync.tree.native import Coverage, Packed, list_names, pack_directory
+from netsync.tree.native import Coverage, Packed, list_names
+from netsync.tree.packing import Packer
 from netsync.tree.records import RECORDS_MAX, records_digest
 from netsync.tree.stage import sweep
 from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
@@ -63,7 +64,7 @@ class Equality:
         self, terms: Terms, directories: Directories, attribution: Attribution, options: Options
     ) -> None:
         self.terms = terms
-        self._coverage = _covered(terms)
+        self._packer = Packer(directories, _covered(terms), {})
         self._directories = directories
         self._attribution = attribution
         self._options = options
@@ -78,12 +79,11 @@ class Equality:
         if is_above_backup(directory.path, self._options):
             return None
         try:
-            fd = self._directories.fd(directory.path)
-            packed, own = pack_directory(fd, self._coverage, *self._attribution.inverses)
+            packed, own = self._packer.pack(directory.path, self._attribution.inverses)
+            if own and not self._options.dry_run:
+                sweep(self._directories.fd(directory.path), own)
         except OSError:
             return None
-        if own and not self._options.dry_run:
-            sweep(fd, own)
         if packed is None or packed[1] != listing.count:
             return None
         same = records_digest(packed[0], self.terms.seed, DIGEST_BYTES) == listing.digest

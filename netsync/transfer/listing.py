@@ -40,6 +40,7 @@ from netsync.transfer.judging import Judge
 from netsync.transfer.offers import Chunk, Located
 from netsync.tree.native import Status
 from netsync.tree.owners import IdNames
+from netsync.tree.packing import Packer
 from netsync.tree.roots import SourceRoot
 from netsync.tree.scan import entry_at, is_empty, names_in
 from netsync.wire.batches import batches
@@ -194,7 +195,9 @@ class Lister:
         if self._terms is not None:
             coverage = coverage_of(self._terms, self._options)
             known = ahead.claim(self._roots[0], coverage) if ahead is not None else {}
-            self._digester = Digester(self._terms, self._options, known)
+            packers = [Packer(each, coverage, {}) for each in self._directories]
+            packers[0] = Packer(self._directories[0], coverage, known)
+            self._digester = Digester(self._terms.seed, packers)
         elif ahead is not None:
             ahead.close()
         while self._stack:
@@ -238,9 +241,7 @@ class Lister:
             backings = [(0, node.path)]
         if len(backings) != 1 or len(node.path) > PATH_LISTED_MAX:
             return None
-        root, directory = backings[0]
-        place = (root, directory, self._directories[root])
-        digest = self._digester.digest(node, place, self._next_number, self._gathered)
+        digest = self._digester.digest(node, backings[0], self._next_number, self._gathered)
         if digest is None:
             return None
         self._next_number += digest.listing.count

@@ -629,11 +629,7 @@ cdef struct Packing:
 def pack_directory(int directory, coverage, bytes users not None, bytes groups not None):
     cdef Packing packing
     cdef int error
-    begun(&packing, coverage)
-    packing.users = <const uint8_t*>PyBytes_AS_STRING(users)
-    packing.users_count = PyBytes_GET_SIZE(users) // 8
-    packing.groups = <const uint8_t*>PyBytes_AS_STRING(groups)
-    packing.groups_count = PyBytes_GET_SIZE(groups) // 8
+    begun(&packing, coverage, users, groups)
     try:
         with nogil:
             error = packed(directory, &packing)
@@ -641,20 +637,23 @@ def pack_directory(int directory, coverage, bytes users not None, bytes groups n
             raise MemoryError
         if error:
             raise failure(error, None)
-        return told(&packing) if packing.covered else None, own_names(&packing)
+        own = names_between(packing.own.data, 0, packing.own.used)
+        return told(&packing) if packing.covered else None, own
     finally:
         released(&packing)
 
 
-cdef int begun(Packing* packing, coverage) except -1:
+cdef int begun(Packing* packing, coverage, bytes users, bytes groups) except -1:
     cdef Growing nothing
     nothing.data, nothing.used, nothing.room = NULL, 0, 0
     packing.mode_mask, packing.kinds = coverage[0], coverage[1]
     packing.owner, packing.group = coverage[2], coverage[3]
     packing.single_links, packing.no_attributes = coverage[4], coverage[5]
     packing.room, packing.whole_modes = coverage[6], coverage[7]
-    packing.users = packing.groups = NULL
-    packing.users_count = packing.groups_count = 0
+    packing.users = <const uint8_t*>PyBytes_AS_STRING(users)
+    packing.users_count = PyBytes_GET_SIZE(users) // 8
+    packing.groups = <const uint8_t*>PyBytes_AS_STRING(groups)
+    packing.groups_count = PyBytes_GET_SIZE(groups) // 8
     packing.names = packing.order = packing.records = nothing
     packing.directories = packing.own = nothing
     packing.stop = NULL
@@ -692,11 +691,10 @@ cdef tuple told(Packing* packing):
     )
 
 
-cdef list own_names(Packing* packing):
-    cdef size_t at = 0
+cdef list names_between(const char* data, size_t at, size_t end):
     cdef list names = []
-    while at < packing.own.used:
-        name = <bytes>(packing.own.data + at)
+    while at < end:
+        name = <bytes>(data + at)
         at += len(name) + 1
         names.append(name)
     return names
@@ -737,6 +735,7 @@ cdef struct Walked:  # a packed directory of a tree: where its parts end that li
     size_t records
     size_t directories
     size_t owners
+    size_t own
     size_t uids_count
     size_t count
     uint64_t total
@@ -757,6 +756,7 @@ cdef struct Walk:
     Growing records
     Growing directories
     Growing owners
+    Growing own
     Growing walked
     char path[NAME_BYTES]
     size_t path_size
@@ -764,15 +764,18 @@ cdef struct Walk:
     size_t depth
 
 
-def pack_tree(int directory, coverage, Py_ssize_t room, stop):
+def pack_tree(
+    int directory, coverage, bytes users not None, bytes groups not None, Py_ssize_t room, stop
+):
     cdef Walk walk
     cdef Py_buffer view
     cdef Growing nothing
     cdef int error
     nothing.data, nothing.used, nothing.room = NULL, 0, 0
-    walk.paths = walk.records = walk.directories = walk.owners = walk.walked = nothing
+    walk.paths = walk.records = walk.directories = nothing
+    walk.owners = walk.own = walk.walked = nothing
     walk.room, walk.depth, walk.path_size = room, 0, 0
-    begun(&walk.one, coverage)
+    begun(&walk.one, coverage, users, groups)
     PyObject_GetBuffer(stop, &view, PyBUF_SIMPLE)
     try:
         if view.len < 1:
@@ -790,6 +793,7 @@ def pack_tree(int directory, coverage, Py_ssize_t room, stop):
         free(walk.records.data)
         free(walk.directories.data)
         free(walk.owners.data)
+        free(walk.own.data)
         free(walk.walked.data)
 
 
@@ -797,18 +801,20 @@ cdef dict directories_of(Walk* walk):
     cdef Walked* each = <Walked*>walk.walked.data
     cdef Found* found = <Found*>walk.directories.data
     cdef uint32_t* owners = <uint32_t*>walk.owners.data
-    cdef size_t number, i, path = 0, records = 0, directories = 0, uids = 0, gids
+    cdef size_t number, i, path = 0, records = 0, directories = 0, uids = 0, own = 0, gids
     cdef dict packed = {}
     for number in range(walk.walked.used // sizeof(Walked)):
         gids = uids + each.uids_count
-        packed[walk.paths.data[path:each.path]] = (
+        one = (
             PyBytes_FromStringAndSize(walk.records.data + records, each.records - records),
             each.count, each.total,
             [(found[i].index, found[i].offset) for i in range(directories, each.directories)],
             [owners[i] for i in range(uids, gids)],
             [owners[i] for i in range(gids, each.owners)],
         )
-        path, records, directories, uids = each.path, each.records, each.directories, each.owners
+        packed[walk.paths.data[path:each.path]] = one, names_between(walk.own.data, own, each.own)
+        path, records, directories = each.path, each.records, each.directories
+        uids, own = each.owners, each.own
         each += 1
     return packed
 
@@ -884,6 +890,8 @@ cdef int keep_packed(Walk* walk) noexcept nogil:
     error = error or added(&walk.directories, one.directories.data, one.directories.used)
     error = error or added(&walk.owners, <char*>one.uids, one.uids_count * sizeof(uint32_t))
     error = error or added(&walk.owners, <char*>one.gids, one.gids_count * sizeof(uint32_t))
+    error = error or added(&walk.own, one.own.data, one.own.used)
+    end.own = walk.own.used
     end.path, end.records = walk.paths.used, walk.records.used
     end.directories = walk.directories.used // sizeof(Found)
     end.owners = walk.owners.used // sizeof(uint32_t)

@@ -321,14 +321,14 @@ def pack_directory(
 class _Walk:
     """A tree being packed: on what terms, until when, and what was packed so far."""
 
-    def __init__(self, coverage: Coverage, room: int, stop: bytearray) -> None:
-        self.coverage = coverage
+    def __init__(self, terms: tuple[Coverage, bytes, bytes], room: int, stop: bytearray) -> None:
+        self.terms = terms
         self.room = room
         self.stop = stop
-        self.found: dict[bytes, Packed] = {}
+        self.found: dict[bytes, tuple[Packed, list[bytes]]] = {}
 
-    def keep(self, path: bytes, packed: Packed) -> None:
-        self.found[path] = packed
+    def keep(self, path: bytes, packed: Packed, own: list[bytes]) -> None:
+        self.found[path] = packed, own
         self.room -= len(packed[0])
 
     @property
@@ -337,9 +337,11 @@ class _Walk:
 
 
 def pack_tree(
-    directory: int, coverage: Coverage, room: int, stop: bytearray
-) -> dict[bytes, Packed]:
-    """Return a directory and those in it, packed, by their paths below it, in listing order.
+    directory: int, coverage: Coverage, users: bytes, groups: bytes, room: int, stop: bytearray
+) -> dict[bytes, tuple[Packed, list[bytes]]]:
+    """Return a directory and those in it as ``pack_directory`` does, by their paths below it.
+
+    They come in the order of a listing.
 
     Left out are a directory that cannot be packed, or that a link leads to, and all in it; what
     lies deeper than 32 levels, or has a path of a page. It ends where the records have come to
@@ -347,17 +349,17 @@ def pack_tree(
     """
     if not stop:
         raise ValueError("the flag needs a byte")
-    walk = _Walk(coverage, room, stop)
+    walk = _Walk((coverage, users, groups), room, stop)
     with contextlib.suppress(OSError):
         _pack_level(directory, b"", 1, walk)
     return walk.found
 
 
 def _pack_level(directory: int, path: bytes, level: int, walk: _Walk) -> None:
-    packed, _ = pack_directory(directory, walk.coverage, b"", b"")
+    packed, own = pack_directory(directory, *walk.terms)
     if packed is None or walk.stop[0]:
         return
-    walk.keep(path, packed)
+    walk.keep(path, packed, own)
     for _, offset in packed[3] if level < _LEVELS_MAX else ():
         if walk.is_over:
             return

@@ -26,7 +26,8 @@ from netsync.model import DEVICES, Options
 from netsync.names import join
 from netsync.plan.digestible import is_exact, kinds_kept
 from netsync.tree.directories import identity_of
-from netsync.tree.native import NAME, Coverage, Packed, pack_tree
+from netsync.tree.native import NAME, Coverage, pack_tree
+from netsync.tree.packing import Known
 from netsync.tree.records import RECORDS_MAX
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Ahead:
     def __init__(self, path: bytes, coverage: Coverage) -> None:
         self._coverage = coverage
         self._stop = bytearray(1)
-        self._found: dict[bytes, Packed] = {}
+        self._found: Known = {}
         self._identity = (-1, -1)
         self._until = time.monotonic() + AGE_MAX
         self._thread = threading.Thread(target=self._read, args=(path,), daemon=True)
@@ -86,7 +87,7 @@ class Ahead:
         """Stop reading."""
         self._stop[0] = 1
 
-    def claim(self, root: SourceRoot, coverage: Coverage) -> dict[bytes, Packed]:
+    def claim(self, root: SourceRoot, coverage: Coverage) -> Known:
         """Return what was read, by paths below the root's descriptor, if it may stand for that.
 
         It is given once, and nothing is read any more then, whatever comes of it. Blocks, no
@@ -114,7 +115,7 @@ class Ahead:
             return  # opening the source will say what is wrong
         try:
             self._identity = identity_of(fd)
-            self._found = pack_tree(fd, self._coverage, READ_MAX, self._stop)
+            self._found = pack_tree(fd, self._coverage, b"", b"", READ_MAX, self._stop)
         except (OSError, MemoryError):
             return  # it is read again, in smaller pieces
         finally:

@@ -103,8 +103,14 @@ class Native(Protocol):
     ) -> tuple[Packed | None, list[bytes]]: ...
 
     def pack_tree(
-        self, directory: int, coverage: Coverage, room: int, stop: bytearray
-    ) -> dict[bytes, Packed]: ...
+        self,
+        directory: int,
+        coverage: Coverage,
+        users: bytes,
+        groups: bytes,
+        room: int,
+        stop: bytearray,
+    ) -> dict[bytes, tuple[Packed, list[bytes]]]: ...
 
 
 def load(wish: str | None = None) -> Native:

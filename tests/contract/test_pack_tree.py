@@ -11,9 +11,10 @@ import pytest
 
 from netsync.choice import VARIABLE
 from netsync.names import join
-from netsync.tree.native import Coverage, Native, Packed, load
+from netsync.tree.native import Coverage, Native, load
+from netsync.tree.packing import Known
 from netsync.tree.records import name_at
-from tests.support.trees import make_tree
+from tests.support.trees import Value, make_tree
 
 WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
@@ -34,14 +35,18 @@ def directory(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def one_by_one(native: Native, root: Path, path: bytes = b"") -> dict[bytes, Packed]:
+def walked(native: Native, directory: int, room: int = ROOM) -> Known:
+    return native.pack_tree(directory, ALL, b"", b"", room, bytearray(1))
+
+
+def one_by_one(native: Native, root: Path, path: bytes = b"") -> Known:
     """Return what ``pack_directory`` says of each directory, in the order of a listing."""
     fd = os.open(os.path.join(os.fsencode(root), path), os.O_RDONLY)
-    packed, _ = native.pack_directory(fd, ALL, b"", b"")
+    packed, own = native.pack_directory(fd, ALL, b"", b"")
     os.close(fd)
     if packed is None:
         return {}
-    found = {path: packed}
+    found = {path: (packed, own)}
     for _, offset in packed[3]:
         found |= one_by_one(native, root, join(path, name_at(packed[0], offset)))
     return found
@@ -50,38 +55,39 @@ def one_by_one(native: Native, root: Path, path: bytes = b"") -> dict[bytes, Pac
 def test_a_tree_is_its_directories_in_the_order_of_a_listing(
     native: Native, directory: int, tmp_path: Path
 ) -> None:
-    inner = {"f": b"12", "deep": {"er": {}, "l": "nowhere"}}
+    inner: dict[str, Value] = {"f": b"12", "deep": {"er": {}, "l": "nowhere"}}
     make_tree(tmp_path, {"b": inner, "a": {"x": b""}, "b.c": {}, "link": "a"})
-    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    found = walked(native, directory)
     assert list(found) == [b"", b"a", b"b", b"b/deep", b"b/deep/er", b"b.c"]
     assert found == one_by_one(native, tmp_path)
-    assert native.pack_tree(directory, ALL, ROOM, bytearray(1)) == found, "it can be read again"
+    assert walked(native, directory) == found, "it can be read again"
 
 
 def test_what_is_not_covered_is_left_out_with_all_in_it(
     native: Native, directory: int, tmp_path: Path
 ) -> None:
-    kept = {".netsyncignore": b"x\n", "in": {"it": b""}}
+    kept: dict[str, Value] = {".netsyncignore": b"x\n", "in": {"it": b""}}
     make_tree(tmp_path, {"kept": kept, "other": {"y": b""}, ".netsync": {"own": {}}})
-    assert list(native.pack_tree(directory, ALL, ROOM, bytearray(1))) == [b"", b"other"]
+    assert list(walked(native, directory)) == [b"", b"other"]
+    assert walked(native, directory)[b""][1] == [b".netsync"]
     make_tree(tmp_path, {".netsyncignore": b""})
-    assert native.pack_tree(directory, ALL, ROOM, bytearray(1)) == {}
+    assert walked(native, directory) == {}
 
 
 def test_it_ends_where_the_room_is_full(native: Native, directory: int, tmp_path: Path) -> None:
     make_tree(tmp_path, {"a": {"f": b""}, "b": {"f": b""}, "c": {"f": b""}})
-    room = sum(len(each[0]) for each in one_by_one(native, tmp_path).values()) - 41
-    found = native.pack_tree(directory, ALL, room, bytearray(1))
+    room = sum(len(each[0][0]) for each in one_by_one(native, tmp_path).values()) - 41
+    found = walked(native, directory, room)
     assert list(found) == [b"", b"a", b"b"]
-    assert list(native.pack_tree(directory, ALL, room + 1, bytearray(1)))[-1] == b"c"
-    assert native.pack_tree(directory, ALL, 0, bytearray(1)).keys() == {b""}
+    assert list(walked(native, directory, room + 1))[-1] == b"c"
+    assert walked(native, directory, 0).keys() == {b""}
 
 
 def test_it_ends_when_it_is_told_to(native: Native, directory: int, tmp_path: Path) -> None:
     make_tree(tmp_path, {"a": {"f": b""}})
-    assert native.pack_tree(directory, ALL, ROOM, bytearray(b"\1")) == {}
+    assert native.pack_tree(directory, ALL, b"", b"", ROOM, bytearray(b"\1")) == {}
     with pytest.raises(ValueError, match="flag"):
-        native.pack_tree(directory, ALL, ROOM, bytearray())
+        native.pack_tree(directory, ALL, b"", b"", ROOM, bytearray())
 
 
 def test_depth_and_length_of_paths_are_bounded(
@@ -89,7 +95,7 @@ def test_depth_and_length_of_paths_are_bounded(
 ) -> None:
     deep = tmp_path.joinpath(*["d"] * 40)
     deep.mkdir(parents=True)
-    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    found = walked(native, directory)
     assert list(found) == [b"/".join([b"d"] * count) for count in range(32)]
     long = tmp_path / "long"
     fd = os.open(tmp_path, os.O_RDONLY)
@@ -98,7 +104,7 @@ def test_depth_and_length_of_paths_are_bounded(
         above, fd = fd, os.open(name, os.O_RDONLY, dir_fd=fd)
         os.close(above)
     os.close(fd)
-    found = native.pack_tree(directory, ALL, ROOM, bytearray(1))
+    found = walked(native, directory)
     sizes = [len(path) for path in found if path.startswith(b"long")]
     assert sizes == [4 + 256 * count for count in range(16)]
     assert long.is_dir()
@@ -109,10 +115,10 @@ def test_no_link_is_followed_and_what_cannot_be_opened_is_left_out(
 ) -> None:
     make_tree(tmp_path, {"f": b"", "aside": {"secret": {}}, "tree": {"to": "../aside"}})
     fd = os.open(tmp_path / "tree", os.O_RDONLY)
-    assert list(native.pack_tree(fd, ALL, ROOM, bytearray(1))) == [b""]
+    assert list(walked(native, fd)) == [b""]
     os.close(fd)
     fd = os.open(tmp_path / "f", os.O_RDONLY)
-    assert native.pack_tree(fd, ALL, ROOM, bytearray(1)) == {}
+    assert walked(native, fd) == {}
     os.close(fd)
 
 
@@ -132,7 +138,7 @@ def test_both_agree_on_random_trees(directory: int, tmp_path: Path, seed: int) -
         else:
             Path(os.fsdecode(path)).write_bytes(bytes(chance.randrange(9)))
     room = chance.choice([500, 3000, ROOM])
-    pure, compiled = (load(wish).pack_tree(directory, ALL, room, bytearray(1)) for wish in WISHED)
+    pure, compiled = (walked(load(wish), directory, room) for wish in WISHED)
     assert pure == compiled
     assert list(pure) == list(compiled)
     assert pure

@@ -13,7 +13,7 @@ import pytest
 
 from netsync.model import DeleteLimit, Keep, Options, Report
 from netsync.plan.chmod import parse_chmod
-from netsync.transfer.digests import RECORDS_MAX
+from netsync.tree.records import RECORDS_MAX
 from netsync.wire import messages as m
 from tests.support.confined import needs_root
 from tests.support.transfers import Transfer, transfer, without_digests
