@@ -92,7 +92,7 @@ def _reading_ahead(
         return contextlib.nullcontext()
     if not may_read_ahead(options):
         return contextlib.nullcontext()
-    return contextlib.closing(Ahead(source, presumed(options)))
+    return Ahead(source, presumed(options))
 
 
 def _print(command: str, given: dict[str, Any], report: Report, seconds: float) -> None:

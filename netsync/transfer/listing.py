@@ -199,7 +199,7 @@ class Lister:
             packers[0] = Packer(self._directories[0], coverage, known)
             self._digester = Digester(self._terms.seed, packers)
         elif ahead is not None:
-            ahead.close()
+            ahead.stop()
         while self._stack:
             yield from self._directory(self._stack.pop())
 

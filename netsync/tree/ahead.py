@@ -20,6 +20,8 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from netsync.model import DEVICES, Options
@@ -69,23 +71,53 @@ def presumed(options: Options) -> Coverage:
 
 
 class Ahead:
-    """Reads the directory at ``path`` and all in it that ``coverage`` covers, as a context.
+    """Reads the directory at ``path`` and all in it that ``coverage`` covers, while it is entered.
 
     Who leaves it does not wait: the thread ends by itself, after the entry it is at.
     """
 
-    def __init__(self, path: bytes, coverage: Coverage) -> None:
+    def __init__(
+        self, path: bytes, coverage: Coverage, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
         self._coverage = coverage
         self._stop = bytearray(1)
         self._found: Known = {}
         self._identity = (-1, -1)
-        self._until = time.monotonic() + AGE_MAX
-        self._thread = threading.Thread(target=self._read, args=(path,), daemon=True)
-        self._thread.start()
+        self._now = now
+        self._until = now() + AGE_MAX
+        self._thread: threading.Thread | None = None
 
-    def close(self) -> None:
-        """Stop reading."""
+    def __enter__(self) -> Ahead:
+        self._thread = threading.Thread(target=self.read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Read no more."""
         self._stop[0] = 1
+
+    def read(self) -> None:
+        """Read until the end, a bound, or a stop. Blocks."""
+        try:
+            fd = os.open(self._path, _OPEN)
+        except OSError:
+            return  # opening the source will say what is wrong
+        try:
+            self._identity = identity_of(fd)
+            self._found = pack_tree(fd, self._coverage, b"", b"", READ_MAX, self._stop)
+        except (OSError, MemoryError):
+            return  # it is read again, in smaller pieces
+        finally:
+            os.close(fd)
 
     def claim(self, root: SourceRoot, coverage: Coverage) -> Known:
         """Return what was read, by paths below the root's descriptor, if it may stand for that.
@@ -93,10 +125,11 @@ class Ahead:
         It is given once, and nothing is read any more then, whatever comes of it. Blocks, no
         longer than looking at one entry.
         """
-        self.close()
-        self._thread.join()
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
         found, self._found = self._found, {}
-        if time.monotonic() > self._until or not _serves(self._coverage, coverage):
+        if self._now() > self._until or not _serves(self._coverage, coverage):
             return {}
         try:
             status = os.stat(root.name or b".", dir_fd=root.fd, follow_symlinks=False)
@@ -107,19 +140,6 @@ class Ahead:
         if not root.name:
             return found
         return {join(root.name, path) if path else root.name: found[path] for path in found}
-
-    def _read(self, path: bytes) -> None:
-        try:
-            fd = os.open(path, _OPEN)
-        except OSError:
-            return  # opening the source will say what is wrong
-        try:
-            self._identity = identity_of(fd)
-            self._found = pack_tree(fd, self._coverage, b"", b"", READ_MAX, self._stop)
-        except (OSError, MemoryError):
-            return  # it is read again, in smaller pieces
-        finally:
-            os.close(fd)
 
 
 def _serves(read: Coverage, wanted: Coverage) -> bool:

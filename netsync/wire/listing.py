@@ -51,6 +51,8 @@ class Listing(Struct, frozen=True, array_like=True):
     @property
     def cost(self) -> int:
         """The credit it uses up by itself."""
+        if not (self.entries or self.protected or self.rules or self.gone):
+            return 1
         return max(1, len(self.entries)) + self.text // TEXT_PER_CREDIT
 
     @property

@@ -21,6 +21,7 @@ from netsync.plan.compare import Policy, policy_for
 from netsync.transfer.guarding import UNGUARDED, Guarding
 from netsync.transfer.source import send_tree
 from netsync.transfer.target import receive_tree
+from netsync.tree.ahead import Ahead
 from netsync.tree.capability import capability
 from netsync.tree.roots import SourceRoot, TargetRoot
 from netsync.wire.codec import LIMITS, Buffer, decode, encode
@@ -136,6 +137,7 @@ class Transfer:
     sent_by_target: list[Message] = field(default_factory=list)
     guarding: Guarding = UNGUARDED
     exists: bool = True
+    ahead: Ahead | None = None
 
     async def run(self) -> Report:
         """Run both roles; return the report they agree on, or raise what ended the session."""
@@ -145,7 +147,8 @@ class Transfer:
         reports: list[Report] = []
 
         async def send() -> None:
-            with source_roots([self.source]) as roots:
+            with source_roots([self.source]) as opened:
+                roots = [root._replace(ahead=self.ahead) for root in opened]
                 reports.append(await send_tree(ours, roots, self.options, Watch()))
 
         with trio.fail_after(PATIENCE), unwrapped():
