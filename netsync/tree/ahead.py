@@ -11,23 +11,24 @@ follows from it: a directory is listed once, from one reading of it, and a name 
 file that was written since or a directory that is gone is dealt with as if that had happened while
 the listing went on, which may take hours. So that it stays a little sooner and not long ago, what
 is older than ``AGE_MAX`` is not used; nor is it by a second attempt, nor for another directory than
-the one that was read.
+the one that was read, nor where something was mounted in that or unmounted since: the source says
+what is mounted before it lists, and a target trusts it that this was listed.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from netsync.model import DEVICES, Options
 from netsync.names import join
 from netsync.plan.digestible import is_exact, kinds_kept
-from netsync.tree.directories import identity_of
+from netsync.tree.directories import OPEN_DIRECTORY, identity_of
+from netsync.tree.mounts import mounts_below
 from netsync.tree.native import NAME, Coverage, pack_tree
 from netsync.tree.packing import Known
 from netsync.tree.records import RECORDS_MAX
@@ -40,6 +41,7 @@ AGE_MAX: Final = 10.0
 READ_MAX: Final = 8 * 1024 * 1024
 """Bytes of records read ahead, and one directory's more: some 150,000 entries."""
 
+_Seen = tuple[tuple[int, int], Mapping[int, bytes]]
 _PLAIN_MODES: Final = 0o1777
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -83,7 +85,7 @@ class Ahead:
         self._coverage = coverage
         self._stop = bytearray(1)
         self._found: Known = {}
-        self._identity = (-1, -1)
+        self._read_of: _Seen | None = None
         self._now = now
         self._until = now() + AGE_MAX
         self._thread: threading.Thread | None = None
@@ -112,7 +114,7 @@ class Ahead:
         except OSError:
             return  # opening the source will say what is wrong
         try:
-            self._identity = identity_of(fd)
+            self._read_of = _seen(fd)
             self._found = pack_tree(fd, self._coverage, b"", b"", READ_MAX, self._stop)
         except (OSError, MemoryError):
             return  # it is read again, in smaller pieces
@@ -132,14 +134,22 @@ class Ahead:
         if self._now() > self._until or not _serves(self._coverage, coverage):
             return {}
         try:
-            status = os.stat(root.name or b".", dir_fd=root.fd, follow_symlinks=False)
+            fd = os.open(root.name or b".", OPEN_DIRECTORY, dir_fd=root.fd)
+            try:
+                if _seen(fd) != self._read_of:
+                    return {}
+            finally:
+                os.close(fd)
         except OSError:
             return {}  # listing it will say what is wrong
-        if (status.st_dev, status.st_ino) != self._identity or not stat.S_ISDIR(status.st_mode):
-            return {}
         if not root.name:
             return found
         return {join(root.name, path) if path else root.name: found[path] for path in found}
+
+
+def _seen(fd: int) -> _Seen:
+    """Return what a directory is, and what is mounted in it. Raises ``OSError``."""
+    return identity_of(fd), mounts_below(fd)
 
 
 def _serves(read: Coverage, wanted: Coverage) -> bool:

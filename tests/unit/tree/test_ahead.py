@@ -11,7 +11,7 @@ from netsync.tree.ahead import AGE_MAX, Ahead, may_read_ahead, presumed
 from netsync.tree.native import NAME, Coverage
 from netsync.tree.packing import Known
 from netsync.tree.roots import SourceRoot
-from tests.support.trees import make_tree, open_descriptors, opened
+from tests.support.trees import make_tree, needs_mount, open_descriptors, opened, small_disk
 
 OPTIONS = Options()
 TERMS = presumed(OPTIONS)._replace(whole_modes=False)
@@ -61,6 +61,17 @@ def test_another_directory_of_that_name_is_not_what_was_read(tree: Path) -> None
     assert claimed(second, tree.parent, b"tree") == {}, "a link is listed as a link"
     tree.unlink()
     assert claimed(third, tree.parent, b"tree") == {}
+
+
+@needs_mount
+def test_where_something_was_mounted_since_it_is_read_anew(tree: Path) -> None:
+    before, between = read(tree), read(tree)
+    with small_disk(tree / "b", 1 << 20):
+        assert claimed(before, tree) == {}
+        mounted = read(tree)
+        assert list(claimed(read(tree), tree.parent, b"tree")) == [b"tree", b"tree/a", b"tree/b"]
+    assert claimed(mounted, tree) == {}
+    assert list(claimed(between, tree)) == [b"", b"a", b"b"]
 
 
 def test_what_is_old_is_not_used(tree: Path) -> None:
