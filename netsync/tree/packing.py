@@ -4,10 +4,14 @@ Who walks a tree asks for a directory, then mostly for the first one in it. A ca
 a descriptor, a way through the cache of these and a turn of the interpreter's lock, as much as a
 small directory itself. So a call takes along what is below, twice as much each time as long as all
 of it is asked for. What is not asked for was read in vain; then the next call takes few again.
+
+A walk may rest for hours, while the other side is busy. So what was taken along is soon too old.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from netsync.names import join
@@ -15,7 +19,9 @@ from netsync.tree.directories import Directories
 from netsync.tree.native import Coverage, Packed, pack_directory, pack_tree
 
 ALONG_MAX: Final = 256 * 1024
-"""Bytes of records read ahead by one call: some 10 ms of work, which is how old they get."""
+"""Bytes of records taken along by one call: some 10 ms of work."""
+FRESH_SECONDS: Final = 10.0
+"""How long what was taken along, or was known, may stand for the directory."""
 _ALONG_MIN: Final = 1024
 
 Found = tuple[Packed | None, list[bytes]]
@@ -31,10 +37,18 @@ class Packer:
     ``known`` are some that were read before, by their paths.
     """
 
-    def __init__(self, directories: Directories, coverage: Coverage, known: Known) -> None:
+    def __init__(
+        self,
+        directories: Directories,
+        coverage: Coverage,
+        known: Known,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._directories = directories
         self._coverage = coverage
         self._known = known
+        self._now = now
+        self._until = now() + FRESH_SECONDS
         self._owners = (b"", b"")
         self._along = 0
         self._go_on = bytearray(1)
@@ -44,7 +58,7 @@ class Packer:
 
         ``owners`` are what users and groups become; when they change, what is known is read anew.
         """
-        if owners != self._owners:
+        if owners != self._owners or self._now() > self._until:
             self._owners = owners
             self._known.clear()
         found = self._known.pop(path, None)
@@ -58,6 +72,7 @@ class Packer:
                 self._known.clear()
                 self._along = 0
             return found
+        self._until = self._now() + FRESH_SECONDS
         self._along = min(max(2 * self._along, _ALONG_MIN), ALONG_MAX)
         along = pack_tree(fd, self._coverage, *self._owners, self._along, self._go_on)
         packed = along.pop(b"", None)

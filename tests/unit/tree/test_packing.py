@@ -12,7 +12,7 @@ import pytest
 from netsync.names import join
 from netsync.tree.directories import Directories
 from netsync.tree.native import Coverage, pack_directory
-from netsync.tree.packing import Packer
+from netsync.tree.packing import FRESH_SECONDS, Packer
 from netsync.tree.records import name_at
 from tests.support.trees import Value, make_tree
 
@@ -78,6 +78,22 @@ def test_what_was_known_is_believed(tree: Directories) -> None:
     packer = Packer(tree, ALL, {b"k/b": known})
     assert packer.pack(b"l/c") == (None, [b".netsync-tmp-0"]), "what nobody covers was not missed"
     assert packer.pack(b"k/b") == known
+
+
+def test_what_rested_too_long_is_read_anew(tree: Directories) -> None:
+    """A walk that waits for the other side goes on with what is there then."""
+    moment = [0.0]
+    packer = Packer(tree, ALL, {}, lambda: moment[0])
+    for path in (b"k", b"k/a", b"k/a/d", b"k/b", b"k/b/d", b"k/c", b"k/c/d", b"k/d"):
+        packer.pack(path)
+    os.mkdir("new", dir_fd=tree.fd(b"k/d/d"))
+    moment[0] = FRESH_SECONDS
+    taken_along, _ = packer.pack(b"k/d/d")
+    assert taken_along is not None
+    assert taken_along[1] == 0, "it was read with the others"
+    os.mkdir("new", dir_fd=tree.fd(b"k/e"))
+    moment[0] += 2 * FRESH_SECONDS
+    assert packer.pack(b"k/e") == pack_directory(tree.fd(b"k/e"), ALL, b"", b"")
 
 
 def test_what_is_gone_is_an_error(tree: Directories) -> None:
