@@ -195,8 +195,8 @@ class Lister:
         if self._terms is not None:
             coverage = coverage_of(self._terms, self._options)
             known = ahead.claim(self._roots[0], coverage) if ahead is not None else {}
-            packers = [Packer(each, coverage, {}) for each in self._directories]
-            packers[0] = Packer(self._directories[0], coverage, known)
+            packers = [Packer(self._directories[0], coverage, known)]
+            packers += [Packer(each, coverage, {}) for each in self._directories[1:]]
             self._digester = Digester(self._terms.seed, packers)
         elif ahead is not None:
             ahead.stop()

@@ -10,7 +10,7 @@ What was read is what a listing would have found that had begun so much sooner. 
 follows from it: a directory is listed once, from one reading of it, and a name that came since, a
 file that was written since or a directory that is gone is dealt with as if that had happened while
 the listing went on, which may take hours. So that it stays a little sooner and not long ago, what
-is older than ``AGE_MAX`` is not used; nor is it by a second attempt, nor for another directory than
+is older than ``AGE_MAX`` is not used; nor is anything used twice, nor for another directory than
 the one that was read, nor where something was mounted in that or unmounted since: the source says
 what is mounted before it lists, and a target trusts it that this was listed.
 """
@@ -43,6 +43,7 @@ READ_MAX: Final = 8 * 1024 * 1024
 
 _Seen = tuple[tuple[int, int], Mapping[int, bytes]]
 _PLAIN_MODES: Final = 0o1777
+"""Permission bits that every module takes."""
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
