@@ -17,7 +17,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import accumulate, count
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -105,6 +105,10 @@ class Reader:
         used = start = 0  # what lies between them is as listed, and not among the parts yet
         for files in wanted:
             results = self._read(files, room[used:])
+            if not any(results):
+                heads += _heads(files, room[used:])
+                used += sum([entry.size for entry in files.entries])
+                continue
             for number, entry, result in zip(count(files.first), files.entries, results):
                 position, used = used, used + entry.size
                 if result == 0 or (
@@ -229,6 +233,17 @@ class Reader:
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
         return Opened(fd, before, holes, self._buffers)
+
+
+def _heads(files: Chunk, room: memoryview) -> list[FileHead]:
+    """Return what is said of files that lie one behind the other in ``room``, all as listed."""
+    ends = accumulate([entry.size for entry in files.entries])
+    return [
+        FileHead(
+            number, size := entry.size, entry.mtime_ns, xxh3_128_digest(room[end - size : end])
+        )
+        for number, entry, end in zip(count(files.first), files.entries, ends)
+    ]
 
 
 def _places(files: Chunk) -> Iterator[tuple[tuple[int, bytes], list[bytes]]]:
