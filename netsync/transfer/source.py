@@ -24,6 +24,7 @@ from netsync.plan.restriction import names_root
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.describing import Describer
 from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
+from netsync.transfer.handing import hand_on
 from netsync.transfer.judging import Judge
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.matching import Arriving, send_matched
@@ -291,7 +292,7 @@ class Source:
             steps = reader.digests(first.offered)
             while (frames := await in_thread(next, steps, None)) is not None:
                 for frame in frames:
-                    await send.send(frame)
+                    await hand_on(send, frame)
             return
         if isinstance(first, Arriving):
             await self._serve_matched(reader, first, send)
@@ -306,7 +307,7 @@ class Source:
     ) -> None:
         for read in await in_thread(reader.batches, batches):
             for outgoing in read.frames:
-                await send.send(outgoing)
+                await hand_on(send, outgoing)
             for offered in read.changed:
                 await self._serve_large(reader, offered, None, send)
 
@@ -336,7 +337,7 @@ class Source:
             try:
                 while True:
                     for frame in frames:
-                        await send.send(frame)
+                        await hand_on(send, frame)
                     self._observer.under_way(large.offset)
                     if not isinstance(frames[-1].message, m.Piece):
                         break

@@ -30,6 +30,7 @@ from netsync.transfer.credit import CREDIT, Credit
 from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, notices_of, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
+from netsync.transfer.handing import hand_on
 from netsync.transfer.judging import Judge
 from netsync.transfer.landing import Lander
 from netsync.transfer.lines import Lines
@@ -180,7 +181,7 @@ class Target:
                     case m.End():
                         break
                     case _:
-                        await data.send(received)
+                        await hand_on(data, received)
         if not self._all_wanted or len(self._awaited):
             raise ProtocolError("the source ended before all was sent", op="receive")
 
