@@ -149,35 +149,31 @@ class StreamChannel:
         if tail and self.compression and COMPRESSION_FEATURE in self.features:
             tail, flags = await trio.to_thread.run_sync(compress, tail, self.compression)
         buffers = _joined(encode(message, tail, flags=flags))
-        if at_once := self._may_go_at_once(buffers):
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._sending.acquire_nowait()
-        else:
-            await self._sending.acquire()
         try:
-            await self._send_buffers(buffers, at_once=at_once)
+            await self._send_buffers(buffers)
         finally:
             self._sending.release()
 
-    def _may_go_at_once(self, buffers: list[Buffer]) -> bool:
-        """Tell whether the transport may take a message without a visit to the scheduler.
+    def _may_go_at_once(self, buffer: Buffer) -> bool:
+        """Tell whether the transport may take something without a visit to the scheduler.
 
-        For a small one that visit, and a scope with a deadline, take as long as all the rest.
+        For little that visit, and a scope with a deadline, take as long as all the rest.
         """
-        return (
-            len(buffers) == 1
-            and len(buffers[0]) <= _AT_ONCE_BYTES
-            and self._at_once < _AT_ONCE_COUNT
-            and not self.pace.rate
-            and not self._sending.locked()
-        )
+        few = len(buffer) <= _AT_ONCE_BYTES and self._at_once < _AT_ONCE_COUNT
+        return few and not self.pace.rate
 
-    async def _send_buffers(self, buffers: list[Buffer], *, at_once: bool) -> None:
+    async def _send_buffers(self, buffers: list[Buffer]) -> None:
         if self._send_failure is not None:
             raise self._send_failure  # what broke the stream, not that it is broken
+        at_once = True
         try:
             for buffer in buffers:
-                done = self._stream.send_now(buffer) if at_once else 0
+                done = self._stream.send_now(buffer) if self._may_go_at_once(buffer) else 0
                 if done < len(buffer):
                     await self._send_buffer(memoryview(buffer)[done:])
                     at_once = False

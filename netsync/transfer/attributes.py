@@ -20,6 +20,7 @@ from netsync.plan.xattrs import (
     localised,
     namespace_of,
 )
+from netsync.transfer.neighbours import Bare
 from netsync.transfer.storing import WITHOUT_RECORD, Storing
 from netsync.transfer.tally import Tally
 from netsync.tree.owners import IdMap, group_id, group_name, user_id, user_name
@@ -58,7 +59,7 @@ class Attribution:
         self._unsupported: set[str] = set()
         self._told: set[str] = set()
         self._nothing: WantedXattrs | None = None
-        self._made: dict[tuple[int, int, int], Attributes] = {}
+        self._made: dict[tuple[int, int, int], Bare] = {}
         self.table: list[WantedXattrs] = []
 
     def begin(self, offer: Offer) -> None:
@@ -225,7 +226,7 @@ class Attribution:
         """The attributes that are compared."""
         return self._scope
 
-    def of_bare(self, entry: Entry) -> Attributes:
+    def of_bare(self, entry: Entry) -> Bare:
         """Return what to set on a new file that is to have no extended attributes, and has none.
 
         Not where records are made.
@@ -235,9 +236,10 @@ class Attribution:
         if made is None:
             if len(self._made) >= _MADE_MAX:
                 self._made.clear()
-            made = self._made[key] = self.of(entry)
-        time = None if made.mtime_ns is None else entry.mtime_ns
-        return Attributes(made.mode, made.uid, made.gid, time)
+            what = self.of(entry)
+            mode, uid, gid = (-1 if n is None else n for n in (what.mode, what.uid, what.gid))
+            made = self._made[key] = (mode, uid, gid)
+        return made
 
     def of(self, entry: Entry, present: Entry | None = None, *, new: bool = True) -> Attributes:
         """Return what to set on a ``new`` entry, or on one that replaces ``present``."""

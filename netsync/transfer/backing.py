@@ -8,12 +8,11 @@ or the file system's root), from which a resolved path is walked without followi
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from netsync.names import join
-from netsync.transfer.offers import Located
+from netsync.transfer.offers import InDirectory, Located
 from netsync.tree.directories import Directories
 from netsync.tree.roots import SourceRoot
 
@@ -101,7 +100,7 @@ class OnePlace(NamedTuple):
     @property
     def locate(self) -> Callable[[bytes], Located]:
         """Return ``first`` without the names, for the entries listed so far."""
-        here = functools.partial(Located, self.root, self.directory)
+        here = InDirectory(self.root, self.directory)
         moved = self.moved
         return (lambda name: moved.get(name) or here(name)) if moved else here
 

@@ -8,6 +8,7 @@ wanted, only counted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from netsync.errors import is_fatal, reason, root_error
@@ -26,6 +27,7 @@ from netsync.transfer.inodes import names_of
 from netsync.transfer.judging import Judge
 from netsync.transfer.linking import CHANGE_OF, Linker, Restatement, Ruling
 from netsync.transfer.listed import ListedDirectory
+from netsync.transfer.neighbours import Neighbours
 from netsync.transfer.present import Presence, There
 from netsync.transfer.renames import Renames
 from netsync.transfer.renewing import Renewal
@@ -47,7 +49,7 @@ _NOTHING: Final = Attributes(None, None, None, None)
 class Compared(NamedTuple):
     """What one message led to: wanted files, and the next undecided number."""
 
-    whole: list[Wanted]
+    whole: list[Wanted | Neighbours]
     deltas: list[Wanted]
     decided: int
 
@@ -160,11 +162,12 @@ class Comparer:
         directory.admit(listing.entries, self._policy.asked)
         self.tally.considered += len(listing.entries)
         self.tally.total += sum([each.size for each in listing.entries if each.kind is Kind.FILE])
-        bare = self._makes_bare_files(directory)
-        for number, entry in enumerate(listing.entries, first):
+        listed: Iterable[tuple[int, Entry]] = enumerate(listing.entries, first)
+        if self._makes_bare_files(directory):
+            listed = self._demand.want_new(directory.path, listed, self._attribution.of_bare)
+        for number, entry in listed:
             self._attribution.admit(entry)
-            short = bare and entry.kind is Kind.FILE and not (entry.link or entry.xattrs)
-            self._guarded_entry(directory, number, entry, short=short)
+            self._guarded_entry(directory, number, entry)
         if not directory.lost and not directory.left:
             if not listing.partial:
                 self.dooming.listed += unlisted - len(directory.present)
@@ -181,21 +184,18 @@ class Comparer:
         """
         if not (self._takes_new and directory.fresh) or directory.lost or directory.left:
             return False
+        if not self._demand.takes_neighbours:
+            return False
         try:
             return not self._presence.hands_down(directory)
         except OSError:
             return False  # each of its files will say so
 
-    def _guarded_entry(
-        self, directory: ListedDirectory, number: int, entry: Entry, *, short: bool
-    ) -> None:
+    def _guarded_entry(self, directory: ListedDirectory, number: int, entry: Entry) -> None:
         """Deal with one entry; trouble with it is a problem, not the session's end."""
         path = join(directory.path, entry.name)
         try:
-            if short:
-                bare = self._attribution.of_bare(entry)
-                self._demand.want(Wanted(number, directory.path, entry, None, Change.CREATED, bare))
-            elif directory.lost:
+            if directory.lost:
                 self._lose(path, entry, number)
             elif directory.left:
                 self._leave(path, entry, number)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from netsync.model import Options
+from netsync.model import Entry, Kind, Options
+from netsync.transfer.neighbours import Bare, Neighbours
+from netsync.transfer.offers import waits_for_renames
 from netsync.transfer.renames import Renames
 from netsync.transfer.staging import partial_of
 from netsync.transfer.wanted import Wanted
@@ -21,10 +24,45 @@ class Demand:
         self._stage = stage
         self._renames = renames
         self._options = options
-        self._whole: list[Wanted] = []
+        self._whole: list[Wanted | Neighbours] = []
         self._deltas: list[Wanted] = []
 
-    def take(self) -> tuple[list[Wanted], list[Wanted]]:
+    @property
+    def takes_neighbours(self) -> bool:
+        """Tell whether new files may be wanted together: none has anything here to go on with."""
+        return not (self._stage.has_partials or self._options.delete_before)
+
+    def want_new(
+        self, directory: bytes, listed: Iterable[tuple[int, Entry]], bare: Callable[[Entry], Bare]
+    ) -> Iterator[tuple[int, Entry]]:
+        """Want the ordinary files among what is ``listed`` of a new directory; yield the rest.
+
+        ``bare`` tells what one gets that has nothing but owner, mode and time.
+        """
+        near: list[Entry] = []
+        waiting = self._options.delete
+        for number, entry in listed:
+            special = entry.kind is not Kind.FILE or entry.link or entry.xattrs
+            if not special and not (waiting and waits_for_renames(entry, self._options)):
+                near.append(entry)
+                continue
+            self._want_near(directory, number - len(near), near, bare)
+            near = []
+            yield number, entry
+        if near:
+            self._want_near(directory, number + 1 - len(near), near, bare)
+
+    def _want_near(
+        self, directory: bytes, first: int, near: list[Entry], bare: Callable[[Entry], Bare]
+    ) -> None:
+        if near:
+            attributes = [bare(entry) for entry in near]
+            timed, count = self._options.keep.times, len(near)
+            self._whole.append(
+                Neighbours(first, directory, near, attributes, timed, bytearray(count), count)
+            )
+
+    def take(self) -> tuple[list[Wanted | Neighbours], list[Wanted]]:
         """Return the files wanted whole, and those wanted as deltas; they are the caller's now."""
         taken = self._whole, self._deltas
         self._whole, self._deltas = [], []
@@ -40,4 +78,7 @@ class Demand:
         present = wanted.present
         smallest = 0 if present is None else min(wanted.entry.size, present.size)
         delta = smallest >= DELTA_MIN or wanted.partial is not None
-        (self._deltas if delta and not options.whole_file else self._whole).append(wanted)
+        if delta and not options.whole_file:
+            self._deltas.append(wanted)
+        else:
+            self._whole.append(wanted)

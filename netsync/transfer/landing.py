@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from typing import Final
+from itertools import islice
 
 from netsync.errors import ProtocolError, is_fatal, root_error
 from netsync.model import Change
+from netsync.transfer.awaited import Awaited
+from netsync.transfer.batch import Batch, drop, parted
 from netsync.transfer.destination import Destination
+from netsync.transfer.fates import Fates
 from netsync.transfer.incoming import Incoming
+from netsync.transfer.neighbours import StagedTogether, Together
 from netsync.transfer.offers import ATTEMPTS_MAX
 from netsync.transfer.publishing import Blocked, discard, publisher_for
-from netsync.transfer.runs import Arrival, Batched, runs
+from netsync.transfer.runs import Arrival, Staged, runs, singles
 from netsync.transfer.staging import Staging
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
@@ -32,32 +35,21 @@ from netsync.tree.output import Output
 from netsync.tree.place import at_time, set_on_descriptor
 from netsync.wire.messages import FileEnd, Files, Piece, Unsent
 
-BATCH_FILES: Final = 256
-"""Files staged before a flush; each holds one descriptor."""
-BATCH_BYTES: Final = 256 * 1024 * 1024
-"""Bytes staged before a flush: what a power cut may cost, and what one flush must write."""
-
 
 class Lander:
     """Receives the data of wanted files below ``root``.
 
-    ``outstanding`` is shared with who wants: files leave it when they are settled. ``again``
-    collects files to be asked for once more, ``to_sign`` those with a basis, ``settled`` the
-    numbers of those done or given up, ``swaps`` arrived files that a directory is in the way of,
-    ``failed_groups`` link groups without data, ``ignored`` files given up of which more comes.
+    ``awaited`` is shared with who wants. ``fates`` tells what became of the files, ``blocked``
+    holds arrived ones that a directory is in the way of, ``ignored`` are those given up of which
+    more comes.
     ``source_failed``: the source could not read one, though it did not vanish.
     """
 
-    def __init__(
-        self, destination: Destination, outstanding: dict[int, Wanted], tally: Tally
-    ) -> None:
+    def __init__(self, destination: Destination, awaited: Awaited, tally: Tally) -> None:
         self.tally = tally
-        self.again: list[Wanted] = []
-        self.to_sign: list[Wanted] = []
-        self.settled: list[int] = []
+        self.fates = Fates(awaited, tally)
         self.source_failed = False
-        self.failed_groups: set[int] = set()
-        self._outstanding = outstanding
+        self._awaited = awaited
         self._options = destination.options
         self._directories = Directories(destination.root)
         self._publisher = publisher_for(destination, self._directories)
@@ -65,23 +57,19 @@ class Lander:
         self.blocked = Blocked(self._publisher, tally)
         self._staging = Staging(destination, self._directories, self._places)
         self._keeps_partials = True
-        self._batch: list[Batched] = []
-        self._batch_bytes = 0
-        self._tight = False
+        self._batch = Batch()
         self._incoming: Incoming | None = None
         self.ignored: set[int] = set()
 
     def close(self) -> None:
         """Drop what is not published, but for partials, and let go of all descriptors."""
-        outputs = self._batch
+        batch = self._batch.take()
         if (incoming := self._incoming) is not None:
             incoming.close_basis()
             incoming.note(self.tally.ledger)
-            outputs.append((incoming.wanted, incoming.output))
+            batch.append((incoming.wanted, incoming.output))
             self._incoming = None
-        for wanted, output in outputs:
-            discard(self._places, wanted, output, keep=self._keeps_partials)
-        self._batch = []
+        drop(batch, self._places, keep=self._keeps_partials)
         self.blocked.close(keep=self._keeps_partials)
         self._publisher.close(keeps_partials=self._keeps_partials)
         self._directories.close()
@@ -89,7 +77,7 @@ class Lander:
     @property
     def batched(self) -> int:
         """Files that wait for a flush."""
-        return len(self._batch)
+        return self._batch.files
 
     @property
     def under_way(self) -> int:
@@ -99,22 +87,38 @@ class Lander:
     @property
     def is_full(self) -> bool:
         """Tell whether the batch should be flushed before more is taken."""
-        most_files = 1 if self._tight else BATCH_FILES
-        return len(self._batch) >= most_files or self._batch_bytes >= BATCH_BYTES
+        return self._batch.is_full
 
     def small_files(self, message: Files, tail: memoryview) -> None:
         """Stage whole small files, neighbours together."""
-        for run in runs(message.files, tail, self._arriving, self._damaged):
+        for run in runs(message.files, tail, self._awaited, self._arriving, self._damaged):
+            if isinstance(run, Together):
+                self._together(run)
+                continue
             if not self._options.inplace:
                 staged = run.stage(self._places)
-                self._batch += staged
-                self._batch_bytes += run.staged
+                self._batch.add(staged, len(staged), run.staged)
                 self.tally.literal += run.staged
                 for wanted, output in staged:
                     if output.refused:
                         self.tally.refused(wanted.path, output.refused)
             for arrival in run.left_over:
                 self._stage_alone(arrival, run.content(arrival))
+
+    def _together(self, came: Together) -> None:
+        """Stage neighbours, each alone where that fails."""
+        staged = came.stage(self._places)
+        if staged is not None:
+            self._batch.add([staged], len(staged.fds), len(came.tail))
+            self.tally.literal += len(came.tail)
+            return
+        start = 0
+        for head in came.heads:
+            wanted = self._awaited.alone(head.number)
+            assert wanted is not None  # it has arrived
+            data = came.tail[start : start + head.size]
+            self._stage_alone(Arrival(wanted, head, start), data)
+            start += head.size
 
     def _arriving(self, number: int) -> Wanted:
         wanted = self._expect(number)
@@ -123,7 +127,7 @@ class Lander:
 
     def _damaged(self, wanted: Wanted) -> None:
         wanted.arrived = False
-        self._retry(wanted, "the data did not arrive as it was sent")
+        self.fates.retry(wanted, "the data did not arrive as it was sent")
 
     def _stage_alone(self, arrival: Arrival, data: memoryview) -> None:
         wanted, head, _ = arrival
@@ -153,8 +157,7 @@ class Lander:
         wanted.arrived = True
         if output.refused:
             self.tally.refused(wanted.path, output.refused)
-        self._batch.append((wanted, output))
-        self._batch_bytes += size
+        self._batch.add([(wanted, output)], 1, size)
 
     def _inplace(self, wanted: Wanted) -> bool:
         return self._options.inplace and wanted.present is not None
@@ -166,7 +169,7 @@ class Lander:
         return self._places.fd(wanted.directory)
 
     def _expect(self, number: int) -> Wanted:
-        wanted = self._outstanding.get(number)
+        wanted = self._awaited.alone(number)
         incoming = self._incoming
         if wanted is None or wanted.arrived or (incoming and incoming.wanted is wanted):
             raise ProtocolError(f"data for file {number}, which was not wanted", op="receive")
@@ -214,7 +217,7 @@ class Lander:
             if not incoming.verifies(message.size, message.digest):
                 if not self._sign_instead(incoming):
                     self._drop(incoming)
-                    self._retry(incoming.wanted, "the result did not verify")
+                    self.fates.retry(incoming.wanted, "the result did not verify")
                 return
             self._incoming = None
             incoming.close_basis()
@@ -236,7 +239,7 @@ class Lander:
             return False
         self._incoming = None
         wanted.attempts += 1
-        self.to_sign.append(wanted)
+        self.fates.to_sign.append(wanted)
         return True
 
     def open_output(self, wanted: Wanted) -> Output | None:
@@ -273,12 +276,12 @@ class Lander:
                 continue
             wanted = self._void(number) or self._expect(number)
             if message.retry and wanted.attempts < ATTEMPTS_MAX:
-                self.ask_again(wanted)
+                self.fates.ask_again(wanted)
                 continue
             self.source_failed = self.source_failed or not problem.vanished
             self.tally.change(Change.FAILED, wanted.path)
             self.tally.problem(problem)
-            self._settle(wanted, failed=True)
+            self.fates.settle(wanted, failed=True)
 
     def _void(self, number: int) -> Wanted | None:
         """Drop the file under way if it is this one."""
@@ -300,37 +303,47 @@ class Lander:
 
     def flush(self) -> None:
         """Make the batch durable and publish it. Raises ``RootError`` where a flush fails."""
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        batch = self._batch.take()
         try:
             self._publisher.make_durable(batch)
             while batch:
+                if isinstance(batch[-1], StagedTogether):
+                    self._name_together(batch, batch[-1])
+                    continue
                 named = self._publisher.name_last(batch)
                 if named and not any(named):
-                    files = [wanted for wanted, _ in batch[-len(named) :]]
+                    files = [wanted for wanted, _ in islice(singles(batch), len(named))]
                     del batch[-len(named) :]
-                    self._published(files)
+                    self.fates.published(files)
                     continue
                 for result in reversed(named or [errno.EINVAL]):
                     self._publish_last(batch, result)
         finally:
-            for wanted, output in batch:
-                discard(self._places, wanted, output)
+            drop(batch, self._places)
         self.tally.note()  # now nothing is counted that may still be dropped
 
-    def _publish_last(self, batch: list[Batched], named: int) -> None:
+    def _name_together(self, batch: list[Staged], staged: StagedTogether) -> None:
+        """Name neighbours, the last of ``batch``; each for which that fails is one alone."""
+        told = staged.name(self._places)
+        if told and not any(told):
+            batch.pop()
+            self.fates.published_together(staged)
+            return
+        batch[-1:] = files = parted(staged, self._awaited)
+        for result in reversed(told or [errno.EINVAL] * len(files)):
+            self._publish_last(batch, result)
+
+    def _publish_last(self, batch: list[Staged], named: int) -> None:
         """Settle the last file of ``batch``, of which ``name_last`` said ``named``."""
-        wanted, output = batch.pop()
+        staged = batch.pop()
+        assert not isinstance(staged, StagedTogether)
+        wanted, output = staged
         if named == 0:
-            self._published([wanted])
+            self.fates.published([wanted])
         elif named > 0:
             self._publish(wanted, output)
         else:
             self._fail(wanted, OSError(-named, os.strerror(-named)))
-
-    def _published(self, files: Sequence[Wanted]) -> None:
-        self.tally.landed([(each.change, each.directory, each.entry.name) for each in files])
-        for each in files:
-            self._settle(each)
 
     def _publish(self, wanted: Wanted, output: Output) -> None:
         try:
@@ -343,46 +356,23 @@ class Lander:
             self._fail(wanted, error)
             return
         if wanted.in_the_way:
-            self._settle(wanted)
+            self.fates.settle(wanted)
         else:
-            self._published([wanted])
-
-    def _retry(self, wanted: Wanted, why: str) -> None:
-        """Ask for a file again, whole; give it up when that has been done enough."""
-        if wanted.attempts < ATTEMPTS_MAX:
-            self.ask_again(wanted)
-        else:
-            self.tally.fail(wanted.path, "verify", why)
-            self._settle(wanted, failed=True)
-
-    def ask_again(self, wanted: Wanted) -> None:
-        """Ask for a file again, whole."""
-        wanted.forget_partial()
-        wanted.attempts += 1
-        wanted.basis_size = 0
-        self.again.append(wanted)
+            self.fates.published([wanted])
 
     def _fail(self, wanted: Wanted, error: OSError) -> None:
         if is_fatal(error):
             self._keeps_partials = False  # they would take the room that the next run needs
-            if not (self.release() or self._batch) or error.errno == errno.EROFS:
+            if not (self.release() or self._batch.files) or error.errno == errno.EROFS:
                 raise root_error(error, op="write", where=wanted.path) from error
             # What has arrived whole is worth keeping. Unless all is published at once, that frees
             # what it replaces: from now on each file is published before the next is begun.
-            self._tight = True
+            self._batch.tight = True
             self.flush()
             self.release()
             if wanted.attempts >= ATTEMPTS_MAX:
                 raise root_error(error, op="write", where=wanted.path) from error
-            self.ask_again(wanted)
+            self.fates.ask_again(wanted)
             return
         self.tally.fail(wanted.path, "write", error)
-        self._settle(wanted, failed=True)
-
-    def _settle(self, wanted: Wanted, *, failed: bool = False) -> None:
-        if failed and wanted.entry.link:
-            self.failed_groups.add(wanted.entry.link)
-        wanted.forget_partial()
-        del self._outstanding[wanted.number]
-        self.tally.settled += wanted.entry.size
-        self.settled.append(wanted.number)
+        self.fates.settle(wanted, failed=True)

@@ -99,7 +99,7 @@ class Mover:
                 if (yield from self._adopt(wanted, digest, candidates, path)):
                     return
                 break
-        self._lander.ask_again(wanted)
+        self._lander.fates.ask_again(wanted)
 
     def _digest(self, path: bytes, candidates: Candidates) -> Generator[None, None, bytes]:
         """Return the digest of a candidate, empty if it cannot be read."""

@@ -10,7 +10,9 @@ than when they are compared (``is_deferrable``) are kept apart, on disk past a b
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -31,6 +33,16 @@ class Located(NamedTuple):
     root: int
     directory: bytes
     name: bytes
+
+
+class InDirectory(Struct, frozen=True):
+    """Says of names where they are: under themselves in one real directory."""
+
+    root: int
+    directory: bytes
+
+    def __call__(self, name: bytes) -> Located:
+        return Located(self.root, self.directory, name)
 
 
 class Offered(Struct, frozen=True, gc=False):
@@ -65,6 +77,27 @@ class Chunk(NamedTuple):
     entries: list[Entry]
     path_of: Callable[[bytes], bytes]
     locate: Callable[[bytes], Located]
+
+    @property
+    def end(self) -> int:
+        """The number after its last."""
+        return self.first + len(self.entries)
+
+    def offered(self, number: int) -> Offered:
+        """Return one of its files."""
+        return Offered(number, self.entries[number - self.first], self.path_of, self.locate)
+
+    def part(self, first: int, end: int) -> Chunk:
+        """Return those numbered from ``first`` to before ``end``."""
+        entries = self.entries[first - self.first : end - self.first]
+        return Chunk(first, entries, self.path_of, self.locate)
+
+
+class _Part(Struct, eq=False):
+    """Files that were wanted together; ``open`` counts those not settled."""
+
+    files: Chunk
+    open: int
 
 
 class Kept(Struct, frozen=True, array_like=True):
@@ -118,7 +151,8 @@ class Offers:
         self._kept = Archive(Kept)
         self._chunks: list[Chunk] = []
         self._firsts: list[int] = []
-        self._wanted: dict[int, Offered] = {}
+        self._wanted: dict[int, _Part] = {}
+        self._held = 0  # entries of their parts
         self._attempts: dict[int, int] = {}  # of those wanted more than once
         self._near = _NOWHERE  # numbers mostly come as neighbours
 
@@ -129,15 +163,57 @@ class Offers:
             self._chunks.insert(position, chunk)
             self._firsts.insert(position, chunk.first)
 
+    def want_all(self, numbers: Sequence[int]) -> Iterator[Chunk]:
+        """Yield the files with these numbers, neighbours together; raise like ``want``."""
+        if not self._wanted.keys().isdisjoint(numbers):
+            for number in numbers:
+                offered = self.want(number)
+                yield Chunk(number, [offered.entry], offered.path_of, offered.locate)
+            return
+        for first, end in _ranges(numbers):
+            at = first
+            while at < end:
+                chunk = self._chunk_of(at)
+                files = chunk.part(at, min(end, chunk.end)) if at < chunk.end else self._alone(at)
+                if {entry.kind for entry in files.entries} != {Kind.FILE}:
+                    files = self._alone(at)
+                self._take(files)
+                yield files
+                at = files.end
+
+    def _alone(self, number: int) -> Chunk:
+        offered = self._find(number)
+        return Chunk(number, [offered.entry], offered.path_of, offered.locate)
+
+    def _take(self, files: Chunk) -> None:
+        """Note files as wanted. Raises ``ProtocolError`` for one too many, or one that is named
+        twice."""
+        count = len(files.entries)
+        before = len(self._wanted)
+        part = _Part(files, count)
+        self._wanted.update(dict.fromkeys(range(files.first, files.end), part))
+        if len(self._wanted) != before + count:
+            raise ProtocolError("a file was wanted twice at once", op="receive")
+        if len(self._wanted) > WANTED_MAX:
+            raise ProtocolError("too many files wanted at once", op="receive")
+        self._held += count
+        if self._held > 2 * WANTED_MAX:
+            self._part_all()
+
+    def _part_all(self) -> None:
+        """Hold the entries of what is not settled alone: few of many that were wanted together."""
+        for number, part in self._wanted.items():
+            if len(part.files.entries) > 1:
+                self._wanted[number] = _Part(part.files.part(number, number + 1), 1)
+        self._held = len(self._wanted)
+
     def want(self, number: int) -> Offered:
         """Return the file with this number; raise ``ProtocolError`` if it may not be wanted."""
-        offered = self._wanted.get(number)
-        if offered is None:
-            offered = self._find(number)
-            self._wanted[number] = offered
-            if len(self._wanted) > WANTED_MAX:
-                raise ProtocolError("too many files wanted at once", op="receive")
-            return offered
+        part = self._wanted.get(number)
+        if part is None:
+            self._take(files := self._alone(number))
+            return files.offered(number)
+        offered = part.files.offered(number)
         attempts = self._attempts.get(number, 1) + 1
         if attempts > ATTEMPTS_MAX:
             raise ProtocolError(f"file {number} was wanted too often", op="receive")
@@ -148,19 +224,16 @@ class Offers:
         """Return the file with this number, of which only the digest is wanted yet."""
         if number in self._wanted:
             raise ProtocolError(f"file {number} is wanted already", op="receive")
-        offered = self._find(number)
-        self._wanted[number] = offered
+        self._take(files := self._alone(number))
         self._attempts[number] = 0
-        if len(self._wanted) > WANTED_MAX:
-            raise ProtocolError("too many files wanted at once", op="receive")
-        return offered
+        return files.offered(number)
 
     def wanted(self, number: int) -> Offered:
         """Return a file that was wanted before."""
-        offered = self._wanted.get(number)
-        if offered is None:
+        part = self._wanted.get(number)
+        if part is None:
             raise ProtocolError(f"file {number} is not wanted", op="receive")
-        return offered
+        return part.files.offered(number)
 
     def is_last_attempt(self, number: int) -> bool:
         """Tell whether a wanted file may not be asked for once more."""
@@ -170,12 +243,16 @@ class Offers:
         """Drop what is kept."""
         self._kept.close()
 
-    def _find(self, number: int) -> Offered:
-        first, entries, path_of, locate = self._near
-        if not 0 <= number - first < len(entries):
+    def _chunk_of(self, number: int) -> Chunk:
+        """Return the chunk that has this number, if one does; else any, or none."""
+        near = self._near
+        if not near.first <= number < near.end:
             position = bisect_right(self._firsts, number) - 1
-            self._near = self._chunks[position] if position >= 0 else _NOWHERE
-            first, entries, path_of, locate = self._near
+            near = self._near = self._chunks[position] if position >= 0 else _NOWHERE
+        return near
+
+    def _find(self, number: int) -> Offered:
+        first, entries, path_of, locate = self._chunk_of(number)
         if 0 <= number - first < len(entries):
             entry = entries[number - first]
             if entry.kind is Kind.FILE:
@@ -207,8 +284,28 @@ class Offers:
         """Tell whether nothing that was wanted is open."""
         return not self._wanted
 
-    def settled(self, number: int) -> None:
-        """Forget a wanted file: the target has it or has given it up."""
-        if self._wanted.pop(number, None) is None:
-            raise ProtocolError(f"file {number} was settled but not wanted", op="receive")
-        self._attempts.pop(number, None)
+    def settled(self, numbers: Sequence[int]) -> None:
+        """Forget wanted files: the target has them or has given them up."""
+        parts = list(map(self._wanted.pop, numbers, repeat(None)))
+        for part, count in Counter(parts).items():
+            if part is None:
+                raise ProtocolError("a file was settled but not wanted", op="receive")
+            part.open -= count
+            if not part.open:
+                self._held -= len(part.files.entries)
+        if self._attempts:
+            for number in numbers:
+                self._attempts.pop(number, None)
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first of neighbours in ``numbers``, and the number after their last."""
+    first = before = -1
+    for number in numbers:
+        if number != before + 1 or first < 0:
+            if first >= 0:
+                yield first, before + 1
+            first = number
+        before = number
+    if first >= 0:
+        yield first, before + 1

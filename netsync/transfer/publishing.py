@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from netsync.model import Change
 from netsync.transfer.destination import Destination
 from netsync.transfer.preparing import OTHER_MOUNT, Preparation
-from netsync.transfer.runs import Batched, make_durable, name_last
+from netsync.transfer.runs import Batched, Staged, make_durable, name_last, singles
 from netsync.transfer.tally import Tally
 from netsync.transfer.wanted import Wanted
 from netsync.tree.backup import Backup
@@ -46,10 +46,10 @@ class Publisher(Protocol):
     def overwrite(self, wanted: Wanted) -> None:
         """Keep what is about to be written over in place. Raises ``OSError``."""
 
-    def make_durable(self, batch: list[Batched]) -> None:
+    def make_durable(self, batch: list[Staged]) -> None:
         """Flush what is staged. Raises ``RootError``."""
 
-    def name_last(self, batch: list[Batched]) -> list[int]:
+    def name_last(self, batch: list[Staged]) -> list[int]:
         """Name the last files of a batch together, as ``runs.name_last`` does."""
 
     def publish(self, wanted: Wanted, output: Output, *, replace: bool) -> None:
@@ -90,11 +90,11 @@ class AtOnce:
             self._backup.copy_once(fd, path)
             self._half_written.note(fd, path, self._options.backup_dir)
 
-    def make_durable(self, batch: list[Batched]) -> None:
+    def make_durable(self, batch: list[Staged]) -> None:
         if self._options.fsync:
             make_durable(batch, changes=self._options.changes)
 
-    def name_last(self, batch: list[Batched]) -> list[int]:
+    def name_last(self, batch: list[Staged]) -> list[int]:
         return name_last(batch, self.places)
 
     def publish(self, wanted: Wanted, output: Output, *, replace: bool) -> None:
@@ -159,12 +159,12 @@ class InOneGo:
     def overwrite(self, wanted: Wanted) -> None:
         """Nothing is written in place."""
 
-    def make_durable(self, batch: list[Batched]) -> None:
+    def make_durable(self, batch: list[Staged]) -> None:
         """All is flushed when the run is committed."""
 
-    def name_last(self, batch: list[Batched]) -> list[int]:
+    def name_last(self, batch: list[Staged]) -> list[int]:
         run: list[Batched] = []
-        for wanted, output in reversed(batch):
+        for wanted, output in singles(batch):
             if self._looks or not output.is_unnamed or not wanted.is_new:
                 break
             run.append((wanted, output))

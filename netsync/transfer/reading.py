@@ -17,6 +17,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, count
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -26,7 +27,7 @@ from netsync.delta.holes import Holes
 from netsync.errors import reason
 from netsync.model import Problem, wire_time
 from netsync.transfer.backing import backing_directories
-from netsync.transfer.offers import Offered
+from netsync.transfer.offers import Chunk, InDirectory, Offered
 from netsync.transfer.outgoing import LargeFile, Opened, Outgoing, Request, next_frames
 from netsync.tree.content import Hashed
 from netsync.tree.holes import HOLE_MIN, find_holes
@@ -90,59 +91,62 @@ class Reader:
         for directories in self._directories:
             directories.close()
 
-    def batches(self, batches: Sequence[Sequence[Offered]]) -> list[SmallFiles]:
+    def batches(self, batches: Sequence[Sequence[Chunk]]) -> list[SmallFiles]:
         """Read small files in batches of a frame each; empty ones are left out."""
         return [self.small_files(wanted) for wanted in batches if wanted]
 
-    def small_files(self, wanted: Sequence[Offered]) -> SmallFiles:
+    def small_files(self, wanted: Sequence[Chunk]) -> SmallFiles:
         """Read small files side by side into one buffer, which is the frame's tail."""
-        latest = max(offered.entry.mtime_ns for offered in wanted)
-        if latest > time.time_ns() - RACY_NS:
-            for offered in wanted:
-                let_settle(offered.entry.mtime_ns)
         heads: list[FileHead] = []
         changed: list[Offered] = []
         failed: list[tuple[int, Problem]] = []
         parts: list[memoryview] = []
         room = self._buffers.room(0, TAIL_MAX)
-        room = room[: sum(offered.entry.size for offered in wanted)]
         used = start = 0  # what lies between them is as listed, and not among the parts yet
-        for offered, result in zip(wanted, self._read(wanted, room), strict=True):
-            entry = offered.entry
-            size = entry.size
-            position, used = used, used + size
-            if result == 0 or (result == LESS_THAN_ITS_SIZE and not self._has_holes(offered)):
-                digest = xxh3_128_digest(room[position:used])
-                heads.append(FileHead(offered.number, size, entry.mtime_ns, digest))
+        for files in wanted:
+            results = self._read(files, room[used:])
+            if not any(results):
+                heads += _heads(files, room[used:])
+                used += sum([entry.size for entry in files.entries])
                 continue
-            parts.append(room[start:position])
-            start = used
-            if result in (AS_NOT_LISTED, LESS_THAN_ITS_SIZE):
-                changed.append(offered)
-            else:
-                failed.append((offered.number, _problem(offered, _error(result))))
+            for number, entry, result in zip(count(files.first), files.entries, results):
+                position, used = used, used + entry.size
+                if result == 0 or (
+                    result == LESS_THAN_ITS_SIZE and not self._has_holes(files.offered(number))
+                ):
+                    digest = xxh3_128_digest(room[position:used])
+                    heads.append(FileHead(number, entry.size, entry.mtime_ns, digest))
+                    continue
+                parts.append(room[start:position])
+                start = used
+                offered = files.offered(number)
+                if result in (AS_NOT_LISTED, LESS_THAN_ITS_SIZE):
+                    changed.append(offered)
+                else:
+                    failed.append((number, _problem(offered, _error(result))))
         parts.append(room[start:used])
         frames = [Outgoing(Files(heads), [part for part in parts if part])] if heads else []
         return SmallFiles([*frames, *_unsent(failed)], changed)
 
-    def _read(self, wanted: Sequence[Offered], room: memoryview) -> list[int]:
-        """Read files one behind the other, neighbours in one directory with one call.
+    def _read(self, files: Chunk, room: memoryview) -> list[int]:
+        """Read files one behind the other, neighbours in one real directory with one call.
 
         Returns for each what ``read_listed`` does.
         """
-        places = [offered.locate(offered.entry.name) for offered in wanted]
+        sizes = [entry.size for entry in files.entries]
+        times = [entry.mtime_ns for entry in files.entries]
+        if max(times) > time.time_ns() - RACY_NS:
+            for mtime_ns in times:
+                let_settle(mtime_ns)
         results: list[int] = []
-        for (root, directory), group in itertools.groupby(places, itemgetter(0, 1)):
-            names = [place[2] for place in group]
-            files = wanted[len(results) : len(results) + len(names)]
-            sizes = [offered.entry.size for offered in files]
-            times = [offered.entry.mtime_ns for offered in files]
+        for (root, directory), names in _places(files):
+            these = slice(len(results), len(results) + len(names))
             try:
                 fd = self._directories[root].fd(directory)
-                results += read_listed(fd, names, sizes, times, room)
+                results += read_listed(fd, names, sizes[these], times[these], room)
             except OSError as error:
-                results += [error.errno or errno.EIO] * len(files)
-            room = room[sum(sizes) :]
+                results += [error.errno or errno.EIO] * len(names)
+            room = room[sum(sizes[these]) :]
         return results
 
     def _has_holes(self, offered: Offered) -> bool:
@@ -229,6 +233,28 @@ class Reader:
         except OSError as error:
             raise ReadError(_problem(offered, error)) from error
         return Opened(fd, before, holes, self._buffers)
+
+
+def _heads(files: Chunk, room: memoryview) -> list[FileHead]:
+    """Return what is said of files that lie one behind the other in ``room``, all as listed."""
+    ends = accumulate([entry.size for entry in files.entries])
+    return [
+        FileHead(
+            number, size := entry.size, entry.mtime_ns, xxh3_128_digest(room[end - size : end])
+        )
+        for number, entry, end in zip(count(files.first), files.entries, ends)
+    ]
+
+
+def _places(files: Chunk) -> Iterator[tuple[tuple[int, bytes], list[bytes]]]:
+    """Yield real directories, and the names in them that are neighbours."""
+    locate = files.locate
+    if isinstance(locate, InDirectory):
+        yield (locate.root, locate.directory), [entry.name for entry in files.entries]
+        return
+    places = [locate(entry.name) for entry in files.entries]
+    for where, group in itertools.groupby(places, itemgetter(0, 1)):
+        yield where, [place.name for place in group]
 
 
 class _Step(NamedTuple):

@@ -10,11 +10,14 @@ fails is left to the caller, to be tried alone and with every fallback.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from netsync.errors import ProtocolError, root_error
+from netsync.transfer.awaited import Awaited
+from netsync.transfer.neighbours import StagedTogether, Together
 from netsync.transfer.wanted import Wanted
 from netsync.tree.directories import Directories
 from netsync.tree.durable import EACH_MAX, flush, flush_file_systems
@@ -24,6 +27,8 @@ from netsync.wire.messages import FileHead
 
 Batched = tuple[Wanted, Output]
 """A file with its content and metadata, and where that is."""
+
+Staged = Batched | StagedTogether
 
 _AS_IT_IS: Final = -1
 
@@ -90,36 +95,48 @@ def _plan(wanted: Wanted, head: FileHead) -> Staging:
 def runs(
     files: Sequence[FileHead],
     tail: memoryview,
+    awaited: Awaited,
     expect: Callable[[int], Wanted],
     damaged: Callable[[Wanted], None],
-) -> Iterator[Run]:
-    """Cut a frame of files into runs.
+) -> Iterator[Run | Together]:
+    """Cut a frame of files into runs: neighbours if all of the frame is whole, else any files.
 
     ``expect`` returns a file by its number and refuses one that may not come; ``damaged`` gets
     each whose digest does not fit, and no run holds that. Raises ``ProtocolError``.
     """
+    ends = list(accumulate([head.size for head in files]))
+    if ends[-1] != len(tail):
+        raise ProtocolError("files do not fit their frame", op="receive")
+    whole = [
+        xxh3_128_digest(tail[end - head.size : end]) == head.digest
+        for head, end in zip(files, ends, strict=True)
+    ]
+    all_whole = all(whole)
     run: list[Arrival] = []
-    position = 0
-    for head in files:
-        start, position = position, position + head.size
-        if position > len(tail):
-            raise ProtocolError("files do not fit their frame", op="receive")
+    at = 0
+    while at < len(files):
+        head, start = files[at], ends[at] - files[at].size
+        if all_whole and (near := awaited.together(files, at)) is not None:
+            if run:
+                yield Run(tail, run)
+                run = []
+            yield Together(near[0], files[at : near[1]], tail[start : ends[near[1] - 1]])
+            at = near[1]
+            continue
         wanted = expect(head.number)
-        whole = xxh3_128_digest(tail[start:position]) == head.digest
-        if run and not (whole and wanted.directory == run[0].wanted.directory):
+        if run and not (whole[at] and wanted.directory == run[0].wanted.directory):
             yield Run(tail, run)
             run = []
-        if whole:
+        if whole[at]:
             run.append(Arrival(wanted, head, start))
         else:
             damaged(wanted)
-    if position != len(tail):
-        raise ProtocolError("files do not fit their frame", op="receive")
+        at += 1
     if run:
         yield Run(tail, run)
 
 
-def make_durable(batch: Sequence[Batched], *, changes: bool = False) -> None:
+def make_durable(batch: Sequence[Staged], *, changes: bool = False) -> None:
     """Flush what is staged. Raises ``RootError``.
 
     Changes as they happen are flushed one by one also where they are many: their file system may
@@ -129,29 +146,44 @@ def make_durable(batch: Sequence[Batched], *, changes: bool = False) -> None:
     """
     one_of: dict[bytes, int] = {}
     others: list[int] = []
-    for wanted, output in batch:
+    fds: list[int] = []
+    for staged in batch:
+        if isinstance(staged, StagedTogether):
+            one_of.setdefault(staged.files.directory, staged.fds[0])
+            fds += staged.fds
+            continue
+        wanted, output = staged
+        fds.append(output.fd)
         if output.is_unnamed:
             one_of.setdefault(wanted.directory, output.fd)
         else:
             others.append(output.fd)
     try:
-        if len(batch) > EACH_MAX and not changes:
+        if len(fds) > EACH_MAX and not changes:
             flush_file_systems([*one_of.values(), *others])
         else:
-            flush([output.fd for _, output in batch], many=changes)
+            flush(fds, many=changes)
     except OSError as error:
         raise root_error(error, op="flush", where=b".") from error
 
 
-def name_last(batch: Sequence[Batched], directories: Directories) -> list[int]:
+def singles(batch: Sequence[Staged]) -> Iterator[Batched]:
+    """Yield the files at the end of ``batch``, the last one first, back to such as are together."""
+    for staged in reversed(batch):
+        if isinstance(staged, StagedTogether):
+            return
+        yield staged
+
+
+def name_last(batch: Sequence[Staged], directories: Directories) -> list[int]:
     """Give the last files of ``batch`` their names, as far as they are a run.
 
     Returns what ``link_files`` does, for as many of the last files of the batch; none where the
     last one is no ordinary case. Those that have their names are let go of.
     """
-    directory = batch[-1][0].directory
     run: list[Batched] = []
-    for wanted, output in reversed(batch):
+    for wanted, output in singles(batch):
+        directory = wanted.directory if not run else run[0][0].directory
         if wanted.directory != directory or not wanted.is_new or not output.is_unnamed:
             break
         run.append((wanted, output))

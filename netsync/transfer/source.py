@@ -24,10 +24,11 @@ from netsync.plan.restriction import names_root
 from netsync.state.verified import VerifiedFiles
 from netsync.transfer.describing import Describer
 from netsync.transfer.digests import HELD_MAX, Records, Told, relistings
+from netsync.transfer.handing import hand_on
 from netsync.transfer.judging import Judge
 from netsync.transfer.listing import CREDIT_MIN, Lister
 from netsync.transfer.matching import Arriving, send_matched
-from netsync.transfer.offers import Offered, Offers
+from netsync.transfer.offers import Chunk, Offered, Offers
 from netsync.transfer.outgoing import DeltaRequest, Outgoing, RestRequest, next_frames
 from netsync.transfer.reading import SMALL_MAX, Reader, ReadError
 from netsync.transfer.signatures_taken import Ready, SignaturesTaken
@@ -53,9 +54,7 @@ class _DigestRequest(NamedTuple):
     offered: list[Offered]
 
 
-_Request: TypeAlias = (
-    Offered | tuple[Offered, DeltaRequest | RestRequest] | Arriving | _DigestRequest
-)
+_Request: TypeAlias = Chunk | tuple[Offered, DeltaRequest | RestRequest] | Arriving | _DigestRequest
 
 
 class Source:
@@ -232,7 +231,7 @@ class Source:
             self._enqueue([(self._signatures.awaited(message.number), rest)])
 
     def _want(self, whole: Sequence[int], deltas: Sequence[int]) -> None:
-        self._enqueue([self._offers.want(number) for number in whole])
+        self._enqueue(list(self._offers.want_all(whole)))
         self._signatures.abandon(whole)
         for number in deltas:
             self._signatures.expect(number)
@@ -245,8 +244,7 @@ class Source:
         self._relist_came.set()
 
     def _applied(self, message: m.Applied) -> None:
-        for number in message.numbers:
-            self._offers.settled(number)
+        self._offers.settled(message.numbers)
         if message.settled_bytes:
             self._observer.settled(message.settled_bytes)
         if message.items:
@@ -285,27 +283,31 @@ class Source:
             await self._serve_small(reader, [small, self._take_small()], send)
             return
         first = self._queue.popleft()
+        if isinstance(first, Chunk):
+            if len(first.entries) > 1:
+                self._queue.appendleft(first.part(first.first + 1, first.end))
+            await self._serve_large(reader, first.offered(first.first), None, send)
+            return
         if isinstance(first, _DigestRequest):
             steps = reader.digests(first.offered)
             while (frames := await in_thread(next, steps, None)) is not None:
                 for frame in frames:
-                    await send.send(frame)
+                    await hand_on(send, frame)
             return
         if isinstance(first, Arriving):
             await self._serve_matched(reader, first, send)
             return
-        offered, request = (first, None) if isinstance(first, Offered) else first
-        await self._serve_large(reader, offered, request, send)
+        await self._serve_large(reader, *first, send)
 
     async def _serve_small(
         self,
         reader: Reader,
-        batches: Sequence[Sequence[Offered]],
+        batches: Sequence[Sequence[Chunk]],
         send: trio.MemorySendChannel[Outgoing],
     ) -> None:
         for read in await in_thread(reader.batches, batches):
             for outgoing in read.frames:
-                await send.send(outgoing)
+                await hand_on(send, outgoing)
             for offered in read.changed:
                 await self._serve_large(reader, offered, None, send)
 
@@ -335,7 +337,7 @@ class Source:
             try:
                 while True:
                     for frame in frames:
-                        await send.send(frame)
+                        await hand_on(send, frame)
                     self._observer.under_way(large.offset)
                     if not isinstance(frames[-1].message, m.Piece):
                         break
@@ -349,19 +351,26 @@ class Source:
             if isinstance(request, DeltaRequest):
                 self._signatures.served(request)
 
-    def _take_small(self) -> list[Offered]:
+    def _take_small(self) -> list[Chunk]:
         """Take the small whole files at the front of the queue, as many as fit a frame."""
-        taken: list[Offered] = []
-        size = 0
-        while self._queue and len(taken) < m.FILES_MAX:
-            first = self._queue[0]
-            if not isinstance(first, Offered) or first.entry.size > SMALL_MAX:
-                break
-            size += first.entry.size
-            if taken and size > TAIL_MAX:
-                break
-            taken.append(first)
-            self._queue.popleft()
+        taken: list[Chunk] = []
+        room, count = TAIL_MAX, m.FILES_MAX
+        while self._queue and isinstance(first := self._queue[0], Chunk):
+            fit = 0
+            for entry in first.entries[:count]:
+                if entry.size > SMALL_MAX or entry.size > room:
+                    break
+                room -= entry.size
+                fit += 1
+            if fit == len(first.entries):
+                taken.append(first)
+                self._queue.popleft()
+                count -= fit
+                continue
+            if fit:
+                taken.append(first.part(first.first, first.first + fit))
+                self._queue[0] = first.part(first.first + fit, first.end)
+            break
         return taken
 
     async def _send_ready(self, ready: trio.MemoryReceiveChannel[Outgoing]) -> None:

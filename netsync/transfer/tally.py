@@ -120,6 +120,13 @@ class Tally(Struct):
             for change, count in Counter([each[0] for each in files]).items():
                 self._count(change, count)
 
+    def landed_new(self, directory: bytes, names: Sequence[bytes]) -> None:
+        """Count published files that are all new, in one directory, like ``landed``."""
+        if self.itemize or self.ledger is not None:
+            self.landed([(Change.CREATED, directory, name) for name in names])
+        else:
+            self._count(Change.CREATED, len(names))
+
     def found_equal(self, entries: int, size: int) -> None:
         """Count entries that are as they should be, with ``size`` bytes of files."""
         self.considered += entries

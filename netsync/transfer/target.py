@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Final, TypeAlias
 
 import msgspec
@@ -23,15 +24,18 @@ from netsync.model import Report
 from netsync.net.channel import Channel, Received
 from netsync.plan.compare import Policy
 from netsync.transfer.arriving import Arrivals
+from netsync.transfer.awaited import Awaited
 from netsync.transfer.comparing import Compared, Comparer
 from netsync.transfer.credit import CREDIT, Credit
 from netsync.transfer.deferring import Deferral
 from netsync.transfer.finishing import IN_THE_WAY, Finisher, notices_of, report
 from netsync.transfer.guarding import UNGUARDED, Guarding, Guards
+from netsync.transfer.handing import hand_on
 from netsync.transfer.judging import Judge
 from netsync.transfer.landing import Lander
 from netsync.transfer.lines import Lines
 from netsync.transfer.moving import Mover
+from netsync.transfer.neighbours import Neighbours
 from netsync.transfer.relocating import relocate
 from netsync.transfer.renames import Renames
 from netsync.transfer.resumption import Resumption
@@ -77,13 +81,13 @@ class Target:
         self._options = options
         self._root = root
         self._file_name = file_name
-        self._outstanding: dict[int, Wanted] = {}
+        self._awaited = Awaited()
         self._progress = trio.Condition()
         self._resumption = resumption
         self._renames = Renames(root, options)
         tallies = Tally(options.itemize), Tally(options.itemize)
         self._comparer = Comparer(destination, self._renames, policy, tallies[0], self._judge)
-        self._lander = Lander(destination, self._outstanding, tallies[1])
+        self._lander = Lander(destination, self._awaited, tallies[1])
         self._mover = Mover(root, self._lander, self._renames)
         self.arrivals = Arrivals(self._lander, self._mover)
         self._guards = guards
@@ -177,8 +181,8 @@ class Target:
                     case m.End():
                         break
                     case _:
-                        await data.send(received)
-        if not self._all_wanted or self._outstanding:
+                        await hand_on(data, received)
+        if not self._all_wanted or len(self._awaited):
             raise ProtocolError("the source ended before all was sent", op="receive")
 
     async def _enqueue(self, listing: m.List | m.Relisted | None) -> None:
@@ -195,7 +199,7 @@ class Target:
         ended = False
         while not ended or unfolding.awaits:
             async with self._progress:
-                while not self._listings or len(self._outstanding) >= WANTED_FILES:
+                while not self._listings or len(self._awaited) >= WANTED_FILES:
                     await self._progress.wait()
             listing = self._listings.popleft()
             if listing is None:
@@ -213,7 +217,7 @@ class Target:
             async with self._progress:
                 while self._untold or self._signatures.is_busy:
                     await self._progress.wait()
-            failed, self._lander.failed_groups = self._lander.failed_groups, set()
+            failed, self._lander.fates.failed_groups = self._lander.fates.failed_groups, set()
             wanted = await in_thread(self._comparer.linker.promoted, failed)
             if not wanted:
                 break
@@ -230,6 +234,7 @@ class Target:
         if not self._options.delete_before:
             return compared
         for wanted in compared.whole:
+            assert isinstance(wanted, Wanted)  # neighbours do not wait for deletes
             self._deferral.put(wanted, delta=False)
         for wanted in compared.deltas:
             self._deferral.put(wanted, delta=True)
@@ -244,7 +249,7 @@ class Target:
             for wanted in part.blocked:
                 self._comparer.tally.fail(wanted.path, "replace", IN_THE_WAY)
                 self._comparer.tally.settled += wanted.entry.size
-                self._lander.failed_groups.update({wanted.entry.link} - {0})
+                self._lander.fates.failed_groups.update({wanted.entry.link} - {0})
             await self._room()
             whole, deltas = await in_thread(self._resumption.equip, part.whole, part.deltas)
             await self._ask(whole, deltas, self._comparer.unfolding.decided)
@@ -252,7 +257,7 @@ class Target:
 
     async def _room(self) -> None:
         async with self._progress:
-            while len(self._outstanding) >= WANTED_FILES:
+            while len(self._awaited) >= WANTED_FILES:
                 await self._progress.wait()
 
     async def _want(self, compared: Compared, entries: int) -> None:
@@ -277,14 +282,14 @@ class Target:
                 self._mover.expect(asked)
                 await self._channel.send(reuse.WantDigests([wanted.number for wanted in asked]))
 
-    def _expect(self, files: Iterable[Wanted]) -> None:
-        for wanted in files:
-            self._outstanding[wanted.number] = wanted
-            self._untold += 1
+    def _expect(self, files: Iterable[Wanted | Neighbours]) -> None:
+        self._untold += self._awaited.add(files)
 
-    async def _ask(self, whole: list[Wanted], deltas: list[Wanted], decided: int) -> None:
+    async def _ask(
+        self, whole: Sequence[Wanted | Neighbours], deltas: list[Wanted], decided: int
+    ) -> None:
         self._expect((*whole, *deltas))
-        numbers = [wanted.number for wanted in whole]
+        numbers = list(chain.from_iterable(each.numbers for each in whole))
         await self._channel.send(m.Wants(numbers, [wanted.number for wanted in deltas], decided))
         self._signatures.extend(deltas)
 
@@ -309,22 +314,22 @@ class Target:
             return received
         if not self._lander.batched:
             return [await data.receive()]
-        if self._lander.batched < len(self._outstanding):
+        if self._lander.batched < len(self._awaited):
             with trio.move_on_after(_IDLE_FLUSH_SECONDS):
                 return [await data.receive()]
         return []
 
     async def _settle(self) -> None:
         """Tell the source what has landed, and ask again for what did not verify."""
-        again, self._lander.again = self._lander.again, []
-        signed, self._lander.to_sign = self._lander.to_sign, []
+        again, self._lander.fates.again = self._lander.fates.again, []
+        signed, self._lander.fates.to_sign = self._lander.fates.to_sign, []
         if signed:
             await self._channel.send(m.Wants([], [wanted.number for wanted in signed], 0))
             self._signatures.extend(signed)
             await self._notify()
         if again:
             await self._channel.send(m.Wants([wanted.number for wanted in again], [], 0))
-        settled, self._lander.settled = self._lander.settled, []
+        settled, self._lander.fates.settled = self._lander.fates.settled, []
         if settled:
             await self._telling.tell(settled, self._lander.tally)
             self._untold -= len(settled)

@@ -43,6 +43,11 @@ class Wanted(Struct, eq=False, gc=False):
     rest: int = 0
 
     @property
+    def numbers(self) -> range:
+        """Its number, as ``Neighbours`` have theirs."""
+        return range(self.number, self.number + 1)
+
+    @property
     def is_new(self) -> bool:
         """Tell whether its name is free as far as we know."""
         return self.present is None and not self.in_the_way

@@ -324,6 +324,7 @@ def stage_files(int directory, data, files):
 
 
 cdef int planned(Staging* plan, tuple file) except -1:
+    cdef long long time, seconds, rest
     plan.size, plan.mode, plan.uid, plan.gid = file[0], file[1], file[2], file[3]
     plan.timed = file[4] is not None
     if plan.size < 0:
@@ -331,7 +332,10 @@ cdef int planned(Staging* plan, tuple file) except -1:
     if not (-1 <= plan.uid <= ID_MAX and -1 <= plan.gid <= ID_MAX):
         raise OverflowError("an owner's number is out of range")
     if plan.timed:
-        seconds, rest = divmod(file[4], SECOND)
+        time = file[4]
+        seconds, rest = time // SECOND, time % SECOND
+        if rest < 0:  # C's division rounds to zero
+            seconds, rest = seconds - 1, rest + SECOND
         plan.times[0].tv_sec = plan.times[1].tv_sec = seconds
         plan.times[0].tv_nsec = plan.times[1].tv_nsec = rest
     return 0

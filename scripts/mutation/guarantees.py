@@ -26,7 +26,6 @@ ATTRIBUTES: Final = (
 COMPARED: Final = "tests/unit/plan/test_compare.py"
 POWER: Final = "-m slow tests/fault/test_power_cut.py::test_what_was_acknowledged_survives"
 MATCHED: Final = "tests/unit/delta/test_match.py::test_work_is_linear_in_the_input"
-PIECES: Final = "[output.fd for _, output in batch]"
 
 MUTATIONS: Final = (
     # --- what a peer may say
@@ -177,7 +176,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "files are flushed before they have their names", "netsync/transfer/runs.py",
-        f"            flush({PIECES}, many=changes)\n", "            pass\n",
+        "            flush(fds, many=changes)\n", "            pass\n",
         POWER,
     ),
     Mutation(

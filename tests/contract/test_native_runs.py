@@ -153,6 +153,14 @@ class TestStaging:
             assert (found.st_mtime_ns, found.st_nlink) == (TIME + len(content), 0)
             os.close(fd)
 
+    @pytest.mark.parametrize("time", [0, -1, -(10**9), 1 - 10**9, -(10**18) - 7])
+    def test_a_time_may_lie_before_1970(self, native: Native, directory: int, time: int) -> None:
+        (fd,) = native.stage_files(directory, b"x", [plan(1, time=time)])
+        try:
+            assert os.fstat(fd).st_mtime_ns == time
+        finally:
+            os.close(fd)
+
     def test_what_needs_no_time_gets_none(self, native: Native, directory: int) -> None:
         (fd,) = native.stage_files(directory, b"x", [plan(1, time=None)])
         assert os.fstat(fd).st_mtime_ns > TIME

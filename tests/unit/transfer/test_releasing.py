@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netsync.model import Options
-from netsync.transfer.landing import BATCH_FILES
+from netsync.transfer.batch import BATCH_FILES
 from netsync.transfer.publishing import _LONG_TO_FREE
 from netsync.wire.messages import Committed, Message, Wants
 from tests.support.transfers import Sent, Transfer

@@ -13,6 +13,7 @@ from xxhash import xxh3_128_digest
 
 from netsync.errors import ProtocolError
 from netsync.model import Change, Entry, Kind
+from netsync.transfer.awaited import Awaited
 from netsync.transfer.runs import Batched, Run, make_durable, name_last, runs
 from netsync.transfer.wanted import Wanted
 from netsync.tree import durable
@@ -54,6 +55,7 @@ def staged(directories: Directories, paths: list[bytes]) -> Iterator[list[Batche
     tail = b"x" * len(files)
     batch: list[Batched] = []
     for run in runs([head(n, b"x") for n, _ in enumerate(files)], memoryview(tail), *known(files)):
+        assert isinstance(run, Run)
         before = len(batch)
         batch += run.stage(directories)
         assert run.staged == len(batch) - before
@@ -65,11 +67,11 @@ def staged(directories: Directories, paths: list[bytes]) -> Iterator[list[Batche
 
 def known(
     files: list[Wanted],
-) -> tuple[Callable[[int], Wanted], Callable[[Wanted], None]]:
+) -> tuple[Awaited, Callable[[int], Wanted], Callable[[Wanted], None]]:
     def damaged(each: Wanted) -> None:
         pytest.fail(f"{each.path!r} is damaged")
 
-    return files.__getitem__, damaged
+    return Awaited(), files.__getitem__, damaged
 
 
 def cut(
@@ -78,8 +80,9 @@ def cut(
     damaged: list[bytes] = []
     made: list[list[bytes]] = []
     for run in runs(
-        heads, memoryview(tail), files.__getitem__, lambda each: damaged.append(each.path)
+        heads, memoryview(tail), Awaited(), files.__getitem__, lambda x: damaged.append(x.path)
     ):
+        assert isinstance(run, Run)
         made.append([bytes(run.content(arrival)) for arrival in run.left_over])
     return made, damaged
 
