@@ -45,7 +45,8 @@ FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE, MIRROR_FEATURE]
 SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
 """Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
-_SEND_SLICE: Final = 1024 * 1024
+_SEND_SLICE: Final = 2 * 1024 * 1024
+"""Bytes sent under one deadline: a full frame, since each slice visits the scheduler anew."""
 _AT_ONCE_BYTES: Final = 16 * 1024
 """Bytes of a message that may go without a visit to the scheduler: one record of TLS."""
 _AT_ONCE_COUNT: Final = 16
@@ -176,8 +177,11 @@ class StreamChannel:
         if self._send_failure is not None:
             raise self._send_failure  # what broke the stream, not that it is broken
         try:
+            beside_bulk = len(buffers) > 1 and not self.pace.rate
             for buffer in buffers:
-                done = self._stream.send_now(buffer) if at_once else 0
+                # A header needs no visit to the scheduler of its own: the data behind it makes one.
+                now = at_once or (beside_bulk and len(buffer) <= _AT_ONCE_BYTES)
+                done = self._stream.send_now(buffer) if now else 0
                 if done < len(buffer):
                     await self._send_buffer(memoryview(buffer)[done:])
                     at_once = False
