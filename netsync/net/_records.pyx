@@ -13,9 +13,9 @@ other OpenSSL is ever loaded. If one that came in otherwise would go first for `
 preloaded one), if the version found is not the one that Python's ``ssl`` says, or if it is not
 OpenSSL 3, none is used.
 
-*The pointer* is the second field of CPython's ``_ssl._SSLSocket`` object, behind a weak reference to
-the socket, in 3.11 to 3.14 alike; other versions are not trusted. The first field is compared with
-the one weak reference that Python keeps of the socket, so the object is laid out as we believe
+*The pointer* is the second field of CPython's ``_ssl._SSLSocket`` object, behind a weak reference
+to the socket, in 3.11 to 3.14 alike; other versions are not trusted. The first field is compared
+with the one weak reference that Python keeps of the socket, so the object is laid out as we believe
 before anything is followed. Then the pointer must give back the object, which CPython notes
 there, and the socket's descriptor. ``take`` returns None where anything is not so. The object
 is held, and it frees the pointer only when it goes. The descriptor's number is compared anew each
@@ -164,7 +164,8 @@ cdef class CompiledRecords:
             PyBuffer_Release(&view)
         if stopped in (MOVED, WANTS_READ, WANTS_WRITE):
             return done, stopped, None
-        return done, FAILED, self._failure(self._socket.send, memoryview(data)[done:], stopped, code)
+        rest = memoryview(data)[done:]
+        return done, FAILED, self._failure(self._socket.send, rest, stopped, code)
 
     def read(self, buffer):
         cdef Py_buffer view

@@ -1,9 +1,9 @@
 """Chooses how records are moved: in C without the interpreter's lock, else by Python's ``ssl``.
 
-OpenSSL moves one record, at most 16 KiB, per call, and Python's ``ssl`` makes a slice, a call and a
-release of the interpreter's lock of each: some 5 % of what the first copy of a large file costs. The
-compiled ``Records`` loops in C over the connection that Python's ``ssl`` made, shook hands on and
-verified; what it assumes of CPython, and how that is checked, is told where it is
+OpenSSL moves one record, at most 16 KiB, per call, and by Python's ``ssl`` each takes a slice, a
+call and a release of the interpreter's lock: some 5 % of what the first copy of a large file costs.
+The compiled ``Records`` loops in C over the connection that Python's ``ssl`` made, shook hands on
+and verified; what it assumes of CPython, and how that is checked, is told where it is
 (``_records.pyx``). Where anything is not as expected, for the process or for one connection,
 ``_plain_records`` moves the records; one contract suite holds both.
 """
