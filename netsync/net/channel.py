@@ -45,7 +45,8 @@ FEATURES: Final = [COMPRESSION_FEATURE, WATCH_FEATURE, MIRROR_FEATURE]
 SOFTWARE: Final = f"netsync {__version__}"
 FAULT_TEXT: Final = 2048
 """Characters of each text of a ``Fault``: four of them fit a control frame in any script."""
-_SEND_SLICE: Final = 1024 * 1024
+_SEND_SLICE: Final = 2 * 1024 * 1024
+"""Bytes sent under one deadline: a full frame, since each slice visits the scheduler anew."""
 _AT_ONCE_BYTES: Final = 16 * 1024
 """Bytes of a message that may go without a visit to the scheduler: one record of TLS."""
 _AT_ONCE_COUNT: Final = 16

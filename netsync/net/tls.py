@@ -16,9 +16,9 @@ is cancelled the others wake too, and one of them takes its place.
 
 *Records.* OpenSSL reads and writes one TLS record (at most 16 KiB) per call. Both ways we loop
 without visiting the scheduler (some 30 µs a visit, more than encrypting a record) as long as the
-socket keeps up, but never for more than ``STRETCH`` bytes, so that other tasks are served.
-Reading stops when the socket is drained, which is remembered: the next read goes to sleep
-directly instead of asking a socket known to be empty.
+socket keeps up, but never for more than ``STRETCH`` bytes, so that other tasks are served; the loop
+itself is ``records.Records``, in C where it can be. Reading stops when the socket is drained, which
+is remembered: the next read goes to sleep directly instead of asking a socket known to be empty.
 
 *Packets.* Each record is a write of its own, and with Nagle's delay off a packet of its own,
 however many of them a packet could hold. So bulk data is sent through a corked socket: the kernel
@@ -47,6 +47,7 @@ from typing import Final
 import trio
 
 from netsync.net.byte_count import ByteCount
+from netsync.net.records import ENDED, WANTS_READ, WANTS_WRITE, records_of
 from netsync.net.turns import Turns
 
 STRETCH: Final = 1 << 20
@@ -109,6 +110,7 @@ class TlsStream(trio.abc.Stream):
         except BaseException:
             sock.close()
             raise
+        self._records = records_of(self._socket)
         self._readable = _Readiness(trio.lowlevel.wait_readable)
         self._writable = _Readiness(trio.lowlevel.wait_writable)
         self._sending = False
@@ -184,48 +186,40 @@ class TlsStream(trio.abc.Stream):
                 raise
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
-        """Send what goes without waiting, up to a record; return how much that was.
+        """Send what goes without waiting; return how much that was.
 
         The rest, and all of it after a failure, belongs to ``send_all``, which must come next:
         OpenSSL may hold the record already.
         """
         if self._sending or self._closed or self._send_failure is not None:
             return 0
-        try:
-            count = self._socket.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            self._has_begun = True
-            return 0
-        except OSError as error:
-            self._send_failure = _kept(error)
-            return 0
+        count, _, error = self._records.write(data)
         self._bytes.sent += count
-        self._has_begun = count < len(data)
+        if error is not None:
+            self._send_failure = _kept(error)
+        else:
+            self._has_begun = count < len(data)
         return count
 
     async def _send(self, view: memoryview) -> None:
-        done = stretch = 0
+        done = 0
         slept = False
-        size, send = len(view), self._socket.send
-        while done < size:
-            try:
-                count = send(view[done:])
-            except ssl.SSLWantWriteError:
+        while done < len(view):
+            count, stopped, error = self._records.write(view[done : done + STRETCH])
+            done += count
+            self._bytes.sent += count
+            if error is not None:
+                raise error
+            if stopped == WANTS_WRITE:
                 await self._writable.wait(self._socket)
-                self._check_open()
-                slept, stretch = True, 0
-            except ssl.SSLWantReadError:
+            elif stopped == WANTS_READ:
                 await self._readable.wait(self._socket)
-                self._check_open()
-                slept, stretch = True, 0
+            elif done < len(view):
+                await trio.lowlevel.checkpoint()
             else:
-                done += count
-                stretch += count
-                self._bytes.sent += count
-                if stretch >= STRETCH and done < size:
-                    await trio.lowlevel.checkpoint()
-                    self._check_open()
-                    slept, stretch = True, 0
+                break
+            self._check_open()
+            slept = True
         if not slept:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -301,20 +295,16 @@ class TlsStream(trio.abc.Stream):
         """Read until ``buffer`` is full or the socket empty; None if there was nothing at all."""
         if self._receive_failure is not None:
             raise _broken(self._receive_failure) from self._receive_failure
-        limit = min(len(buffer), STRETCH)
-        filled = 0
-        receive = self._socket.recv_into
-        try:
-            while filled < limit and not self._ended:
-                # Told how much, it need not ask the view, which costs a tenth of a record's time.
-                count = receive(buffer[filled:], limit - filled)
-                self._ended = count == 0
-                filled += count
-        except ssl.SSLWantReadError:
+        if self._ended:
+            return 0
+        filled, stopped, error = self._records.read(buffer[:STRETCH])
+        if stopped == WANTS_READ:
             self._blocked_on = self._readable
-        except ssl.SSLWantWriteError:
+        elif stopped == WANTS_WRITE:
             self._blocked_on = self._writable
-        except OSError as error:
+        elif stopped == ENDED:
+            self._ended = True
+        elif error is not None:
             self._receive_failure = _kept(error)
             if not filled:
                 raise _broken(error) from error

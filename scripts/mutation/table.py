@@ -364,6 +364,11 @@ MUTATIONS: Final = (
         "tests/unit/state/test_verified.py::test_a_file_that_has_not_rested_is_not_remembered",
     ),
     Mutation(
+        "a connection that broke has not ended", "netsync/net/_plain_records.py",
+        "return FAILED, error", "return ENDED, None",
+        "tests/contract/test_records.py", pure=True,
+    ),
+    Mutation(
         "a small file that changes while it is read is read again", "netsync/tree/_plain.py",
         "if status.st_ctime_ns != before.st_ctime_ns:", "if False:",
         "tests/contract/test_native_runs.py", pure=True,

@@ -12,8 +12,9 @@ from prepare.processes import StepError, environment, run, step
 
 PLACE: Final = venv.ROOT / ".venv-test"
 KERNEL: Final = (
-    "import netsync.delta.kernel as k, sys; "
-    "sys.exit(None if k.NAME == 'compiled' else f'the kernel in use is {k.NAME}')"
+    "import netsync.delta.kernel as k, netsync.net.records as r, sys; "
+    "pure = [each.__name__ for each in (k, r) if each.NAME != 'compiled']; "
+    "sys.exit(f'not compiled: {pure}' if pure else None)"
 )
 PROGRAMS: Final = {
     "rsync": "rsync",

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 from netsync.identity.contexts import client_context, server_context
+from netsync.net.records import WANTS_READ, Buffer, Moved, Records
 from netsync.net.tls import STRETCH, TlsStream
 from tests.support.certificates import certificates
 
@@ -251,31 +252,26 @@ async def test_closing_wakes_both_a_sender_and_a_receiver() -> None:
         await client.aclose()
 
 
-class CrossedSocket:
-    """A TLS socket whose sends want to read: what a KeyUpdate in flight can do.
+class CrossedRecords:
+    """Records whose writes want to read: what a KeyUpdate in flight can do.
 
-    Everything else goes to the real one. ``wants`` sends fail before they go through.
+    ``wants`` writes fail before one goes through.
     """
 
-    def __init__(self, real: ssl.SSLSocket, wants: int) -> None:
+    def __init__(self, real: Records, wants: int) -> None:
+        self.read = real.read
         self.real = real
         self.wants = wants
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.real, name)
-
-    def fileno(self) -> int:
-        return self.real.fileno()
-
-    def send(self, data: memoryview) -> int:
+    def write(self, data: Buffer) -> Moved:
         if self.wants:
             self.wants -= 1
-            raise ssl.SSLWantReadError
-        return self.real.send(data)
+            return 0, WANTS_READ, None
+        return self.real.write(data)
 
 
 def cross(stream: TlsStream, wants: int = 1) -> None:
-    stream._socket = CrossedSocket(stream._socket, wants)  # type: ignore[assignment]
+    stream._records = CrossedRecords(stream._records, wants)
 
 
 async def test_a_send_that_wants_to_read_waits_behind_the_reader() -> None:
