@@ -19,6 +19,7 @@ import trio
 
 from netsync.errors import NetworkError, ProtocolError, unwrapped
 from netsync.net.channel import Channel
+from netsync.operation import Level
 from netsync.oplog.entry import Entry, written_in
 from netsync.oplog.follower import Follower, State
 from netsync.oplog.log import QUEUE_BYTES, Log
@@ -114,9 +115,13 @@ class Streaming:
         return self._log.after(self._follower.sent)
 
     def _is_urgent(self) -> bool:
-        """Tell whether there is much, or somebody waits whom the next flush could serve."""
+        """Tell whether there is much, or somebody waits whom the next flush could serve.
+
+        Who waits for less than a flush is served by the message.
+        """
         sent = self._follower.sent
-        if self._log.wanted > sent and len(self._asked) < FLUSHES_ASKED:
+        waits_for_flush = self._log.policy.level is Level.DURABLE
+        if self._log.wanted > sent and not (waits_for_flush and len(self._asked) >= FLUSHES_ASKED):
             return True
         return self._log.is_much(sent)
 

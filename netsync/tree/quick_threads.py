@@ -18,6 +18,8 @@ from typing import Final, TypeVar, cast
 import outcome
 import trio
 
+from netsync.tree.threads import in_thread
+
 Result = TypeVar("Result")
 _EVENT: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
 
@@ -88,7 +90,9 @@ class QuickThreads:
         except trio.WouldBlock:
             await self._free.acquire()
         try:
-            thread = self._idle.pop() if self._idle else _Thread(self._name)
+            thread = self._thread()
+            if thread is None:
+                return await in_thread(work)
             result = await thread.do(work)
             if self._closed:
                 thread.end()
@@ -97,6 +101,15 @@ class QuickThreads:
         finally:
             self._free.release()
         return cast("Result", result.unwrap())
+
+    def _thread(self) -> _Thread | None:
+        """Return a thread that is free; None if the system has nothing left to make one of."""
+        if self._idle:
+            return self._idle.pop()
+        try:
+            return _Thread(self._name)
+        except (OSError, RuntimeError):
+            return None  # trio may have one still; that it is so is no failure of the work
 
     def close(self) -> None:
         """End the threads, what is at work once it has done."""

@@ -218,6 +218,18 @@ async def test_what_only_the_next_but_one_flush_could_take_gathers_until_there_i
         assert channel.sent[2:] == [(4, True)]
 
 
+async def test_who_waits_for_less_than_a_flush_is_held_up_by_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = in_step(Log(["a"], LogPolicy(level=Level.WRITTEN)))
+    channel = Asked()
+    async with streaming_to(channel, log):
+        for seq in (1, 2, 3, 4):
+            log.want(log.append(OPERATION), Level.DURABLE if seq < 3 else Level.WRITTEN)
+            await trio.testing.wait_all_tasks_blocked()
+            assert channel.sent[-1][0] == seq
+
+
 async def test_many_small_operations_wait_for_nobody_either(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

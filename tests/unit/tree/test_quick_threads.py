@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Iterator
 
@@ -109,3 +110,15 @@ async def test_one_that_is_at_work_when_all_are_closed_ends_after_that(
         await trio.to_thread.run_sync(entered.wait)
         threads.close()
         let_go.set()
+
+
+async def test_without_a_descriptor_left_trio_lends_a_thread(threads: QuickThreads) -> None:
+    """That there is none is no failure of the work."""
+    await trio.to_thread.run_sync(os.getpid)  # trio has a thread
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert await threads.run(lambda: 7) == 7
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert running() == 0
