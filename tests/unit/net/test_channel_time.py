@@ -322,7 +322,8 @@ async def test_small_messages_go_at_once_and_others_have_their_turn_now_and_then
         nursery.cancel_scope.cancel()
     assert stream.sent_messages() == [m.Credit(number + 1) for number in range(100)]
     assert 80 < stream.at_once < 100
-    assert turns >= 5
+    # One message of seventeen visits the scheduler, once; after the last trio may run us first.
+    assert turns >= 100 // 17 - 1
 
 
 async def test_what_did_not_go_at_once_follows_before_anything_else() -> None:
