@@ -827,7 +827,7 @@ cdef int walk_down(int directory, Walk* walk) noexcept nogil:
     """Pack a tree, each directory before those in it; an error is that memory is short."""
     cdef Level* level
     cdef int fd, error = pack_level(directory, walk)
-    while walk.depth and not error and not walk.one.stop[0] and walk.records.used < walk.room:
+    while walk.depth and not error and not walk.one.stop[0] and walk_bytes(walk) < walk.room:
         level = &walk.levels[walk.depth - 1]
         if level.next < level.end:
             fd = open_next(level, walk)
@@ -838,6 +838,11 @@ cdef int walk_down(int directory, Walk* walk) noexcept nogil:
     while walk.depth:
         leave_level(walk)
     return error
+
+
+cdef size_t walk_bytes(Walk* walk) noexcept nogil:
+    """Return what was walked takes: netsync's own names and paths can be more than the records."""
+    return walk.records.used + walk.paths.used + walk.own.used
 
 
 cdef void leave_level(Walk* walk) noexcept nogil:
@@ -911,7 +916,7 @@ cdef int all_names(int directory, Packing* packing) noexcept nogil:
     """
     cdef long taken
     cdef int error = 0
-    while not error:
+    while not error and (packing.stop == NULL or not packing.stop[0]):
         error = made_room(&packing.names, NAMES)
         if error:
             break

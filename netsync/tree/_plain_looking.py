@@ -152,7 +152,7 @@ class _Walk:
 
     def keep(self, path: bytes, packed: Packed, own: list[bytes]) -> None:
         self.found[path] = packed, own
-        self.room -= len(packed[0])
+        self.room -= len(packed[0]) + len(path) + sum(len(name) + 1 for name in own)
 
     @property
     def is_over(self) -> bool:
@@ -167,8 +167,9 @@ def pack_tree(
     They come in the order of a listing.
 
     Left out are a directory that cannot be packed, or that a link leads to, and all in it; what
-    lies deeper than 32 levels, or has a path of a page. It ends where the records have come to
-    ``room`` bytes, and as soon as another thread sets the first byte of ``stop``.
+    lies deeper than 32 levels, or has a path of a page. It ends where records, paths and netsync's
+    own names have come to ``room`` bytes, and as soon as another thread sets the first byte of
+    ``stop``.
     """
     if not stop:
         raise ValueError("the flag needs a byte")

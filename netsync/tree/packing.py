@@ -23,6 +23,8 @@ ALONG_MAX: Final = 256 * 1024
 FRESH_SECONDS: Final = 10.0
 """How long what was taken along, or was known, may stand for the directory."""
 _ALONG_MIN: Final = 1024
+_SLOW_SECONDS: Final = 0.1
+"""A call that took longer takes few along the next time: that is no work of the processor's."""
 
 Found = tuple[Packed | None, list[bytes]]
 """What ``pack_directory`` returns."""
@@ -72,9 +74,12 @@ class Packer:
                 self._known.clear()
                 self._along = 0
             return found
-        self._until = self._now() + FRESH_SECONDS
+        begun = self._now()
+        self._until = begun + FRESH_SECONDS
         self._along = min(max(2 * self._along, _ALONG_MIN), ALONG_MAX)
         along = pack_tree(fd, self._coverage, *self._owners, self._along, self._go_on)
+        if self._now() - begun > _SLOW_SECONDS:
+            self._along = 0
         packed = along.pop(b"", None)
         if packed is None:
             return pack_directory(fd, self._coverage, *self._owners)

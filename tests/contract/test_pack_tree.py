@@ -76,7 +76,8 @@ def test_what_is_not_covered_is_left_out_with_all_in_it(
 
 def test_it_ends_where_the_room_is_full(native: Native, directory: int, tmp_path: Path) -> None:
     make_tree(tmp_path, {"a": {"f": b""}, "b": {"f": b""}, "c": {"f": b""}})
-    room = sum(len(each[0][0]) for each in one_by_one(native, tmp_path).values()) - 41
+    packed = one_by_one(native, tmp_path)
+    room = sum(len(path) + len(each[0][0]) for path, each in packed.items()) - 42
     found = walked(native, directory, room)
     assert list(found) == [b"", b"a", b"b"]
     assert list(walked(native, directory, room + 1))[-1] == b"c"
