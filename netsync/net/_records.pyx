@@ -156,45 +156,38 @@ cdef class CompiledRecords:
         return openssl.get_descriptor(inside.ssl) == self._socket.fileno()
 
     def write(self, data):
-        cdef Py_buffer view
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            done, stopped, code = self._move(openssl.write, view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        done, stopped, code = self._move(openssl.write, data, PyBUF_SIMPLE)
         if stopped in (MOVED, WANTS_READ, WANTS_WRITE):
             return done, stopped, None
         rest = memoryview(data)[done:]
         return done, FAILED, self._failure(self._socket.send, rest, stopped, code)
 
     def read(self, buffer):
-        cdef Py_buffer view
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        try:
-            done, stopped, code = self._move(openssl.read, view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        done, stopped, code = self._move(openssl.read, buffer, PyBUF_WRITABLE)
         if stopped in (MOVED, WANTS_READ, WANTS_WRITE):
             return done, stopped, None
         error = self._failure(self._socket.recv_into, buffer[done:], stopped, code)
         return done, ENDED if error is None else FAILED, error
 
-    cdef tuple _move(self, Move move, void* data, size_t size):
+    cdef tuple _move(self, Move move, buffer, int how):
         """Return how many bytes were moved, what stopped it, and ``errno`` of that moment."""
+        cdef Py_buffer view
         cdef void* connection = self._connection
         cdef size_t done = 0, count
         cdef int stopped = SSL_ERROR_NONE, code = 0
         if openssl.get_descriptor(connection) != self._socket.fileno():
             return 0, SSL_ERROR_SYSCALL, EBADF  # as Python says of a closed socket
+        PyObject_GetBuffer(buffer, &view, how)
         with nogil:
             openssl.clear_errors()  # ``get_error`` would take an older one for ours
-            while done < size:
+            while done < <size_t>view.len:
                 count = 0
-                if move(connection, <char*>data + done, size - done, &count) != 1:
+                if move(connection, <char*>view.buf + done, view.len - done, &count) != 1:
                     code = errno
                     stopped = openssl.get_error(connection, 0)
                     break
                 done += count
+        PyBuffer_Release(&view)
         return done, stopped, code
 
     def _failure(self, call, rest, int stopped, int code):

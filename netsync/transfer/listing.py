@@ -101,9 +101,7 @@ class Lister:
         self._table = XattrTable()
         self._ready: deque[Batch] = deque()
         self._digester: Digester | None = None
-        self._terms = None
-        if is_digestible(options) and not judge.knows_rot:
-            self._terms = digests
+        self._terms = digests if is_digestible(options) and not judge.knows_rot else None
         self._gathered = Gathered()
         self._chunks = self._walk()
         for problem in problems:
@@ -199,7 +197,7 @@ class Lister:
             packers += [Packer(each, coverage, {}) for each in self._directories[1:]]
             self._digester = Digester(self._terms.seed, packers)
         elif ahead is not None:
-            ahead.stop()
+            ahead.end()
         while self._stack:
             yield from self._directory(self._stack.pop())
 

@@ -93,6 +93,10 @@ class Chunk(NamedTuple):
         return Chunk(first, entries, self.path_of, self.locate)
 
 
+def _single(offered: Offered) -> Chunk:
+    return Chunk(offered.number, [offered.entry], offered.path_of, offered.locate)
+
+
 class _Part(Struct, eq=False):
     """Files that were wanted together; ``open`` counts those not settled."""
 
@@ -167,8 +171,7 @@ class Offers:
         """Yield the files with these numbers, neighbours together; raise like ``want``."""
         if not self._wanted.keys().isdisjoint(numbers):
             for number in numbers:
-                offered = self.want(number)
-                yield Chunk(number, [offered.entry], offered.path_of, offered.locate)
+                yield _single(self.want(number))
             return
         for first, end in _ranges(numbers):
             at = first
@@ -182,8 +185,7 @@ class Offers:
                 at = files.end
 
     def _alone(self, number: int) -> Chunk:
-        offered = self._find(number)
-        return Chunk(number, [offered.entry], offered.path_of, offered.locate)
+        return _single(self._find(number))
 
     def _take(self, files: Chunk) -> None:
         """Note files as wanted. Raises ``ProtocolError`` for one too many, or one that is named

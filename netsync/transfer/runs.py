@@ -183,15 +183,15 @@ def name_last(batch: Sequence[Staged], directories: Directories) -> list[int]:
     """
     run: list[Batched] = []
     for wanted, output in singles(batch):
-        directory = wanted.directory if not run else run[0][0].directory
-        if wanted.directory != directory or not wanted.is_new or not output.is_unnamed:
+        elsewhere = run and wanted.directory != run[0][0].directory
+        if elsewhere or not wanted.is_new or not output.is_unnamed:
             break
         run.append((wanted, output))
     if not run:
         return []
     run.reverse()
     try:
-        fd = directories.fd(directory)
+        fd = directories.fd(run[0][0].directory)
     except OSError:
         return []
     told = link_files(fd, [output.fd for _, output in run], [wanted.name for wanted, _ in run])

@@ -122,16 +122,22 @@ class Ahead:
         finally:
             os.close(fd)
 
+    def end(self) -> Known:
+        """Read no more, and return what was read, which is kept no longer. Blocks, no longer than
+        looking at one entry."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        found, self._found = self._found, {}
+        return found
+
     def claim(self, root: SourceRoot, coverage: Coverage) -> Known:
         """Return what was read, by paths below the root's descriptor, if it may stand for that.
 
         It is given once, and nothing is read any more then, whatever comes of it. Blocks, no
         longer than looking at one entry.
         """
-        self.stop()
-        if self._thread is not None:
-            self._thread.join()
-        found, self._found = self._found, {}
+        found = self.end()
         if self._now() > self._until or not _serves(self._coverage, coverage):
             return {}
         try:

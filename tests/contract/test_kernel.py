@@ -7,21 +7,19 @@ the pure one twice; who means to test without it says NETSYNC_KERNEL=pure.
 from __future__ import annotations
 
 import importlib
-import os
 import random
 from typing import cast
 
 import pytest
 from xxhash import xxh3_128_digest
 
-from netsync.choice import VARIABLE
 from netsync.delta import kernel as selector
 from netsync.delta import pure
 from netsync.delta.kernel import Kernel
 from netsync.errors import ConfigError
+from tests.support.twins import WISHED
 
 MODULES = {"pure": "netsync.delta.pure", "compiled": "netsync.delta._kernel"}
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 
 
 @pytest.fixture(params=WISHED)

@@ -20,7 +20,6 @@ from typing import cast
 
 import pytest
 
-from netsync.choice import VARIABLE
 from netsync.errors import ConfigError
 from netsync.model import Entry
 from netsync.tree import _plain
@@ -35,27 +34,12 @@ from tests.support.confined import (
     without_unnamed_files,
 )
 from tests.support.failures import os_error
+from tests.support.twins import WISHED
 
 MODULES = {"pure": "netsync.tree._plain", "compiled": "netsync.tree._native"}
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 
 TIMES = [0, 1, -1, -1_500_000_001, 1_700_000_000_123_456_789, 10_413_792_000_000_000_005]
 """Before 1970, to the nanosecond, and in 2300, which 64 bits of nanoseconds do not hold."""
-
-
-@pytest.fixture(params=WISHED)
-def native(request: pytest.FixtureRequest) -> Native:
-    return cast("Native", importlib.import_module(MODULES[request.param]))
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[int]:
-    """A descriptor of ``tmp_path``; whatever a test does, no other one may be left."""
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    before = len(os.listdir("/proc/self/fd"))
-    yield fd
-    assert len(os.listdir("/proc/self/fd")) == before
-    os.close(fd)
 
 
 @contextlib.contextmanager

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from netsync.choice import VARIABLE
 from netsync.tree.native import AS_NOT_LISTED, LESS_THAN_ITS_SIZE, Native, Staging
 from tests.support.confined import needs_known_calls, needs_root, without_unnamed_files
 from tests.support.interfering import when_read
 from tests.support.sparse import write_sparse
 
-MODULES = {"pure": "netsync.tree._plain", "compiled": "netsync.tree._native"}
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
-
 TIME = 1_700_000_000_123_456_789
 MANY = 150
 """Files: more than are dealt with in one release of the GIL."""
-
-
-@pytest.fixture(params=WISHED)
-def native(request: pytest.FixtureRequest) -> Native:
-    return cast("Native", importlib.import_module(MODULES[request.param]))
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[int]:
-    """A descriptor of ``tmp_path``; whatever a test does, no other one may be left."""
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    before = len(os.listdir("/proc/self/fd"))
-    yield fd
-    assert len(os.listdir("/proc/self/fd")) == before
-    os.close(fd)
 
 
 def plan(size: int, mode: int = 0o644, time: int | None = TIME) -> Staging:

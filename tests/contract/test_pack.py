@@ -6,35 +6,19 @@ import os
 import random
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from netsync.choice import VARIABLE
 from netsync.model import Entry, Kind
 from netsync.tree.native import Coverage, Native, Packed, load
 from netsync.tree.records import entries_in, entry_in
 from netsync.tree.scan import entry_at
 from tests.support.confined import needs_root
 from tests.support.trees import make_tree
+from tests.support.twins import WISHED
 
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
-
-
-@pytest.fixture(params=WISHED)
-def native(request: pytest.FixtureRequest) -> Native:
-    return load(request.param)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[int]:
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    before = len(os.listdir("/proc/self/fd"))
-    yield fd
-    assert len(os.listdir("/proc/self/fd")) == before
-    os.close(fd)
 
 
 def packed(native: Native, directory: int, coverage: Coverage = ALL) -> Packed:

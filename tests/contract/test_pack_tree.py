@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from netsync.choice import VARIABLE
 from netsync.names import join
 from netsync.tree.native import Coverage, Native, load
 from netsync.tree.packing import Known
 from netsync.tree.records import name_at
 from tests.support.trees import Value, make_tree
+from tests.support.twins import WISHED
 
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
 ROOM = 1 << 20
-
-
-@pytest.fixture(params=WISHED)
-def native(request: pytest.FixtureRequest) -> Native:
-    return load(request.param)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[int]:
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    before = len(os.listdir("/proc/self/fd"))
-    yield fd
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors stay open"
-    os.close(fd)
 
 
 def walked(native: Native, directory: int, room: int = ROOM) -> Known:

@@ -18,14 +18,13 @@ from typing import Any, cast
 
 import pytest
 
-from netsync.choice import VARIABLE
 from netsync.identity.contexts import client_context, server_context
 from netsync.net import records
 from netsync.net.records import ENDED, FAILED, MOVED, WANTS_READ, WANTS_WRITE, Moved, Records
 from tests.support.certificates import certificates
+from tests.support.twins import WISHED
 
 MODULES = {"pure": "netsync.net._plain_records", "compiled": "netsync.net._records"}
-WISHED = ["pure"] if os.environ.get(VARIABLE) == "pure" else ["pure", "compiled"]
 
 BULK = 8 << 20
 """Bytes that fill every socket buffer several times over."""
