@@ -25,6 +25,7 @@ from tests.support.places import Place, Standby
 from tests.support.processes import (
     ROOT,
     Result,
+    Server,
     netsync,
     running,
     serving,
@@ -211,9 +212,9 @@ def started(state: Path) -> int:
     return helpers(state)[0][1]
 
 
-def sessions(standby: Standby) -> int:
-    """Count the sessions of the usual client that have ended."""
-    return standby.server.log.count("): commit m:")
+def sessions(server: Server) -> int:
+    """Count the sessions with commits that have ended."""
+    return server.log.count("): commit m:")
 
 
 def gone(process: int) -> bool:
@@ -225,22 +226,24 @@ def gone(process: int) -> bool:
 
 
 def test_the_second_commit_finds_a_helper_and_needs_no_session(
-    standby: Standby, place: Place, segment: Path, state: Path
+    tmp_path: Path, segment: Path, state: Path
 ) -> None:
-    assert quick(state, segment, f"{place.url}/1").code == 0
-    process = started(state)
-    assert oct((state / helpers(state)[0][0]).stat().st_mode)[-3:] == "600"
-    before = sessions(standby)
-    for number in range(2, 6):
-        result = quick(state, "--json", segment, f"{place.url}/{number}")
-        assert (result.code, result.stderr) == (0, ""), result
-        assert result.report["bytes"]["wire_received"] < 500, "an answer, and no handshake"
-    segment.write_bytes(b"x")
-    differs = quick(state, segment, f"{place.url}/2")
-    assert (differs.code, "another file is there already" in differs.stderr) == (23, True)
-    assert sessions(standby) == before, "the helper's session goes on"
-    assert started(state) == process
-    assert sorted(read_tree(place.path)) == ["1", "2", "3", "4", "5"]
+    root = make_tree(tmp_path / "module", {})
+    with serving("--module", f"m={root}") as server:
+        assert quick(state, segment, server.url("m/1")).code == 0
+        process = started(state)
+        assert oct((state / helpers(state)[0][0]).stat().st_mode)[-3:] == "600"
+        server.wait_for(lambda: sessions(server) == 1, "the first commit's own session has ended")
+        for number in range(2, 6):
+            result = quick(state, "--json", segment, server.url(f"m/{number}"))
+            assert (result.code, result.stderr) == (0, ""), result
+            assert result.report["bytes"]["wire_received"] < 500, "an answer, and no handshake"
+        segment.write_bytes(b"x")
+        differs = quick(state, segment, server.url("m/2"))
+        assert (differs.code, "another file is there already" in differs.stderr) == (23, True)
+        assert sessions(server) == 1, "the helper's session goes on"
+        assert started(state) == process
+    assert sorted(read_tree(root)) == ["1", "2", "3", "4", "5"]
 
 
 def test_what_the_quick_way_does_not_understand_is_left_to_the_command(

@@ -43,10 +43,10 @@ def both(pair: Pair, *lines: str) -> Iterator[tuple[Server, Server]]:
 def test_a_scheduled_pull_keeps_the_standby_equal(pair: Pair) -> None:
     """The first run comes at once, later ones find what was written meanwhile."""
     with both(pair, OFTEN, 'rpo = "1m"'):
-        wait_until(pair.in_step, "the first run")
+        pair.wait_in_step("the first run")
         write(pair.source, {"new": "3"})
         (pair.source / "a").unlink()
-        wait_until(pair.in_step, "a later run")
+        pair.wait_in_step("a later run")
         status = pair.job_status()
         assert status["mode"] == "pull"
         assert status["rpo_seconds"] == 60
@@ -71,13 +71,13 @@ def test_a_scheduled_pull_keeps_the_standby_equal(pair: Pair) -> None:
 def test_a_change_is_fetched_when_it_happens_and_rest_costs_nothing(pair: Pair) -> None:
     """No schedule at all: word from the primary begins each run, and nothing else does."""
     with both(pair, ON_CHANGE) as (primary, _):
-        wait_until(pair.in_step, "the first run")
+        pair.wait_in_step("the first run")
         pair.wait_for_status("the watch", state="IN_SYNC")
         for number in range(3):
             write(pair.source, {f"new{number}/deep/file": str(number)})
-            wait_until(pair.in_step, "a change arrives")
+            pair.wait_in_step("a change arrives")
         (pair.source / "new1").rename(pair.source / "b" / "moved")
-        wait_until(pair.in_step, "a move arrives")
+        pair.wait_in_step("a move arrives")
         pair.wait_for_status("all is there", state="IN_SYNC")
         before = primary.log.count("pull m")
         point = pair.job_status()["last_point"]
@@ -104,17 +104,17 @@ def test_a_primary_that_comes_back_is_watched_again(pair: Pair) -> None:
         pair.configure(pair.job(ON_CHANGE))
         with contextlib.ExitStack() as stack:
             stack.enter_context(pair.standby())
-            wait_until(pair.in_step, "the first run")
+            pair.wait_in_step("the first run")
     write(pair.source, {"unheard": "1"})
     with pair.primary() as primary, pair.standby() as standby:
-        wait_until(pair.in_step, "the second run")
+        pair.wait_in_step("the second run")
         primary.signal(signal.SIGKILL)
         primary.wait()
         pair.wait_for_status("the loss is noticed", state="DEGRADED")
         assert "is not watched" in pair.job_status()["last_error"]
         write(pair.source, {"unheard": "22"})
         with pair.primary():
-            wait_until(pair.in_step, "it is watched again")
+            pair.wait_in_step("it is watched again")
             pair.wait_for_status("all is well", state="IN_SYNC")
         assert standby.running
 
@@ -127,10 +127,10 @@ def test_a_module_that_is_another_directory_now_is_watched_and_fetched(pair: Pai
         pair.offer(other)
         primary.reload()
         pair.source = other
-        wait_until(pair.in_step, "the other is fetched")
+        pair.wait_in_step("the other is fetched")
         pair.wait_for_status("and watched", state="IN_SYNC")
         write(other, {"more": "2"})
-        wait_until(pair.in_step, "a change in it")
+        pair.wait_in_step("a change in it")
 
 
 FEW_WATCHES = 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$@"'
@@ -143,13 +143,13 @@ def test_a_primary_with_too_few_watches_is_said_and_fetched_by_the_schedule(pair
     with pair.primary(within) as primary:
         pair.configure(pair.job(ON_CHANGE, OFTEN))
         with pair.standby():
-            wait_until(pair.in_step, "the first run")
+            pair.wait_in_step("the first run")
             pair.wait_for_status("it is said", state="DEGRADED", verdict="warning")
             error = pair.job_status()["last_error"]
             assert "too few inotify watches" in error
             assert "raise fs.inotify.max_user_watches" in error
             write(pair.source, {"directory9/new": "1"})
-            wait_until(pair.in_step, "the schedule fetches")
+            pair.wait_in_step("the schedule fetches")
         assert primary.running
 
 
@@ -161,7 +161,7 @@ def test_a_link_that_is_cut_under_writes_makes_the_lag_rise_and_fall_again(pair:
     with pair.primary() as primary, linked(primary.port) as link:
         pair.configure(pair.job(OFTEN, 'rpo = "1s"', 'connect_timeout = "500ms"', port=link.port))
         with pair.standby():
-            wait_until(pair.in_step, "the first run")
+            pair.wait_in_step("the first run")
             link.down()
             lags = []
             for number in range(4):
@@ -173,14 +173,14 @@ def test_a_link_that_is_cut_under_writes_makes_the_lag_rise_and_fall_again(pair:
             wait_until(lambda: pair.job_status()["state"] == "DEGRADED", "a run fails")
             assert not pair.in_step()
             link.up()
-            wait_until(pair.in_step, "it catches up")
+            pair.wait_in_step("it catches up")
             pair.wait_for_status("all is well", verdict="ok", last_error=None)
             assert pair.job_status()["last_point"] > point
 
 
 def test_a_primary_that_dies_is_an_alarm_of_the_standbys(pair: Pair) -> None:
     with both(pair, OFTEN, 'rpo = "2s"') as (primary, _):
-        wait_until(pair.in_step, "the first run")
+        pair.wait_in_step("the first run")
         assert pair.ask("check").code == 0
         primary.signal(signal.SIGKILL)
         primary.wait()
@@ -207,7 +207,7 @@ def test_a_full_disk_is_said_and_gone_on_with_once_freed(pair: Pair) -> None:
             assert "no space left" in pair.job_status()["last_error"]
             assert pair.ask("check").code == 2
             (disk / "filler").unlink()
-            wait_until(pair.in_step, "it goes on")
+            pair.wait_in_step("it goes on")
             pair.wait_for_status("all is well", verdict="ok")
 
 
@@ -223,7 +223,7 @@ def test_a_standby_that_is_killed_goes_on_when_it_is_back(pair: Pair) -> None:
         assert pair.ask("check").code == 2
         pair.configure(pair.job('every = "1h"', 'rpo = "1m"'))
         with pair.standby():
-            wait_until(pair.in_step, "the run is made up for at once")
+            pair.wait_in_step("the run is made up for at once")
             pair.wait_for_status("all is well", verdict="ok")
 
 
@@ -326,7 +326,7 @@ def test_metrics_are_served_on_their_own_address(pair: Pair) -> None:
     with pair.primary():
         pair.configure(pair.job(OFTEN, 'rpo = "1m"'), server='metrics = "127.0.0.1:0"')
         with pair.standby() as standby:
-            wait_until(pair.in_step, "the first run")
+            pair.wait_in_step("the first run")
             (line,) = [each for each in standby.log.splitlines() if "metrics on" in each]
             with urllib.request.urlopen(f"http://{line.split()[-1]}/metrics", timeout=10) as page:
                 text = page.read().decode()
@@ -394,7 +394,7 @@ def test_a_second_signal_ends_at_once_and_the_run_is_still_due(pair: Pair) -> No
     assert "interrupted" in cut["text"]
     pair.configure(pair.job('every = "1h"'))
     with pair.primary(), pair.standby():
-        wait_until(pair.in_step, "it is made up for")
+        pair.wait_in_step("it is made up for")
 
 
 def test_there_is_one_daemon_for_a_state_directory(pair: Pair) -> None:
@@ -443,7 +443,7 @@ def test_only_the_owner_reaches_state_and_socket(pair: Pair) -> None:
 
 def test_events_can_be_followed(pair: Pair) -> None:
     with both(pair, 'every = "1h"'):
-        wait_until(pair.in_step, "the first run")
+        pair.wait_in_step("the first run")
         with pair.following() as follower:
             follower.wait_for(lambda: "finished" in follower.stdout, "what was")
             before = follower.stdout.count("finished")
@@ -463,8 +463,8 @@ def test_a_primary_may_push_by_itself_too(tmp_path: Path) -> None:
         )
         pair.target = standby
         with pair.standby():
-            wait_until(pair.in_step, "the first run")
+            pair.wait_in_step("the first run")
             write(pair.source, {"new": "1"})
-            wait_until(pair.in_step, "a later run")
+            pair.wait_in_step("a later run")
             pair.wait_for_status("all is well", verdict="ok", mode="push")
             assert pair.ask("wait", JOB).code == 0

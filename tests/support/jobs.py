@@ -117,3 +117,11 @@ class Pair:
     def in_step(self) -> bool:
         """Tell whether source and target are equal."""
         return self.target.is_dir() and differences(self.source, self.target) == ""
+
+    def wait_in_step(self, what: str) -> None:
+        """Look until source and target are equal; say what the standby told if they never are."""
+        try:
+            wait_until(self.in_step, what)
+        except AssertionError as error:
+            told = [(event["kind"], event["text"]) for event in self.events()]
+            raise AssertionError(f"{error}: {self.job_status()}, {told}") from None
