@@ -241,7 +241,7 @@ def test_the_second_commit_finds_a_helper_and_needs_no_session(
         segment.write_bytes(b"x")
         differs = quick(state, segment, server.url("m/2"))
         assert (differs.code, "another file is there already" in differs.stderr) == (23, True)
-        assert sessions(server) == 1, "the helper's session goes on"
+        assert sessions(server) == 1, f"the helper's session goes on: {server.log}"
         assert started(state) == process
     assert sorted(read_tree(root)) == ["1", "2", "3", "4", "5"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import certificates
-from tests.support.confined import NOBODY, needs_root
+from tests.support.confined import NOBODY, let_all_in, needs_root
 from tests.support.fidelity import ACCESS, DEFAULT, LEVEL_NAMES, Builder, acl, snapshot
 from tests.support.places import ROUTES, Place
 from tests.support.processes import Result
@@ -123,8 +123,8 @@ def test_an_ordinary_users_standby_keeps_what_it_may(
     shutil.copytree(certificates().client.directory, identity)
     for each in (target, identity, *identity.iterdir()):
         os.chown(each, NOBODY, NOBODY)
-    for each in (place.path, *list(place.path.parents)[:4], tmp_path, *list(tmp_path.parents)[:4]):
-        each.chmod(each.stat().st_mode | 0o005)
+    let_all_in(place.path)
+    let_all_in(tmp_path)
     results = [place.transfer(route, identity=identity, user=NOBODY) for _ in range(2)]
     for result in results:
         assert (result.code, result.report["result"]) == (0, "ok"), result

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.support.certificates import certificates
-from tests.support.confined import NOBODY, needs_root
+from tests.support.confined import NOBODY, let_all_in, needs_root
 from tests.support.places import ROUTES, Place, differences, rsync
 from tests.support.processes import Result
 from tests.support.samples import snapshot, write
@@ -225,8 +225,7 @@ def test_options_that_contradict_each_other_are_refused(place: Place) -> None:
 @pytest.fixture
 def nobodys(place: Place) -> Place:
     """A place whose source root filled and whose targets an ordinary user owns."""
-    for directory in [place.path, *list(place.path.parents)[:4]]:
-        directory.chmod(directory.stat().st_mode | 0o005)
+    let_all_in(place.path)
     for name in ("local", "pull"):
         (place.path / name).mkdir()
         os.chown(place.path / name, NOBODY, NOBODY)
@@ -247,8 +246,7 @@ def test_an_ordinary_user_keeps_what_he_may_and_is_told_of_the_rest_once(
     shutil.copytree(certificates().client.directory, identity)
     for path in (identity, *identity.iterdir()):
         os.chown(path, NOBODY, NOBODY)
-    for directory in [*list(tmp_path.parents)[:4], tmp_path]:
-        directory.chmod(directory.stat().st_mode | 0o005)
+    let_all_in(tmp_path)
     told = 5 if route == "pull" else 3  # an ordinary source sees no trusted attributes
     for run in range(2):
         result = nobodys.transfer(route, target=route, identity=identity, user=NOBODY)

@@ -19,6 +19,7 @@ from netsync.tree.apply import Applier
 from netsync.tree.directories import OPEN_DIRECTORY
 from tests.support import mount_server
 from tests.support.actors import Actor, described, times
+from tests.support.confined import let_all_in
 from tests.support.mounts import Served, remove_mount
 from tests.support.processes import wait_until
 
@@ -178,8 +179,7 @@ def device_for_all() -> Iterator[None]:
 
 @pytest.mark.usefixtures("device_for_all")
 def test_a_user_who_is_not_root_mounts_through_the_helper(tmp_path: Path) -> None:
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(each.stat().st_mode | 0o055)
+    let_all_in(tmp_path)
     mounted = Served(tmp_path)
     for each in (tmp_path, mounted.directory, mounted.mountpoint):
         os.chown(each, SOMEBODY, SOMEBODY)

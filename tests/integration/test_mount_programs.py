@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.confined import let_all_in
 from tests.support.mirrors import COPY, MODULE, Pair
 from tests.support.mounts import MountedPair
 from tests.support.places import differences
@@ -142,8 +143,7 @@ def test_git_works_and_its_copy_is_sound(mounted: MountedPair, tmp_path: Path) -
 def test_postgresql_runs_on_the_mount_and_from_the_copy_after_a_kill(mounted: MountedPair) -> None:
     user = pwd.getpwnam("postgres")
     base = mounted.pair.base
-    for each in (base, *base.parents[:3]):
-        each.chmod(each.stat().st_mode | 0o055)
+    let_all_in(base)
     (base / "sockets").mkdir()
     os.chown(base / "sockets", user.pw_uid, user.pw_gid)
 

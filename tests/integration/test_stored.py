@@ -13,7 +13,7 @@ import pytest
 from netsync.model import Kind
 from netsync.plan.stored import Record, pack
 from tests.support.certificates import certificates
-from tests.support.confined import NOBODY, needs_root
+from tests.support.confined import NOBODY, let_all_in, needs_root
 from tests.support.places import ROUTES, Place
 from tests.support.processes import Result
 from tests.support.samples import snapshot, write
@@ -32,8 +32,7 @@ PLANTED: Final = pack(Record(1, Kind.FILE, 0o4755, 0, 0))
 @pytest.fixture
 def nobodys(place: Place) -> Place:
     """A place in which an ordinary user owns the directories named after the routes."""
-    for directory in [place.path, *list(place.path.parents)[:4]]:
-        directory.chmod(directory.stat().st_mode | 0o005)
+    let_all_in(place.path)
     for name in ("local", "pull"):
         (place.path / name).mkdir()
         os.chown(place.path / name, NOBODY, NOBODY)
@@ -47,8 +46,7 @@ def identity(tmp_path: Path) -> Path:
     shutil.copytree(certificates().client.directory, directory)
     for path in (directory, *directory.iterdir()):
         os.chown(path, NOBODY, NOBODY)
-    for above in [*list(tmp_path.parents)[:4], tmp_path]:
-        above.chmod(above.stat().st_mode | 0o005)
+    let_all_in(tmp_path)
     return directory
 
 

@@ -13,7 +13,7 @@ from netsync import operation as o
 from netsync.plan.xattrs import USER, Scope
 from netsync.tree.apply import FILES_MAX, Applier
 from netsync.tree.directories import OPEN_DIRECTORY
-from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
+from tests.support.confined import NOBODY, as_nobody, let_all_in, needs_known_calls, needs_root
 
 OWN = (os.getuid(), os.getgid())
 TIME = 1_234_567_890_123_456_789
@@ -174,8 +174,7 @@ def test_what_does_not_fit_is_an_error_the_first_time(applier: Applier, root: Pa
 def test_who_may_not_give_files_away_gives_nobody_their_rights(root: Path) -> None:
     """As an ordinary user: set-id bits would be those of another owner than the primary's."""
     os.chown(root, NOBODY, NOBODY)
-    for parent in root.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o005)
+    let_all_in(root.parent)
 
     def work() -> tuple[int, str]:
         fd = os.open(root, OPEN_DIRECTORY)
@@ -209,8 +208,7 @@ def test_what_its_mode_shuts_us_out_of_is_written_all_the_same(root: Path) -> No
     (root / "link").symlink_to(root.parent / "outside")
     for path in (root, root.parent / "outside"):
         os.chown(path, NOBODY, NOBODY)
-    for parent in root.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o005)
+    let_all_in(root.parent)
 
     def work() -> None:
         fd = os.open(root, OPEN_DIRECTORY)

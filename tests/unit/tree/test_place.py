@@ -21,7 +21,7 @@ from netsync.tree.place import (
     set_on_name,
 )
 from netsync.tree.scan import entry_at
-from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
+from tests.support.confined import NOBODY, as_nobody, let_all_in, needs_known_calls, needs_root
 from tests.support.failures import os_error
 from tests.support.trees import make_tree, opened, read_tree
 
@@ -119,8 +119,7 @@ def nobodys(tmp_path: Path, mode: int) -> Path:
     path.write_bytes(b"x")
     os.chown(path, NOBODY, NOBODY)
     path.chmod(mode)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(parent.stat().st_mode | 0o005)
+    let_all_in(tmp_path)
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from netsync.tree.directories import HELD_MAX, Directories
 from netsync.tree.remove import Protects, Removed, remove
-from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
+from tests.support.confined import NOBODY, as_nobody, let_all_in, needs_known_calls, needs_root
 from tests.support.trees import make_tree, open_descriptors, opened, read_tree
 
 DEPTH = 1500
@@ -109,8 +109,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> Non
     make_tree(tmp_path, {"d": {"locked": {"stays": b""}, "free": {"goes": b""}}})
     for path in (tmp_path, tmp_path / "d", tmp_path / "d" / "free"):
         os.chown(path, NOBODY, NOBODY)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o005)
+    let_all_in(tmp_path.parent)
     told = as_nobody(lambda: removed(tmp_path, b"d"))
     failed = [each for each in told if each.error is not None]
     assert [each.path for each in failed] == [b"d/locked/stays"]

@@ -22,7 +22,7 @@ from netsync.tree.xattrs import (
     settle,
     supports,
 )
-from tests.support.confined import NOBODY, as_nobody, needs_known_calls, needs_root
+from tests.support.confined import NOBODY, as_nobody, let_all_in, needs_known_calls, needs_root
 from tests.support.trees import opened
 from tests.support.xattrs import acl_value, attributes_of, put
 
@@ -110,8 +110,7 @@ def test_what_is_refused_is_told_and_the_rest_is_set(file: Path) -> None:
 def test_a_mode_that_shuts_its_owner_out_is_opened_for_a_moment(file: Path, by_name: bool) -> None:
     os.chown(file, NOBODY, NOBODY)
     file.chmod(0o444)
-    for parent in list(file.parents)[:4]:
-        parent.chmod(parent.stat().st_mode | 0o005)
+    let_all_in(file.parent)
     wanted = WantedXattrs(USER, ((b"user.a", b"1"),))
 
     def work() -> tuple[Refusal, ...]:
