@@ -12,7 +12,8 @@ file that was written since or a directory that is gone is dealt with as if that
 the listing went on, which may take hours. So that it stays a little sooner and not long ago, what
 is older than ``AGE_MAX`` is not used; nor is anything used twice, nor for another directory than
 the one that was read, nor where something was mounted in that or unmounted since: the source says
-what is mounted before it lists, and a target trusts it that this was listed.
+what is mounted before it lists, and a target trusts it that this was listed. What was read of a
+mounted file system is not used at all: it may have been away meanwhile, and come back.
 """
 
 from __future__ import annotations
@@ -143,12 +144,15 @@ class Ahead:
         try:
             fd = os.open(root.name or b".", OPEN_DIRECTORY, dir_fd=root.fd)
             try:
-                if _seen(fd) != self._read_of:
-                    return {}
+                seen = _seen(fd)
             finally:
                 os.close(fd)
         except OSError:
             return {}  # listing it will say what is wrong
+        if seen != self._read_of:
+            return {}
+        for mounted in seen[1].values():
+            found = {path: found[path] for path in found if not _is_in(path, mounted)}
         if not root.name:
             return found
         return {join(root.name, path) if path else root.name: found[path] for path in found}
@@ -157,6 +161,11 @@ class Ahead:
 def _seen(fd: int) -> _Seen:
     """Return what a directory is, and what is mounted in it. Raises ``OSError``."""
     return identity_of(fd), mounts_below(fd)
+
+
+def _is_in(path: bytes, directory: bytes) -> bool:
+    """Tell whether ``path`` is ``directory`` or in it."""
+    return path == directory or path.startswith(directory + b"/")
 
 
 def _serves(read: Coverage, wanted: Coverage) -> bool:

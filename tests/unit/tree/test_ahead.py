@@ -69,7 +69,10 @@ def test_where_something_was_mounted_since_it_is_read_anew(tree: Path) -> None:
     with small_disk(tree / "b", 1 << 20):
         assert claimed(before, tree) == {}
         mounted = read(tree)
-        assert list(claimed(read(tree), tree.parent, b"tree")) == [b"tree", b"tree/a", b"tree/b"]
+        make_tree(tree, {"b": {"in": {}}, "b2": {}})
+        found = claimed(read(tree), tree.parent, b"tree")
+        assert list(found) == [b"tree", b"tree/a", b"tree/b2"], "what is mounted is read anew"
+        (tree / "b2").rmdir()
     assert claimed(mounted, tree) == {}
     assert list(claimed(between, tree)) == [b"", b"a", b"b"]
 
