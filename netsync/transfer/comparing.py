@@ -91,6 +91,8 @@ class Comparer:
 
     def close(self) -> None:
         """Let go of descriptors and spools."""
+        if self.unfolding.equal is not None:
+            self.unfolding.equal.close()
         self._effects.close()
         self._directories.close()
         self._presence.close()

@@ -18,8 +18,8 @@ from netsync.transfer.digests import is_above_backup
 from netsync.transfer.ledger import Ledger
 from netsync.transfer.listed import ListedDirectory
 from netsync.tree.directories import Directories
+from netsync.tree.from_end import BothEnds
 from netsync.tree.native import Coverage, Packed, list_names
-from netsync.tree.packing import Packer
 from netsync.tree.records import RECORDS_MAX, records_digest
 from netsync.tree.stage import sweep
 from netsync.wire.listing import DIGEST_BYTES, Listing, Terms
@@ -64,10 +64,14 @@ class Equality:
         self, terms: Terms, directories: Directories, attribution: Attribution, options: Options
     ) -> None:
         self.terms = terms
-        self._packer = Packer(directories, _covered(terms), {})
+        self._packer = BothEnds(directories, _covered(terms))
         self._directories = directories
         self._attribution = attribution
         self._options = options
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._packer.close()
 
     def packed(self, directory: ListedDirectory, listing: Listing) -> Packed | None:
         """Return what is in the directory if its digest is the listing's, else None.

@@ -762,71 +762,103 @@ cdef struct Walk:
     Growing owners
     Growing own
     Growing walked
+    size_t told  # how many of them, and where the last of these ends
+    Walked last_told
     char path[NAME_BYTES]
     size_t path_size
     Level levels[LEVELS]
     size_t depth
+    bint backwards
 
 
-def pack_tree(
-    int directory, coverage, bytes users not None, bytes groups not None, Py_ssize_t room, stop
-):
-    cdef Walk walk
-    cdef Py_buffer view
-    cdef Growing nothing
-    cdef int error
-    nothing.data, nothing.used, nothing.room = NULL, 0, 0
-    walk.paths = walk.records = walk.directories = nothing
-    walk.owners = walk.own = walk.walked = nothing
-    walk.room, walk.depth, walk.path_size = room, 0, 0
-    begun(&walk.one, coverage, users, groups)
-    PyObject_GetBuffer(stop, &view, PyBUF_SIMPLE)
-    try:
-        if view.len < 1:
-            raise ValueError("the flag needs a byte")
-        walk.one.stop = <const volatile uint8_t*>view.buf
-        with nogil:
-            error = walk_down(directory, &walk)
-        if error:
-            raise MemoryError
-        return directories_of(&walk)
-    finally:
-        PyBuffer_Release(&view)
-        released(&walk.one)
-        free(walk.paths.data)
-        free(walk.records.data)
-        free(walk.directories.data)
-        free(walk.owners.data)
-        free(walk.own.data)
-        free(walk.walked.data)
+cdef class TreeWalk:
+    cdef Walk _walk
+    cdef int _directory
+    cdef tuple _owners
+    cdef bint _has_begun
+    cdef bint _busy
+
+    def __cinit__(
+        self, int directory, coverage, bytes users not None, bytes groups not None, *,
+        bint backwards=False,
+    ):  # all that is not named here is 0 and NULL
+        self._directory = directory
+        self._owners = users, groups
+        self._walk.backwards = backwards
+        begun(&self._walk.one, coverage, users, groups)
+
+    def __dealloc__(self):
+        walk_left(&self._walk)
+        released(&self._walk.one)
+        free(self._walk.paths.data)
+        free(self._walk.records.data)
+        free(self._walk.directories.data)
+        free(self._walk.owners.data)
+        free(self._walk.own.data)
+        free(self._walk.walked.data)
+
+    def more(self, Py_ssize_t room, stop):
+        cdef Walk* walk = &self._walk
+        cdef Py_buffer view
+        cdef int error = 0
+        if self._busy:
+            raise RuntimeError("another thread is walking")
+        PyObject_GetBuffer(stop, &view, PyBUF_SIMPLE)
+        self._busy = True
+        try:
+            if view.len < 1:
+                raise ValueError("the flag needs a byte")
+            walk.one.stop = <const volatile uint8_t*>view.buf
+            walk.room = walk_bytes(walk) + max(room, 1)
+            with nogil:
+                if not self._has_begun:
+                    error = pack_level(self._directory, walk)
+                    self._has_begun = True
+                error = error or walk_on(walk)
+            if error:
+                raise MemoryError
+            return directories_of(walk)
+        finally:
+            self._busy = False
+            PyBuffer_Release(&view)
 
 
 cdef dict directories_of(Walk* walk):
+    """Return the directories that were walked since the last time."""
     cdef Walked* each = <Walked*>walk.walked.data
     cdef Found* found = <Found*>walk.directories.data
     cdef uint32_t* owners = <uint32_t*>walk.owners.data
-    cdef size_t number, i, path = 0, records = 0, directories = 0, uids = 0, own = 0, gids
+    cdef Walked before = walk.last_told
+    cdef size_t number, count = walk.walked.used // sizeof(Walked), i, gids
     cdef dict packed = {}
-    for number in range(walk.walked.used // sizeof(Walked)):
-        gids = uids + each.uids_count
+    for number in range(walk.told, count):
+        gids = before.owners + each[number].uids_count
         one = (
-            PyBytes_FromStringAndSize(walk.records.data + records, each.records - records),
-            each.count, each.total,
-            [(found[i].index, found[i].offset) for i in range(directories, each.directories)],
-            [owners[i] for i in range(uids, gids)],
-            [owners[i] for i in range(gids, each.owners)],
+            PyBytes_FromStringAndSize(
+                walk.records.data + before.records, each[number].records - before.records
+            ),
+            each[number].count, each[number].total,
+            [
+                (found[i].index, found[i].offset)
+                for i in range(before.directories, each[number].directories)
+            ],
+            [owners[i] for i in range(before.owners, gids)],
+            [owners[i] for i in range(gids, each[number].owners)],
         )
-        packed[walk.paths.data[path:each.path]] = one, names_between(walk.own.data, own, each.own)
-        path, records, directories = each.path, each.records, each.directories
-        uids, own = each.owners, each.own
-        each += 1
+        own = names_between(walk.own.data, before.own, each[number].own)
+        packed[walk.paths.data[before.path:each[number].path]] = one, own
+        before = each[number]
+    walk.told, walk.last_told = count, before
     return packed
 
 
-cdef int walk_down(int directory, Walk* walk) noexcept nogil:
-    """Pack a tree, each directory before those in it; an error is that memory is short."""
+cdef int walk_on(Walk* walk) noexcept nogil:
+    """Pack what is left of a tree, each directory before those in it, as far as there is room.
+
+    An error is that memory is short. Nothing is left after that, nor after a stop.
+    """
     cdef Level* level
-    cdef int fd, error = pack_level(directory, walk)
+    cdef int fd, error = 0
     while walk.depth and not error and not walk.one.stop[0] and walk_bytes(walk) < walk.room:
         level = &walk.levels[walk.depth - 1]
         if level.next < level.end:
@@ -835,9 +867,14 @@ cdef int walk_down(int directory, Walk* walk) noexcept nogil:
                 error = pack_level(fd, walk)
         else:
             leave_level(walk)
+    if error or walk.one.stop[0]:
+        walk_left(walk)
+    return error
+
+
+cdef void walk_left(Walk* walk) noexcept nogil:
     while walk.depth:
         leave_level(walk)
-    return error
 
 
 cdef size_t walk_bytes(Walk* walk) noexcept nogil:
@@ -853,11 +890,17 @@ cdef void leave_level(Walk* walk) noexcept nogil:
 
 cdef int open_next(Level* level, Walk* walk) noexcept nogil:
     """Open the next directory in one, and make its path the walk's; -1 if it cannot be entered."""
-    cdef Found* found = <Found*>walk.directories.data + level.next
-    cdef const char* record = walk.records.data + level.records + found.offset
+    cdef Found* found = <Found*>walk.directories.data
+    cdef const char* record
     cdef uint16_t size
     cdef size_t at = level.path
-    level.next += 1
+    if walk.backwards:
+        level.end -= 1
+        found += level.end
+    else:
+        found += level.next
+        level.next += 1
+    record = walk.records.data + level.records + found.offset
     memcpy(&size, record + RECORD - 4, sizeof(size))
     if at + size + 2 > NAME_BYTES:
         return -1

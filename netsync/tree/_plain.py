@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Final
 from netsync.tree._plain_looking import (
     list_names,
     pack_directory,
-    pack_tree,
     plain_entries,
     stat_entries,
 )
+from netsync.tree._plain_walking import TreeWalk
 from netsync.tree.read import OPEN_FILE
 
 if TYPE_CHECKING:
     from netsync.tree.native import Buffer, Staging
 
 __all__ = [
-    "NAME", "link_files", "link_staged", "list_names", "pack_directory", "pack_tree",
+    "NAME", "TreeWalk", "link_files", "link_staged", "list_names", "pack_directory",
     "plain_entries", "read_file", "read_listed", "stage_file", "stage_files", "stat_entries",
 ]  # fmt: skip
 

@@ -5,7 +5,6 @@ The part of ``netsync.tree._plain`` that changes nothing and reads no content.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -14,9 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from netsync.model import DEVICES, KIND_OF_FORMAT, Entry, Kind
-from netsync.names import IGNORE_FILE, is_reserved, join
-from netsync.tree.directories import OPEN_DIRECTORY
-from netsync.tree.records import HEAD, name_at
+from netsync.names import IGNORE_FILE, is_reserved
+from netsync.tree.records import HEAD
 
 if TYPE_CHECKING:
     from netsync.tree.native import Coverage, Packed, Status
@@ -26,9 +24,6 @@ _XATTR_NAMES: Final = 256
 _OWNERS_MAX: Final = 64
 """Users, and groups, of one packed directory."""
 _TEXT_MAX: Final = 4096
-_LEVELS_MAX: Final = 32
-"""Directories below each other of a packed tree."""
-_PATH_BYTES: Final = 4096
 _SECONDS_MAX: Final = 9_000_000_000
 """Their nanoseconds fit 64 bits; until the year 2255."""
 _PAIR: Final = struct.Struct("<II")
@@ -139,64 +134,6 @@ def pack_directory(
             return None, own
     packed = b"".join(records), len(records), total, directories, list(uids), list(gids)
     return packed, own
-
-
-class _Walk:
-    """A tree being packed: on what terms, until when, and what was packed so far."""
-
-    def __init__(self, terms: tuple[Coverage, bytes, bytes], room: int, stop: bytearray) -> None:
-        self.terms = terms
-        self.room = room
-        self.stop = stop
-        self.found: dict[bytes, tuple[Packed, list[bytes]]] = {}
-
-    def keep(self, path: bytes, packed: Packed, own: list[bytes]) -> None:
-        self.found[path] = packed, own
-        self.room -= len(packed[0]) + len(path) + sum(len(name) + 1 for name in own)
-
-    @property
-    def is_over(self) -> bool:
-        return bool(self.stop[0]) or self.room <= 0
-
-
-def pack_tree(
-    directory: int, coverage: Coverage, users: bytes, groups: bytes, room: int, stop: bytearray
-) -> dict[bytes, tuple[Packed, list[bytes]]]:
-    """Return a directory and those in it as ``pack_directory`` does, by their paths below it.
-
-    They come in the order of a listing.
-
-    Left out are a directory that cannot be packed, or that a link leads to, and all in it; what
-    lies deeper than 32 levels, or has a path of a page. It ends where records, paths and netsync's
-    own names have come to ``room`` bytes, and as soon as another thread sets the first byte of
-    ``stop``.
-    """
-    if not stop:
-        raise ValueError("the flag needs a byte")
-    walk = _Walk((coverage, users, groups), room, stop)
-    with contextlib.suppress(OSError):
-        _pack_level(directory, b"", 1, walk)
-    return walk.found
-
-
-def _pack_level(directory: int, path: bytes, level: int, walk: _Walk) -> None:
-    packed, own = pack_directory(directory, *walk.terms)
-    if packed is None or walk.stop[0]:
-        return
-    walk.keep(path, packed, own)
-    for _, offset in packed[3] if level < _LEVELS_MAX else ():
-        if walk.is_over:
-            return
-        name = name_at(packed[0], offset)
-        below = join(path, name)
-        if len(below) >= _PATH_BYTES:
-            continue
-        with contextlib.suppress(OSError):  # listing it will say what is wrong
-            fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
-            try:
-                _pack_level(fd, below, level + 1, walk)
-            finally:
-                os.close(fd)
 
 
 def _fields(

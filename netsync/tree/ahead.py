@@ -3,7 +3,7 @@
 Until a server has welcomed us and said what it has, hundreds of modules are imported, two keys
 are shaken hands with and four messages go and come. One processor does all that. Another can read
 the tree meanwhile: one native call, which needs no lock of the interpreter's, packs directory by
-directory as the listing will want it (``pack_tree``). It stops when the listing begins, at a bound
+directory as the listing will want it (``TreeWalk``). It stops when the listing begins, at a bound
 of bytes, or when nobody wants it any more.
 
 What was read is what a listing would have found that had begun so much sooner. Nothing else
@@ -30,7 +30,7 @@ from netsync.names import join
 from netsync.plan.digestible import is_exact, kinds_kept
 from netsync.tree.directories import OPEN_DIRECTORY, identity_of
 from netsync.tree.mounts import mounts_below
-from netsync.tree.native import NAME, Coverage, pack_tree
+from netsync.tree.native import NAME, Coverage, TreeWalk
 from netsync.tree.packing import Known
 from netsync.tree.records import RECORDS_MAX
 
@@ -117,7 +117,7 @@ class Ahead:
             return  # opening the source will say what is wrong
         try:
             self._read_of = _seen(fd)
-            self._found = pack_tree(fd, self._coverage, b"", b"", READ_MAX, self._stop)
+            self._found = TreeWalk(fd, self._coverage, b"", b"").more(READ_MAX, self._stop)
         except (OSError, MemoryError):
             return  # it is read again, in smaller pieces
         finally:

@@ -57,6 +57,12 @@ Packed = tuple[bytes, int, int, list[tuple[int, int]], list[int], list[int]]
 the users and the groups."""
 
 
+class Walk(Protocol):
+    """Packs a tree, some directories at a time."""
+
+    def more(self, room: int, stop: bytearray) -> dict[bytes, tuple[Packed, list[bytes]]]: ...
+
+
 class Native(Protocol):
     """What both modules offer; see ``netsync.tree._plain`` for the meaning."""
 
@@ -102,15 +108,15 @@ class Native(Protocol):
         self, directory: int, coverage: Coverage, users: bytes, groups: bytes
     ) -> tuple[Packed | None, list[bytes]]: ...
 
-    def pack_tree(
+    def TreeWalk(  # noqa: N802 - a class
         self,
         directory: int,
         coverage: Coverage,
         users: bytes,
         groups: bytes,
-        room: int,
-        stop: bytearray,
-    ) -> dict[bytes, tuple[Packed, list[bytes]]]: ...
+        *,
+        backwards: bool = False,
+    ) -> Walk: ...
 
 
 def load(wish: str | None = None) -> Native:
@@ -131,4 +137,4 @@ list_names: Final = _chosen.list_names
 stat_entries: Final = _chosen.stat_entries
 plain_entries: Final = _chosen.plain_entries
 pack_directory: Final = _chosen.pack_directory
-pack_tree: Final = _chosen.pack_tree
+TreeWalk: Final = _chosen.TreeWalk

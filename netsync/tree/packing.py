@@ -16,7 +16,7 @@ from typing import Final
 
 from netsync.names import join
 from netsync.tree.directories import Directories
-from netsync.tree.native import Coverage, Packed, pack_directory, pack_tree
+from netsync.tree.native import Coverage, Packed, TreeWalk, pack_directory
 
 ALONG_MAX: Final = 256 * 1024
 """Bytes of records taken along by one call: some 10 ms of work."""
@@ -77,7 +77,7 @@ class Packer:
         begun = self._now()
         self._until = begun + FRESH_SECONDS
         self._along = min(max(2 * self._along, _ALONG_MIN), ALONG_MAX)
-        along = pack_tree(fd, self._coverage, *self._owners, self._along, self._go_on)
+        along = TreeWalk(fd, self._coverage, *self._owners).more(self._along, self._go_on)
         if self._now() - begun > _SLOW_SECONDS:
             self._along = 0
         packed = along.pop(b"", None)

@@ -20,7 +20,7 @@ ROOM = 1 << 20
 
 
 def walked(native: Native, directory: int, room: int = ROOM) -> Known:
-    return native.pack_tree(directory, ALL, b"", b"", room, bytearray(1))
+    return native.TreeWalk(directory, ALL, b"", b"").more(room, bytearray(1))
 
 
 def one_by_one(native: Native, root: Path, path: bytes = b"") -> Known:
@@ -70,9 +70,44 @@ def test_it_ends_where_the_room_is_full(native: Native, directory: int, tmp_path
 
 def test_it_ends_when_it_is_told_to(native: Native, directory: int, tmp_path: Path) -> None:
     make_tree(tmp_path, {"a": {"f": b""}})
-    assert native.pack_tree(directory, ALL, b"", b"", ROOM, bytearray(b"\1")) == {}
+    walk = native.TreeWalk(directory, ALL, b"", b"")
+    assert walk.more(ROOM, bytearray(b"\1")) == {}
+    assert walk.more(ROOM, bytearray(1)) == {}, "for good"
+    walk = native.TreeWalk(directory, ALL, b"", b"")
+    assert list(walk.more(1, bytearray(1))) == [b""]
+    assert walk.more(ROOM, bytearray(b"\1")) == {}
+    assert walk.more(ROOM, bytearray(1)) == {}
     with pytest.raises(ValueError, match="flag"):
-        native.pack_tree(directory, ALL, b"", b"", ROOM, bytearray())
+        walk.more(ROOM, bytearray())
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 300, ROOM])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_it_goes_on_where_it_was(
+    native: Native, directory: int, tmp_path: Path, room: int, backwards: bool
+) -> None:
+    """In pieces it is what it is in one, and no descriptor stays when it is let go half way."""
+    inner: dict[str, Value] = {"f": b"", "in": {"it": {"x": b""}}}
+    make_tree(tmp_path, {"a": inner, "b": {}, "c": inner, "d": {".netsync-x": b""}})
+    before = len(os.listdir("/proc/self/fd"))
+    walk = native.TreeWalk(directory, ALL, b"", b"", backwards=backwards)
+    pieces = []
+    while piece := walk.more(room, bytearray(1)):
+        pieces.append(piece)
+    assert [path for piece in pieces for path in piece] == (
+        [b"", b"d", b"c", b"c/in", b"c/in/it", b"b", b"a", b"a/in", b"a/in/it"]
+        if backwards
+        else [b"", b"a", b"a/in", b"a/in/it", b"b", b"c", b"c/in", b"c/in/it", b"d"]
+    )
+    assert {path: each for piece in pieces for path, each in piece.items()} == one_by_one(
+        native, tmp_path
+    )
+    assert (len(pieces) == 1) is (room == ROOM)
+    assert len(pieces) == 9 or room > 1, "as few as may be"
+    walk = native.TreeWalk(directory, ALL, b"", b"", backwards=backwards)
+    walk.more(200, bytearray(1))
+    del walk
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_depth_and_length_of_paths_are_bounded(
