@@ -73,13 +73,12 @@ class Comparer:
         self._stage = destination.stage
         self._demand = Demand(destination.stage, renames, policy.options)
         self._policy = policy
-        self._options = policy.options
+        self._options = options = policy.options
         self._directories = Directories(root)
         self._effects = effects_for(destination, self._directories, tally, self.restated)
         self.dooming = Dooming(self._directories, policy.options, tally, self._effects)
         self._attribution = Attribution(policy, root, tally)
         self._presence = Presence(self._directories, policy, tally, self._effects, judge)
-        options = policy.options
         elsewhere = options.dry_run or options.atomic or bool(options.backup_dir)
         tells = policy.stores or not policy.owner or policy.groups is not None
         self._takes_new = not (options.existing or elsewhere or tells)
@@ -91,8 +90,7 @@ class Comparer:
 
     def close(self) -> None:
         """Let go of descriptors and spools."""
-        if self.unfolding.equal is not None:
-            self.unfolding.equal.close()
+        self.unfolding.close()
         self._effects.close()
         self._directories.close()
         self._presence.close()

@@ -113,6 +113,11 @@ class Unfolding:
         self._to_ask: list[tuple[int, int]] = []
         self._asked_entries = 0
 
+    def close(self) -> None:
+        """Have nothing compared any more."""
+        if self.equal is not None:
+            self.equal.close()
+
     @property
     def decided(self) -> int:
         """The number below which every entry is decided about."""
