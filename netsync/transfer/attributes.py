@@ -61,6 +61,8 @@ class Attribution:
         self._nothing: WantedXattrs | None = None
         self._made: dict[tuple[int, int, int], Bare] = {}
         self.table: list[WantedXattrs] = []
+        self.inverses = (b"", b"")
+        """Which of the source's users and groups the local ones stand for."""
 
     def begin(self, offer: Offer) -> None:
         """Learn what the source sees of attributes; refer to those of its root from now on.
@@ -82,9 +84,6 @@ class Attribution:
         self._storing.learn(offer.users, offer.groups)
         self.inverses = (self._users.inverse(), self._groups.inverse())
         self.table = [self._localised(offer.xattrs)] if offer.xattrs else []
-
-        self.inverses = (b"", b"")
-        """Which of the source's users and groups the local ones stand for."""
 
     def learn(self, message: List) -> None:
         """Take the names of owners and the sets of attributes that came with a listing.

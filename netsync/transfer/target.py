@@ -209,6 +209,7 @@ class Target:
             await self._want(compared, self._credit.give_back(listing))
         if not unfolding.all_ended:
             raise ProtocolError("the listing ended with directories open", op="receive")
+        unfolding.close()  # data may come for hours
         self._telling.listed(self._comparer.tally, complete=True)
         if self._options.delete_before:
             await self._delete_before()

@@ -114,7 +114,7 @@ class Unfolding:
         self._asked_entries = 0
 
     def close(self) -> None:
-        """Have nothing compared any more."""
+        """Let go of what compares digests, when all is listed or nobody wants it any more."""
         if self.equal is not None:
             self.equal.close()
 

@@ -4,7 +4,8 @@ A target compares a tree in the order of a listing, and its thread reads and com
 Often the source has nothing to do meanwhile, and a processor rests. So another thread reads the
 tree the other way round, and needs no lock of the interpreter's while it does. Where the two meet
 all is read: who comes from the beginning finds the rest there. The thread ends then, or at a bound
-of bytes, or when nobody wants it any more.
+of bytes, or when nobody wants it any more. Nobody waits for it, so it must not enter what may hang
+by itself: where something is mounted in the tree there is no reading from the end.
 
 What it reads is what there was a little sooner, as with all that ``packing`` takes along, and it
 is forgotten as soon.
@@ -20,18 +21,21 @@ from collections.abc import Callable
 from typing import Final
 
 from netsync.tree.directories import OPEN_DIRECTORY, Directories
+from netsync.tree.mounts import mounts_below
 from netsync.tree.native import NAME, Coverage, Packed, TreeWalk
 from netsync.tree.packing import FRESH_SECONDS, Found, Known, Packer
 
 READ_MAX: Final = 8 * 1024 * 1024
-"""Bytes of records, paths and own names that wait to be asked for, and one piece more: some 150,000
-entries."""
+"""Bytes that wait to be asked for, and one piece more: some 100,000 entries."""
+_DIRECTORY_BYTES: Final = 768
+"""What a packed directory takes beside its records, its path and netsync's own names in it."""
 _PIECE: Final = 64 * 1024
 """Bytes read until it is looked whether the two have met: some 3 ms, in vain at worst."""
 _BEGIN_BYTES: Final = 16 * 1024
 """Bytes of records packed before a tree is worth a second thread: some 200 entries."""
 _TIMES_MAX: Final = 3
-"""How often a tree is read from its end: anew when more owners become known, which are few."""
+"""How often a tree is read from its end: anew only when more owners become known, which are few."""
+THREAD_NAME: Final = "from-end"
 _HELPS: Final = NAME == "compiled"
 """The plain twin holds the lock of the interpreter, which the other thread needs."""
 
@@ -49,7 +53,7 @@ class FromEnd:
     def start(self) -> None:
         """Read in a thread, which ends by itself and lets go of the tree then."""
         try:
-            threading.Thread(target=self.read, daemon=True).start()
+            threading.Thread(target=self.read, name=THREAD_NAME, daemon=True).start()
         except RuntimeError:  # there may be no more threads: the other reads it all
             os.close(self._fd)
 
@@ -58,25 +62,31 @@ class FromEnd:
         self._stop[0] = 1
 
     def take(self, path: bytes) -> Found | None:
-        """Return what was read of a directory, once. All that is asked for later comes later."""
-        self._asked = _names(path)
+        """Return what was read of a directory, once.
+
+        What is asked for later comes later, but for what had to wait.
+        """
+        self._asked = max(self._asked, _names(path))
         return self._found.pop(path, None)
 
     def read(self) -> None:
         """Read until the two meet, or a bound. Blocks."""
+        try:
+            if not mounts_below(self._fd):
+                self._walk()
+        except (OSError, MemoryError):
+            pass  # the other reads it, in smaller pieces
+        finally:
+            os.close(self._fd)
+
+    def _walk(self) -> None:
         size = 0
         walk = TreeWalk(self._fd, *self._terms, backwards=True)
-        try:
-            while size < READ_MAX and (piece := walk.more(_PIECE, self._stop)):
-                self._found.update(piece)
-                size += sum([_size(path, found) for path, found in piece.items()])
-                if self._is_passed(_names(next(reversed(piece)))):
-                    return
-        except MemoryError:
-            return  # the other reads it, in smaller pieces
-        finally:
-            del walk  # before what it walks in
-            os.close(self._fd)
+        while size < READ_MAX and (piece := walk.more(_PIECE, self._stop)):
+            self._found.update(piece)
+            size += sum([_size(path, found) for path, found in piece.items()])
+            if self._is_passed(_names(next(reversed(piece)))):
+                return
 
     def _is_passed(self, path: list[bytes]) -> bool:
         """Tell whether the other has passed a directory, and is not in it."""
@@ -86,7 +96,7 @@ class FromEnd:
 def _size(path: bytes, found: tuple[Packed, list[bytes]]) -> int:
     """Return the bytes of what a directory was found to be."""
     packed, own = found
-    return len(packed[0]) + len(path) + sum(map(len, own))
+    return _DIRECTORY_BYTES + len(packed[0]) + len(path) + sum(map(len, own))
 
 
 def _names(path: bytes) -> list[bytes]:
@@ -123,8 +133,11 @@ class BothEnds:
 
         ``owners`` are what users and groups become; when they change, all is read anew.
         """
-        if owners != self._owners or self._now() > self._until:
+        if owners != self._owners:
             self.close()
+        elif self._behind is not None and self._now() > self._until:
+            self.close()
+            self._times_left = 0  # the tree is too large: it would be read in vain again
         self._owners = owners
         found = None if self._behind is None else self._behind.take(path)
         if found is None:

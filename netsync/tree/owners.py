@@ -98,7 +98,7 @@ class IdMap(dict[int, int]):
                 back[local] = NOBODY if local in back else number
         for number in self:
             back.setdefault(number, NOBODY)
-        return b"".join(_PAIR.pack(*pair) for pair in sorted(back.items()))
+        return b"".join(_PAIR.pack(*pair) for pair in sorted(back.items()) if pair[0] != pair[1])
 
     def __missing__(self, number: int) -> int:
         """Return what a number becomes whose name was not told."""

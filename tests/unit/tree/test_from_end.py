@@ -16,7 +16,7 @@ from netsync.tree.directories import Directories
 from netsync.tree.from_end import BothEnds, FromEnd
 from netsync.tree.native import NAME, Coverage, pack_directory
 from netsync.tree.packing import FRESH_SECONDS, Found
-from tests.support.trees import Value, make_tree, open_descriptors
+from tests.support.trees import Value, make_tree, needs_mount, open_descriptors, small_disk
 
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
 NOBODYS = (b"", b"")
@@ -36,8 +36,8 @@ def tree(tmp_path: Path) -> Iterator[Directories]:
     with Directories(fd) as directories:
         yield directories
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
-            thread.join(5)
+        if thread.name == from_end.THREAD_NAME:
+            thread.join(30)
     assert open_descriptors() == before, "no descriptor stays, whoever was left alone"
     os.close(fd)
 
@@ -178,6 +178,49 @@ def test_it_ends_at_a_bound_and_when_told_to(
 
 
 @needs_threads
+def test_small_directories_are_bounded_too(
+    tree: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Python needs for a directory counts, whatever is in it."""
+    monkeypatch.setattr(from_end, "READ_MAX", 20_000)
+    monkeypatch.setattr(from_end, "_PIECE", 1)
+    for number in range(100):
+        os.mkdir(f"z{number:02}", dir_fd=tree.root)
+    behind = FromEnd(tree.root, ALL, NOBODYS)
+    behind.read()
+    taken = [number for number in range(100) if behind.take(b"z%02d" % number) is not None]
+    assert 10 < len(taken) < 30
+    assert taken[-1] == 99
+
+
+@needs_threads
+def test_what_had_to_wait_is_no_reason_to_read_on(
+    tree: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back to what lies before, and the rest was asked for all the same."""
+    monkeypatch.setattr(from_end, "_PIECE", 1)
+    behind = FromEnd(tree.root, ALL, NOBODYS)
+    behind.take(b"h/05")
+    behind.take(b"a/03")
+    behind.read()
+    assert behind.take(b"h/06") is not None
+    assert behind.take(b"g/11") is None
+
+
+@needs_threads
+@needs_mount
+def test_nothing_is_entered_where_something_is_mounted(tmp_path: Path) -> None:
+    """It may hang, and the comparison need not come there."""
+    make_tree(tmp_path, {"a": {}, "b": {}})
+    with small_disk(tmp_path / "b", 1 << 20):
+        fd = os.open(tmp_path, os.O_RDONLY)
+        behind = FromEnd(fd, ALL, NOBODYS)
+        os.close(fd)
+        behind.read()
+    assert behind.take(b"a") is None
+
+
+@needs_threads
 def test_other_owners_have_it_read_anew_but_not_for_ever(tree: Directories, reads: Reads) -> None:
     mine = os.geteuid()
     packer = BothEnds(tree, ALL)
@@ -203,7 +246,10 @@ def test_what_rested_too_long_is_forgotten(tree: Directories, reads: Reads) -> N
     os.mkdir("new", dir_fd=tree.fd(b"h/11"))
     moment[0] = FRESH_SECONDS + 1
     assert packer.pack(b"h/11", NOBODYS) == alone(tree, b"h/11")
+    for path in paths:
+        packer.pack(path, NOBODYS)
     packer.close()
+    assert len(reads.begun) == 1, "it would be too old again"
 
 
 def test_a_small_tree_is_not_worth_a_thread(tree: Directories, reads: Reads) -> None:
