@@ -135,8 +135,9 @@ def is_above_backup(directory: bytes, options: Options) -> bool:
 
     It takes no part, and equal entries on both sides would open it like any other directory.
     """
-    inside = not directory or options.backup_dir.startswith(directory + b"/")
-    return bool(options.backup_dir) and inside
+    if not options.backup_dir:
+        return False
+    return not directory or options.backup_dir.startswith(directory + b"/")
 
 
 class Records:

@@ -60,6 +60,8 @@ class Dooming:
             if not directory.path:
                 self._root_in_scope = False  # the directories in it are the topmost ones
             return
+        if not directory.present:  # as in most
+            return
         before = len(self.doomed)
         for name in sorted(directory.present):
             self._leftover(directory, name)

@@ -49,6 +49,7 @@ class FromEnd:
         self._stop = bytearray(1)
         self._found: Known = {}
         self._asked: list[bytes] = []
+        self._is_over = False
 
     def start(self) -> None:
         """Read in a thread, which ends by itself and lets go of the tree then."""
@@ -66,7 +67,8 @@ class FromEnd:
 
         What is asked for later comes later, but for what had to wait.
         """
-        self._asked = max(self._asked, _names(path))
+        if not self._is_over:  # else nobody looks
+            self._asked = max(self._asked, _names(path))
         return self._found.pop(path, None)
 
     def read(self) -> None:
@@ -77,6 +79,7 @@ class FromEnd:
         except (OSError, MemoryError):
             pass  # the other reads it, in smaller pieces
         finally:
+            self._is_over = True
             os.close(self._fd)
 
     def _walk(self) -> None:

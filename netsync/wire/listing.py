@@ -22,7 +22,7 @@ DIGESTED_MAX: int = 1 << 15
 Names = Annotated[list[Path], Meta(max_length=65536)]
 
 
-class Listing(Struct, frozen=True, array_like=True):
+class Listing(Struct, frozen=True, array_like=True, gc=False):
     """Entries of directory ``directory`` (its number), sorted by name; ``final`` ends it.
 
     ``partial`` says that the target may hold more here that is not the source's business;
@@ -49,9 +49,14 @@ class Listing(Struct, frozen=True, array_like=True):
         return self.count or len(self.entries)
 
     @property
+    def is_bare(self) -> bool:
+        """Tell whether it names nothing, like one that is told by a digest: most are."""
+        return not (self.entries or self.protected or self.rules or self.gone)
+
+    @property
     def cost(self) -> int:
         """The credit it uses up by itself."""
-        if not (self.entries or self.protected or self.rules or self.gone):
+        if self.is_bare:
             return 1
         return max(1, len(self.entries)) + self.text // TEXT_PER_CREDIT
 

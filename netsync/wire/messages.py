@@ -220,13 +220,12 @@ class List(Message, frozen=True):
     def cost(self) -> int:
         """The credit it uses up: its entries, and something for long texts and empty parts."""
         text = sum(len(problem.path) for problem in self.problems)
-        text += sum(len(named.name) for named in (*self.users, *self.groups))
+        text += sum(len(owner.name) for owner in (*self.users, *self.groups))
         text += sum(len(name) + len(value) for items in self.xattrs for name, value in items)
-        entries = 1
-        for listing in self.listings:
-            entries += max(1, len(listing.entries))
-            text += listing.text
-        return entries + text // TEXT_PER_CREDIT
+        named = [listing for listing in self.listings if not listing.is_bare]
+        text += sum(listing.text for listing in named)
+        entries = len(self.listings) - len(named) + sum(max(1, len(each.entries)) for each in named)
+        return 1 + entries + text // TEXT_PER_CREDIT
 
 
 class ListEnd(Message, frozen=True):
