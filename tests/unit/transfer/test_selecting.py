@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.support.trees import make_tree, read_tree, temporaries
 
 PLAIN = Options(fsync=False)
 LONG = b"content of a file " * 300_000
+LONGER = random.Random(1).randbytes(16 << 20)
+"""Eight frames, of which no more than half are read before the first goes out."""
 
 
 @pytest.fixture
@@ -118,19 +121,19 @@ def rewriting(path: Path) -> Callable[[], None]:
     def rewrite() -> None:
         number = next(times)
         with path.open("r+b") as file:
-            file.seek(len(LONG) - 10)
+            file.seek(-10, os.SEEK_END)
             file.write(b"%010d" % number)
         os.utime(path, ns=(0, number))
 
     return rewrite
 
 
-@pytest.mark.parametrize("basis", [b"", LONG[: len(LONG) // 2]], ids=["whole", "delta"])
+@pytest.mark.parametrize("basis", [b"", LONGER[: 1 << 20]], ids=["whole", "delta"])
 async def test_a_file_that_changes_each_time_is_published_on_demand(
     source: Path, target: Path, basis: bytes
 ) -> None:
     """It is asked for three times as ever, and what was read last is taken, without failure."""
-    make_tree(source, {"f": LONG})
+    make_tree(source, {"f": LONGER})
     make_tree(target, {"f": basis})
     run = Transfer(source, target, Options(fsync=False, changing="publish"))
     run.from_source = at_each(m.Piece, rewriting(source / "f"))
@@ -138,7 +141,7 @@ async def test_a_file_that_changes_each_time_is_published_on_demand(
     assert outcome_of(report) is Outcome.OK
     assert report.files.failed == 0
     assert sum(isinstance(each, m.Unsent) for each in run.sent_by_source) == 2
-    assert (target / "f").stat().st_size == len(LONG)
+    assert (target / "f").stat().st_size == len(LONGER)
     assert (target / "f").stat().st_mtime_ns != (source / "f").stat().st_mtime_ns
     assert temporaries(target) == []
     await transfer(source, target, PLAIN)
