@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ class Pair:
         self.file = base / "standby.toml"
         self.primary_file = base / "primary.toml"
         self.port = 0
+        self.daemon: Server | None = None
         self.identity = base / "identity"
         issue(self.identity, STANDBY_NAME)
 
@@ -80,6 +82,7 @@ class Pair:
     def standby(self) -> Iterator[Server]:
         """Carry out what is configured."""
         with serving("--config", self.file, identity=self.identity, ready=_READY) as server:
+            self.daemon = server
             yield server
             assert "internal error" not in server.log, server.log
 
@@ -124,4 +127,14 @@ class Pair:
             wait_until(self.in_step, what)
         except AssertionError as error:
             told = [(event["kind"], event["text"]) for event in self.events()]
-            raise AssertionError(f"{error}: {self.job_status()}, {told}") from None
+            raise AssertionError(
+                f"{error}: {self.job_status()}, {told}, {self._daemon()}"
+            ) from None
+
+    def _daemon(self) -> str:
+        """Return how the standby's process is, what it holds open and what it has said."""
+        if self.daemon is None:
+            return "no daemon"
+        held = Path(f"/proc/{self.daemon.process.pid}/fd")
+        links = [os.readlink(each) for each in held.iterdir()] if self.daemon.running else []
+        return f"{self.daemon.process.poll()}, {links}, {self.daemon.log}"
