@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from netsync.names import RESERVED_PREFIX
+from netsync.names import RESERVED_PREFIX, join
+from netsync.tree.directories import Directories
 
 Value = bytes | str | None | Mapping[str, "Value"]
 """A file's bytes, a link's text, None for a FIFO, or a directory's table."""
@@ -132,3 +133,15 @@ def hung_disk(path: Path) -> Iterator[None]:
     finally:
         if device >= 0:
             os.close(device)
+
+
+def every_directory(directories: Directories) -> list[bytes]:
+    """Return the paths of all directories in the order of a listing."""
+    paths: list[bytes] = []
+    pending = [b""]
+    while pending:
+        path = pending.pop()
+        paths.append(path)
+        names = sorted(each.name for each in os.scandir(directories.fd(path)) if each.is_dir())
+        pending += [join(path, os.fsencode(name)) for name in reversed(names)]
+    return paths

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from netsync.names import join
 from netsync.tree import from_end
 from netsync.tree.directories import Directories
 from netsync.tree.from_end import BothEnds, FromEnd
 from netsync.tree.native import NAME, Coverage, pack_directory
 from netsync.tree.packing import FRESH_SECONDS, Found
-from tests.support.trees import Value, make_tree, needs_mount, open_descriptors, small_disk
+from tests.support.trees import (
+    Value,
+    every_directory,
+    make_tree,
+    needs_mount,
+    open_descriptors,
+    small_disk,
+)
 
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
 NOBODYS = (b"", b"")
@@ -40,18 +46,6 @@ def tree(tmp_path: Path) -> Iterator[Directories]:
             thread.join(30)
     assert open_descriptors() == before, "no descriptor stays, whoever was left alone"
     os.close(fd)
-
-
-def every(directories: Directories) -> list[bytes]:
-    """Return the paths of all directories in the order of a listing."""
-    paths: list[bytes] = []
-    pending = [b""]
-    while pending:
-        path = pending.pop()
-        paths.append(path)
-        names = sorted(each.name for each in os.scandir(directories.fd(path)) if each.is_dir())
-        pending += [join(path, os.fsencode(name)) for name in reversed(names)]
-    return paths
 
 
 def alone(tree: Directories, path: bytes) -> Found:
@@ -100,14 +94,14 @@ def test_each_is_what_it_is_alone(
     """With a thread that runs as it likes."""
     monkeypatch.setattr(from_end, "_PIECE", piece)
     packer = BothEnds(tree, ALL)
-    for path in every(tree):
+    for path in every_directory(tree):
         assert packer.pack(path, NOBODYS) == alone(tree, path), path
     packer.close()
 
 
 @needs_threads
 def test_in_any_order_too(tree: Directories) -> None:
-    paths = every(tree)
+    paths = every_directory(tree)
     random.Random(1).shuffle(paths)
     packer = BothEnds(tree, ALL)
     for path in paths:
@@ -118,7 +112,7 @@ def test_in_any_order_too(tree: Directories) -> None:
 @needs_threads
 def test_what_was_read_from_the_end_is_not_read_again(tree: Directories, reads: Reads) -> None:
     packer = BothEnds(tree, ALL)
-    paths = every(tree)
+    paths = every_directory(tree)
     half = paths.index(b"e")
     for path in paths[:half]:
         packer.pack(path, NOBODYS)
@@ -137,7 +131,7 @@ def test_it_stops_where_the_two_meet(
 ) -> None:
     monkeypatch.setattr(from_end, "_PIECE", 1)
     packer = BothEnds(tree, ALL)
-    paths = every(tree)
+    paths = every_directory(tree)
     half = paths.index(b"f/05")
     for path in paths[: half + 1]:
         packer.pack(path, NOBODYS)
@@ -224,7 +218,7 @@ def test_nothing_is_entered_where_something_is_mounted(tmp_path: Path) -> None:
 def test_other_owners_have_it_read_anew_but_not_for_ever(tree: Directories, reads: Reads) -> None:
     mine = os.geteuid()
     packer = BothEnds(tree, ALL)
-    for number, path in enumerate(every(tree) * 3):
+    for number, path in enumerate(every_directory(tree) * 3):
         other = 70 + number // 100
         owners = (mine.to_bytes(4, "little") + other.to_bytes(4, "little"), b"")
         found, _ = packer.pack(path, owners)
@@ -239,7 +233,7 @@ def test_other_owners_have_it_read_anew_but_not_for_ever(tree: Directories, read
 def test_what_rested_too_long_is_forgotten(tree: Directories, reads: Reads) -> None:
     moment = [0.0]
     packer = BothEnds(tree, ALL, lambda: moment[0])
-    paths = every(tree)
+    paths = every_directory(tree)
     for path in paths[:60]:
         packer.pack(path, NOBODYS)
     reads.read()
@@ -254,7 +248,7 @@ def test_what_rested_too_long_is_forgotten(tree: Directories, reads: Reads) -> N
 
 def test_a_small_tree_is_not_worth_a_thread(tree: Directories, reads: Reads) -> None:
     packer = BothEnds(tree, ALL)
-    for path in every(tree)[:12]:
+    for path in every_directory(tree)[:12]:
         assert packer.pack(path, NOBODYS) == alone(tree, path)
     packer.close()
     assert not reads.begun
@@ -273,6 +267,6 @@ def test_where_there_is_no_descriptor_or_thread_one_end_will_do(
     else:
         monkeypatch.setattr(threading.Thread, "start", fail)
     packer = BothEnds(tree, ALL)
-    for path in every(tree):
+    for path in every_directory(tree):
         assert packer.pack(path, NOBODYS) == alone(tree, path)
     packer.close()

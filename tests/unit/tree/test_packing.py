@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from netsync.names import join
 from netsync.tree.directories import Directories
 from netsync.tree.native import Coverage, pack_directory
 from netsync.tree.packing import FRESH_SECONDS, Packer
 from netsync.tree.records import name_at
-from tests.support.trees import Value, make_tree
+from tests.support.trees import Value, every_directory, make_tree
 
 ALL = Coverage(0o7777, 254, True, True, True, True, 1 << 20)
 LEAF: dict[str, Value] = {f"file{number}": b"" for number in range(12)}
@@ -34,27 +33,15 @@ def tree(tmp_path: Path) -> Iterator[Directories]:
     os.close(fd)
 
 
-def every(directories: Directories) -> list[bytes]:
-    """Return the paths of all directories in the order of a listing."""
-    paths: list[bytes] = []
-    pending = [b""]
-    while pending:
-        path = pending.pop()
-        paths.append(path)
-        names = sorted(each.name for each in os.scandir(directories.fd(path)) if each.is_dir())
-        pending += [join(path, os.fsencode(name)) for name in reversed(names)]
-    return paths
-
-
 def test_in_the_order_of_a_listing_each_is_what_it_is_alone(tree: Directories) -> None:
     packer = Packer(tree, ALL, {})
-    for path in every(tree):
+    for path in every_directory(tree):
         assert packer.pack(path) == pack_directory(tree.fd(path), ALL, b"", b"")
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_in_any_order_too(tree: Directories, seed: int) -> None:
-    paths = every(tree)
+    paths = every_directory(tree)
     random.Random(seed).shuffle(paths)
     packer = Packer(tree, ALL, {})
     for path in paths:
@@ -65,7 +52,7 @@ def test_other_owners_have_it_read_anew(tree: Directories) -> None:
     packer = Packer(tree, ALL, {})
     mine = os.geteuid()
     owners = (mine.to_bytes(4, "little") + (77).to_bytes(4, "little"), b"")
-    for number, path in enumerate(every(tree)):
+    for number, path in enumerate(every_directory(tree)):
         found, _ = packer.pack(path, owners if number % 7 > 3 else (b"", b""))
         if found is not None and found[1]:
             assert found[4] == [77 if number % 7 > 3 else mine]
